@@ -1,0 +1,81 @@
+"""The one place that reads a score from a response.
+
+A response is `<think> reasoning </think> <answer> 3.42 </answer>`: one block of each, in this order, and nothing but
+white space around them. Whatever else a text holds, it has no score.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+TAG = r"</?(?:think|answer)>"
+THINK_BLOCK = rf"<think>(?P<reasoning>(?:(?!{TAG}).)*)</think>\s*"
+ANSWER_BLOCK = rf"<answer>\s*(?P<written>{NUMBER})\s*</answer>"
+RESPONSE = re.compile(rf"\s*{THINK_BLOCK}{ANSWER_BLOCK}\s*", re.DOTALL)
+ANSWER_ONLY = re.compile(rf"\s*{ANSWER_BLOCK}\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A parsed response.
+
+    Attributes:
+        score: the number in the answer block.
+        reasoning: the text of the think block without surrounding white space, empty if there is none.
+        written: the number as the model wrote it, e.g. "3.50".
+    """
+
+    score: float
+    reasoning: str
+    written: str
+
+    @property
+    def num_decimals(self) -> int:
+        """Digits after the decimal point as written: 2 for "3.50", 0 for "3"."""
+        return len(self.written.partition(".")[2])
+
+
+def parse(text: str, *, think: bool = True) -> Answer | None:
+    """Read a response, or return None where it is not of the required form.
+
+    Args:
+        text: the response.
+        think: False also accepts an answer block alone.
+
+    >>> parse("<think>slight blur</think> <answer> 3.50 </answer>")
+    Answer(score=3.5, reasoning='slight blur', written='3.50')
+    >>> parse("I would say 3.5") is None
+    True
+    """
+    match = RESPONSE.fullmatch(text)
+    if match is None and not think:
+        match = ANSWER_ONLY.fullmatch(text)
+    if match is None:
+        return None
+    written = match["written"]
+    value = float(written)
+    if not math.isfinite(value):
+        return None
+    return Answer(value, (match.groupdict().get("reasoning") or "").strip(), written)
+
+
+def score(text: str, *, think: bool = True) -> float:
+    """Return the score of a response, NaN where it does not parse.
+
+    >>> score("<think></think><answer>12</answer>"), score("3.5")
+    (12.0, nan)
+    """
+    answer = parse(text, think=think)
+    return math.nan if answer is None else answer.score
+
+
+def render(reasoning: str, score: float) -> str:
+    """Write a response in the required form, the score with two decimals.
+
+    >>> parse(render("soft edges", 2.5)).score
+    2.5
+    """
+    return f"<think>{reasoning}</think><answer>{score:.2f}</answer>"
