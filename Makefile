@@ -1,0 +1,48 @@
+# Every target makes the environment it needs: `make test` works on a fresh checkout.
+#   make env      build .venv with the versions of constraints.txt
+#   make demo     the whole way on a tiny model, on a CPU
+#   make test     all tests that need neither a GPU nor vLLM (MARKERS="not slow" for the quick ones)
+#   make check    lint, format, types
+#   make bench    every benchmark
+PYTHON ?= python3
+JOBS ?= 2
+MARKERS ?= not gpu and not vllm
+
+BIN := .venv/bin
+READY := .venv/.complete
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PACKAGES := vqathinker rewards perturbations
+# One torch thread per worker: two workers with a thread per core each would wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) -m "$(MARKERS)"
+
+.PHONY: env demo test check bench
+
+env: $(READY)
+
+$(READY): pyproject.toml constraints.txt .ci/torchvision_cpu.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, $(PYTHON) is not: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) --upgrade pip
+	# torch goes first and alone, so that a CPU build of this version is taken where the index has one
+	$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(PIP) -c constraints.txt -e '.[dev]'
+	# a CUDA build of torchvision does not import beside a CPU build of torch; the script makes up for it
+	$(BIN)/python -c 'import torchvision' 2>/dev/null || $(BIN)/python .ci/torchvision_cpu.py
+	$(BIN)/python -c 'import torchvision'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python recipes/demo.py
+
+# the packages are given for their doctests; a module of vLLM's cannot be imported without it
+test: $(READY)
+	$(PYTEST) --ignore-glob='vqathinker/rollout/vllm*' $(PACKAGES) tests
+
+check: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(READY)
+	@set -e; for file in $(wildcard benchmarks/bench_*.py); do echo "== $$file"; $(BIN)/python $$file; done

@@ -1,0 +1,50 @@
+"""What every benchmark report says about where its numbers come from: no host names, no paths."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def processor() -> str:
+    """Return the processor's model name."""
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def environment(packages: Sequence[str]) -> dict[str, Any]:
+    """Return hardware (processor, cores, system) and versions (Python and the named packages)."""
+    return {
+        "hardware": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+    }
+
+
+def median_seconds(function: Callable[[], object], *, runs: int, warmup: int = 1) -> float:
+    """Return the median wall-clock seconds of `runs` calls after `warmup` calls that do not count."""
+    seconds = []
+    for run in range(warmup + runs):
+        start = time.perf_counter()
+        function()
+        if run >= warmup:
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def write(name: str, report: dict[str, Any]) -> Path:
+    """Write a report to `benchmarks/results/<name>.json` and return its path."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    return path

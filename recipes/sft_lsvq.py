@@ -1,0 +1,38 @@
+"""Supervised fine-tuning on templated answers: the paper's SFT baseline and the warm start of a small model.
+
+accelerate launch --config_file recipes/accelerate/zero2.yaml recipes/sft_lsvq.py \
+    --model_name_or_path DIR --train_labels labels_train_test.csv --train_videos LSVQ/
+
+The settings are those of `sft_lsvq.yaml` beside this file, or of the file given with `--config`.
+"""
+
+from pathlib import Path
+
+from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
+
+from vqathinker.training.setup import DataConfig, load_data, load_model, parse, user_errors
+from vqathinker.training.sft import SupervisedCollator
+
+
+def main() -> None:
+    """Parse, load, train, save."""
+    with user_errors():
+        settings = (DataConfig, SFTConfig, ModelConfig)
+        data, args, model_config = parse(settings, Path(__file__).with_suffix(".yaml"))
+        train = load_data(data, "train")
+        model, processor = load_model(model_config)
+    trainer = SFTTrainer(
+        model,
+        args,
+        train_dataset=train,
+        data_collator=SupervisedCollator(processor),
+        processing_class=processor.tokenizer,
+        peft_config=get_peft_config(model_config),
+    )
+    trainer.processing_class = processor
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.save_model(data.save_to or str(Path(args.output_dir, "final")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""Synthesise the demo's data set: short H.264 clips with known distortions and a known MOS.
+
+    python recipes/synthesise.py out/synthetic --num-train 320 --num-val 40 --num-test 80 --seed 0
+
+`out/synthetic` then holds `train.csv`, `val.csv`, `test.csv` (`video` is relative to the table's folder), the
+clips in `videos/` and the parameters in `synthesis.json`. The same line resumes an interrupted run: finished
+clips stay. Content (the scene) and distortions have separate seeds: content says nothing about the MOS.
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain, repeat
+from pathlib import Path
+
+import av
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+NUM_FRAMES, SIDE, FPS = 24, 112, 12
+# The share of the MOS that each distortion takes at strength 1; little for `drop`, hardly seen in keyframes.
+WEIGHTS = {"blur": 0.75, "noise": 0.7, "contrast": 0.65, "compression": 0.6, "freeze": 0.6, "drop": 0.25}
+NUM_DISTORTIONS_PROBABILITY = (0.08, 0.42, 0.34, 0.16)  # of 0, 1, 2, 3 distortions in a clip
+MIN_STRENGTH = 0.15  # weaker ones would be labels without a visible cause
+CLIPS_PER_SCENE = 2  # the same content at two qualities
+MAX_BLUR_SIGMA, MAX_NOISE_SIGMA, MIN_CONTRAST_GAIN = 4.0, 45 / 255, 0.25  # pixels, of [0, 1], a factor
+MIN_CRF, MAX_CRF = 18, 45
+MAX_HELD_FRAMES = 20  # the frozen picture at strength 1, out of NUM_FRAMES
+SPLITS = ("train", "val", "test")
+MAX_REACH = 32  # pixels from a shape's centre to its furthest corner
+VERSION = 1  # raise it when the same parameters give other clips
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip to render: everything a worker needs, and everything the table says.
+
+    `strengths` maps the names in `WEIGHTS` to [0, 1]; both keys are spawn keys of `seed`.
+    """
+
+    name: str
+    scene: str
+    seed: int
+    scene_key: tuple[int, ...]
+    distortion_key: tuple[int, ...]
+    strengths: Mapping[str, float]
+
+
+def mos(strengths: Mapping[str, float]) -> float:
+    """Return 100 · Π_d (1 − w_d · s_d): the MOS on (0, 100], without observer noise.
+
+    It falls smoothly and strictly with each strength s_d in [0, 1] (absent: 0); nothing is clipped.
+
+    Raises:
+        ValueError: a strength outside [0, 1] or of a distortion that is not in `WEIGHTS`.
+    """
+    for name, strength in strengths.items():
+        if name not in WEIGHTS or not 0 <= strength <= 1:
+            raise ValueError(f"{name}={strength!r}: expected one of {sorted(WEIGHTS)} in [0, 1]")
+    return 100 * math.prod(1 - WEIGHTS[name] * strength for name, strength in strengths.items())
+
+
+def generator(seed: int, key: tuple[int, ...]) -> np.random.Generator:
+    """Return the generator of one clip or scene, independent of all others and of who renders it."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def draw_strengths(rng: np.random.Generator) -> dict[str, float]:
+    """Draw zero to three distortions; rounded, so that the table holds exactly what was applied."""
+    count = rng.choice(len(NUM_DISTORTIONS_PROBABILITY), p=NUM_DISTORTIONS_PROBABILITY)
+    chosen = set(rng.choice(list(WEIGHTS), size=count, replace=False).tolist())
+    return {name: round(rng.uniform(MIN_STRENGTH, 1), 4) if name in chosen else 0.0 for name in WEIGHTS}
+
+
+def plan(split: str, num_clips: int, seed: int) -> list[Clip]:
+    """List the clips of one split; the other splits' sizes do not matter, and no scene is in two splits."""
+    number = SPLITS.index(split)
+    clips = []
+    for i in range(num_clips):
+        scene = i // CLIPS_PER_SCENE
+        name, scene_name = f"{split}-{i:05d}.mp4", f"{split}-{scene:05d}"
+        strengths = draw_strengths(generator(seed, (1, number, i)))
+        clips.append(Clip(name, scene_name, seed, (0, number, scene), (2, number, i), strengths))
+    return clips
+
+
+def motion(rng: np.random.Generator) -> Array:
+    """Return positions (T, 2) in pixels: 1 to 2.5 pixels per frame, straight or along a curve."""
+    turn = rng.choice([0.0, rng.uniform(-0.15, 0.15)])  # radians per frame
+    heading = rng.uniform(0, 2 * np.pi) + turn * np.arange(NUM_FRAMES)
+    steps = rng.uniform(1, 2.5) * np.stack([np.cos(heading), np.sin(heading)], axis=1)
+    return (rng.uniform(0, SIDE, 2) + np.cumsum(steps, axis=0)).astype(np.float32)
+
+
+def texture(rng: np.random.Generator) -> Array:
+    """Return a moving texture (T, H, W, 3) of unit variance: a band of coloured noise, shifted exactly."""
+    fy, fx = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :]
+    octaves = np.log2(np.maximum(np.hypot(fy, fx), 1e-6) * rng.uniform(12, 24))  # from the centre wavelength
+    pattern = rng.standard_normal((SIDE, SIDE, 1)) + 0.6 * rng.standard_normal((SIDE, SIDE, 3))
+    spectrum = np.fft.rfft2(pattern, axes=(0, 1)) * np.exp(-2 * octaves**2)[..., None]
+    dy, dx = motion(rng).T[:, :, None, None]
+    shift_y, shift_x = (np.exp(-2j * np.pi * turns).astype(np.complex64) for turns in (fy * dy, fx * dx))
+    shifted = spectrum.astype(np.complex64) * (shift_y * shift_x)[..., None]
+    video = np.fft.irfft2(shifted, s=(SIDE, SIDE), axes=(1, 2))
+    return video / video.std()
+
+
+def window(rng: np.random.Generator) -> tuple[tuple[Array, Array, Array], Array, Array]:
+    """Return where a moving shape is: an index into the video (the picture wraps around), its axes u and v.
+
+    The index selects (T, K, K, 3); u and v, each (T, K, K), are in pixels from the shape's centre.
+    """
+    centre = motion(rng)
+    pixels = np.floor(centre)[..., None].astype(int) + np.arange(-MAX_REACH, MAX_REACH + 1)  # (T, 2, K)
+    y, x = (pixels - centre[..., None]).astype(np.float32).swapaxes(0, 1)
+    angle = rng.uniform(0, math.pi)
+    cos, sin, y, x = math.cos(angle), math.sin(angle), y[:, :, None], x[:, None, :]
+    rows, columns = (pixels % SIDE).swapaxes(0, 1)
+    index = (np.arange(NUM_FRAMES)[:, None, None], rows[:, :, None], columns[:, None, :])
+    return index, cos * x + sin * y, cos * y - sin * x
+
+
+def draw_shape(video: Array, kind: str, rng: np.random.Generator) -> None:
+    """Draw one moving shape, its edge one pixel soft, into the video (T, H, W, 3)."""
+    index, u, v = window(rng)
+    radius, wavelength = rng.uniform(10, 22), rng.uniform(7, 12)
+    if kind in ("disc", "grating"):
+        distance = np.hypot(u, v) - radius
+    else:
+        distance = np.maximum(np.abs(u) - radius, np.abs(v) - rng.uniform(0.5, 1) * radius)
+    wave_u, wave_v = np.sin(2 * math.pi / wavelength * u), np.sin(2 * math.pi / wavelength * v)
+    patterns = {"grating": wave_u, "checkerboard": np.sign(wave_u * wave_v)}
+    first, second = rng.uniform(-2, 2, (2, 3)).astype(np.float32)
+    colour = first + (second - first) * (patterns.get(kind, np.ones_like(u)) / 2 + 0.5)[..., None]
+    mask = np.clip(0.5 - distance, 0, 1)[..., None]
+    video[index] += mask * (colour - video[index])
+
+
+def render_scene(rng: np.random.Generator) -> Array:
+    """Return a pristine scene (T, H, W, 3) float32 in [0, 1], all scenes of about the same contrast."""
+    video = texture(rng)
+    for kind in rng.choice(["disc", "rectangle", "checkerboard", "grating"], size=rng.integers(3, 6)):
+        draw_shape(video, kind, rng)
+    video *= 0.2 / video.std()
+    video += rng.uniform(0.45, 0.55) - video.mean()
+    return np.clip(video, 0, 1)
+
+
+def shown_frames(strengths: Mapping[str, float], rng: np.random.Generator) -> Array:
+    """Return the index of the frame shown at each time, (T,) int: `drop` first, then `freeze`.
+
+    Drop loses every n-th frame, n = 2/strength on average, and its predecessor stays. Freeze holds one frame
+    for up to `MAX_HELD_FRAMES`, at a random place; what it hides is lost.
+    """
+    lost = np.diff(np.floor(np.arange(NUM_FRAMES) * strengths["drop"] / 2), prepend=0) > 0
+    shown = np.arange(NUM_FRAMES) - lost
+    held = 1 + round((MAX_HELD_FRAMES - 1) * strengths["freeze"])
+    start = rng.integers(NUM_FRAMES - held + 1)
+    shown[start : start + held] = shown[start]
+    return shown
+
+
+def distort(video: Array, strengths: Mapping[str, float], rng: np.random.Generator) -> Array:
+    """Apply all but compression to (T, H, W, 3); white noise follows contrast, to stay visible."""
+    shown = shown_frames(strengths, rng)
+    video = gaussian_filter(video, MAX_BLUR_SIGMA * strengths["blur"], axes=(1, 2))
+    video = 0.5 + (1 - (1 - MIN_CONTRAST_GAIN) * strengths["contrast"]) * (video - 0.5)
+    if strengths["noise"] > 0:
+        video += MAX_NOISE_SIGMA * strengths["noise"] * rng.standard_normal(video.shape, dtype=np.float32)
+    return video[shown]
+
+
+def render(clip: Clip) -> Array:
+    """Return the clip's frames before compression, (T, H, W, 3) uint8."""
+    scene = render_scene(generator(clip.seed, clip.scene_key))
+    video = distort(scene, clip.strengths, generator(clip.seed, clip.distortion_key))
+    return np.rint(255 * np.clip(video, 0, 1)).astype(np.uint8)
+
+
+def encode(path: Path, frames: Array, crf: float) -> None:
+    """Write frames (T, H, W, 3) uint8 as H.264: no deblocking (blocks show), one thread (bytes repeat)."""
+    with av.open(str(path), "w", format="mp4") as container:
+        options = {"preset": "ultrafast", "crf": f"{crf:.3f}"}
+        stream = container.add_stream("libx264", rate=Fraction(FPS), options=options)
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        stream.codec_context.thread_count = 1
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def make_clip(clip: Clip, folder: Path) -> None:
+    """Render and encode one clip; it gets its name only when complete."""
+    partial = folder / f"{clip.name}.part"
+    encode(partial, render(clip), MIN_CRF + (MAX_CRF - MIN_CRF) * clip.strengths["compression"])
+    partial.replace(folder / clip.name)
+
+
+def make_clips(clips: list[Clip], folder: Path, num_workers: int) -> None:
+    """Make the clips that are not there yet, in this process if there is one worker."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [clip for clip in clips if not (folder / clip.name).exists()]
+    if num_workers == 1:
+        for clip in missing:
+            make_clip(clip, folder)
+        return
+    # Spawned: the caller may hold threads (torch, decord), which do not survive a fork.
+    with ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(make_clip, missing, repeat(folder), chunksize=8))  # a worker's error is raised here
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    partial.replace(path)
+
+
+def table(clips: list[Clip]) -> str:
+    """Return one split's labels as CSV."""
+    rows = [("video", "mos", "scene", *WEIGHTS)]
+    for clip in clips:
+        numbers = [f"{number:.4f}" for number in (mos(clip.strengths), *clip.strengths.values())]
+        rows.append((f"videos/{clip.name}", numbers[0], clip.scene, *numbers[1:]))
+    return "".join(",".join(row) + "\n" for row in rows)
+
+
+def claim(out_dir: Path, parameters: dict[str, int], overwrite: bool) -> None:
+    """Make `out_dir` ours for these parameters.
+
+    Raises:
+        ValueError: it holds clips or tables of other parameters or of unknown origin, and not `overwrite`.
+    """
+    record = out_dir / "synthesis.json"
+    found = json.loads(record.read_text(encoding="utf-8")) if record.exists() else None
+    if found == parameters:
+        return
+    patterns = [name for split in SPLITS for name in (f"{split}.csv", f"videos/{split}-{'[0-9]' * 5}.mp4*")]
+    others = [path for pattern in patterns for path in out_dir.glob(pattern)]
+    if (found is not None or others) and not overwrite:
+        raise ValueError(f"{out_dir} holds another data set, of {found}: --overwrite puts {parameters} there")
+    for path in others:
+        path.unlink()
+    write_text(record, json.dumps(parameters, indent=2) + "\n")
+
+
+def synthesise(
+    out_dir: Path,
+    *,
+    num_train: int = 320,
+    num_val: int = 40,
+    num_test: int = 80,
+    seed: int = 0,
+    num_workers: int | None = None,
+    overwrite: bool = False,
+) -> dict[str, Path]:
+    """Write the data set into `out_dir`, or what is missing of it; return the table of each split.
+
+    The tables' bytes and the decoded frames depend on the counts and the seed only, not on `num_workers` (one
+    per CPU by default). `overwrite` replaces the clips and tables of another data set.
+
+    Raises:
+        ValueError: a negative count, no worker, or another data set in `out_dir` without `overwrite`.
+    """
+    num_workers = num_workers if num_workers is not None else os.cpu_count() or 1
+    counts = dict(zip(SPLITS, (num_train, num_val, num_test), strict=True))
+    if min(counts.values()) < 0 or num_workers < 1:
+        raise ValueError(f"counts {counts} must be at least 0 and num_workers={num_workers} at least 1")
+    parameters = {"version": VERSION, "seed": seed, **{f"num_{split}": n for split, n in counts.items()}}
+    plans = {split: plan(split, count, seed) for split, count in counts.items()}
+    claim(out_dir, parameters, overwrite)
+    make_clips(list(chain.from_iterable(plans.values())), out_dir / "videos", num_workers)
+    tables = {split: out_dir / f"{split}.csv" for split in SPLITS}
+    for split, path in tables.items():
+        write_text(path, table(plans[split]))
+    return tables
+
+
+def main() -> None:
+    """Launch line: python recipes/synthesise.py out/synthetic --seed 0 --num-workers 2."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("out_dir", type=Path)
+    for name in ("num_train", "num_val", "num_test", "seed", "num_workers"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=argparse.SUPPRESS)
+    parser.add_argument("--overwrite", action="store_true", help="replace another data set in out_dir")
+    print(*synthesise(**vars(parser.parse_args())).values(), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The call of a reward that cannot go wrong silently."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vqathinker.types import FloatArray, Reward, RolloutBatch
+
+
+def evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
+    """Return `reward(batch)` as float64 (N, K) if it is finite and of that shape.
+
+    Args:
+        reward: the reward.
+        batch: its input.
+        name: what the messages call it.
+
+    Raises:
+        RuntimeError: if the reward raises; names it and the batch's videos, and keeps the cause.
+        ValueError: if it returns something else than N×K finite numbers.
+    """
+    try:
+        result = reward(batch)
+    except Exception as error:  # foreign code may raise anything; the run still stops, now with a name
+        raise RuntimeError(
+            f"reward {name!r} failed on the videos {list(batch.video_id)}: {error!r}"
+        ) from error
+    values = np.asarray(result)
+    if values.shape != batch.scores.shape:
+        raise ValueError(f"reward {name!r} returned shape {values.shape} instead of {batch.scores.shape}")
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"reward {name!r} returned {values.dtype} values instead of numbers")
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        video, response = bad[0]
+        raise ValueError(
+            f"reward {name!r} returned {len(bad)} values that are not finite, the first, "
+            f"{values[video, response]}, for response {response} of the video {batch.video_id[video]!r}"
+        )
+    return values.astype(np.float64)

@@ -1,0 +1,225 @@
+"""The bridge to TRL: our rewards in a plain `GRPOTrainer`, and TRL-style functions as rewards here.
+
+Imports neither torch nor TRL; a process group that the trainer has already initialised is used.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rewards.check import evaluate
+from vqathinker import plugins
+from vqathinker.types import FloatArray, Reward, RolloutBatch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One completion with the columns of its data set row."""
+
+    dataset: str
+    video_id: str
+    target: float
+    text: str
+    twin_text: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+def reward_rows(reward: Reward, rows: Sequence[Row], *, name: str, think: bool = True) -> list[float]:
+    """Return one reward per row of the global batch, in their order; rows are grouped by their ids.
+
+    Raises:
+        ValueError: if the rows of a video differ in number from another's or in target, or only some have a
+            twin text.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for position, row in enumerate(rows):
+        groups.setdefault((row.dataset, row.video_id), []).append(position)
+    counts = {key: len(members) for key, members in groups.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(
+            f"every video needs the same number of completions in the global batch, got {counts}"
+        )
+    for key, members in groups.items():
+        if len({rows[i].target for i in members}) > 1:
+            raise ValueError(f"the rows of the video {key} have different targets")
+    num_twins = sum(row.twin_text is not None for row in rows)
+    if num_twins not in (0, len(rows)):
+        raise ValueError(f"{num_twins} of {len(rows)} rows have a twin_text; give it for all or for none")
+    first = [rows[members[0]] for members in groups.values()]
+    batch = RolloutBatch.from_texts(
+        [[rows[i].text for i in members] for members in groups.values()],
+        [row.target for row in first],
+        video_id=[row.video_id for row in first],
+        dataset=[row.dataset for row in first],
+        perturbed=[[str(rows[i].twin_text) for i in members] for members in groups.values()]
+        if num_twins
+        else None,
+        columns={key: [row.columns[key] for row in first] for key in (first[0].columns if first else {})},
+        think=think,
+    )
+    values = np.empty(len(rows))
+    if rows:
+        values[np.concatenate(list(groups.values()))] = evaluate(reward, batch, name).ravel()
+    return values.tolist()
+
+
+def gather(rows: list[Row]) -> tuple[list[Row], int]:
+    """Return the rows of all processes in the order of their ranks, and where this process's rows start."""
+    if "torch" not in sys.modules:
+        return rows, 0
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return rows, 0
+    parts: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(parts, rows)
+    start = sum(len(part) for part in parts[: distributed.get_rank()])
+    return [row for part in parts for row in part], start
+
+
+def _text(completion: str | Sequence[Mapping[str, object]]) -> str:
+    """Return the text of a plain or of a conversational completion."""
+    if isinstance(completion, str):
+        return completion
+    return "".join(str(message["content"]) for message in completion if message["role"] == "assistant")
+
+
+class TrlReward:
+    """A reward of ours as TRL calls one: per process, one completion per row, columns as lists."""
+
+    def __init__(self, reward: Reward, columns: Sequence[str] = (), think: bool = True) -> None:
+        """Wrap a reward; see `as_trl`."""
+        self.reward = reward
+        self.columns = tuple(columns)
+        self.think = think
+        self.__name__ = str(getattr(reward, "__name__", type(reward).__name__))
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        **columns: Any,  # noqa: ANN401  TRL hands over lists and callables
+    ) -> list[float]:
+        """Return one reward for each row of this process.
+
+        Raises:
+            ValueError: if a column is missing or the rows do not form equal groups.
+        """
+        for name in ("video_id", "target", *self.columns):
+            if name not in columns:
+                raise ValueError(f"the data set needs a column {name!r} for the reward {self.__name__!r}")
+        num_rows = len(completions)
+        rows = [
+            Row(
+                str(dataset),
+                str(video_id),
+                float(target),
+                _text(completion),
+                twin,
+                dict(zip(self.columns, extra, strict=True)),
+            )
+            for completion, video_id, target, dataset, twin, *extra in zip(
+                completions,
+                columns["video_id"],
+                columns["target"],
+                columns.get("dataset", [""] * num_rows),
+                columns.get("twin_text", [None] * num_rows),
+                *(columns[name] for name in self.columns),
+                strict=True,
+            )
+        ]
+        everyone, start = gather(rows)
+        rewards = reward_rows(self.reward, everyone, name=self.__name__, think=self.think)
+        return rewards[start : start + num_rows]
+
+
+def as_trl(reward: Reward, *, columns: Sequence[str] = (), think: bool = True) -> TrlReward:
+    """Return a reward function for a plain TRL `GRPOTrainer`.
+
+    Rows are grouped by their columns `video_id` and `dataset` (one common data set if there is no such
+    column), never by position, over all processes of an initialised process group; so all processes must call
+    it in the same step, and a video must be in the global batch once. The column `target` is required; a
+    column `twin_text` holds one response to the perturbed video per row.
+
+    Args:
+        reward: any reward of this package or a callable of the same kind.
+        columns: further columns that the reward reads from `batch.columns`.
+        think: False also reads responses without a think block.
+
+    >>> from rewards.threshold import ThresholdReward
+    >>> text = "<think>sharp</think><answer>4.00</answer>"
+    >>> as_trl(ThresholdReward())(["", ""], [text, "4.00"], video_id=["a", "a"], target=[4.1, 4.1])
+    [1.0, 0.0]
+    """
+    return TrlReward(reward, columns, think)
+
+
+class FromTrl:
+    """A TRL-style function `f(prompts, completions, **columns) -> list[float]` as a reward.
+
+    It gets N·K rows, video by video: the batch's columns, `video_id`, `dataset`, `target` and, with twins,
+    `twin_text`; `prompts` are the batch's column "prompt", or empty strings. A None among the returned values
+    is an error here: TRL leaves such a row out of the sum, but the rewards of this package are numbers for
+    every response.
+    """
+
+    def __init__(self, function: Callable[..., Any] | str, conversational: bool = False) -> None:
+        """Wrap a function.
+
+        Args:
+            function: the function or its dotted path "package.module:name".
+            conversational: hand completions over as `[{"role": "assistant", "content": text}]` instead of
+                strings.
+        """
+        self.function: Callable[..., Any] = (
+            plugins.import_path(function) if isinstance(function, str) else function
+        )
+        self.conversational = conversational
+        self.__name__ = str(getattr(self.function, "__name__", type(self.function).__name__))
+
+    def __call__(self, batch: RolloutBatch) -> FloatArray:
+        """Return (N, K) rewards.
+
+        Raises:
+            ValueError: if the function returns another number of values, or None among them.
+        """
+        num_responses = batch.num_responses
+        columns = {
+            **batch.columns,
+            "video_id": batch.video_id,
+            "dataset": batch.dataset,
+            "target": batch.target.tolist(),
+        }
+        rows = {
+            name: [value for value in values for _ in range(num_responses)]
+            for name, values in columns.items()
+        }
+        texts: list[Any] = [text for row in batch.texts for text in row]
+        if batch.perturbed is not None:
+            rows["twin_text"] = [text for row in batch.perturbed.texts for text in row]
+        if self.conversational:
+            texts = [[{"role": "assistant", "content": text}] for text in texts]
+        prompts = rows.pop("prompt", [""] * len(texts))
+        values = list(self.function(prompts=prompts, completions=texts, **rows))
+        if len(values) != len(texts):
+            raise ValueError(f"{self.__name__!r} returned {len(values)} rewards for {len(texts)} completions")
+        if any(value is None for value in values):
+            raise ValueError(
+                f"{self.__name__!r} returned None for {values.count(None)} of {len(values)} completions"
+            )
+        return np.array(values, dtype=np.float64).reshape(batch.scores.shape)
+
+
+def from_trl(function: Callable[..., Any], *, conversational: bool = False) -> FromTrl:
+    """Return a TRL-style function as a reward; in a recipe `{name: "rewards.trl:FromTrl", function: "m:f"}`.
+
+    >>> reward = from_trl(lambda completions, **columns: [float(len(text)) for text in completions])
+    >>> reward(RolloutBatch.from_texts([["a", "abc"]], [3.0]))
+    array([[1., 3.]])
+    """
+    return FromTrl(function, conversational)

@@ -1,0 +1,117 @@
+"""Real, tiny inputs: video files whose frames say which they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+NUM_BITS = 7
+CELL = 16
+
+
+def numbered_frame(index: int, width: int, height: int) -> np.ndarray:
+    """Draw a frame number as a row of black (0) and white (1) cells above a red and a grey half."""
+    frame = np.full((height, width, 3), 128, np.uint8)
+    frame[height // 2 :, : width // 2] = (200, 30, 30)
+    for bit in range(NUM_BITS):
+        frame[8 : 8 + CELL, 8 + bit * CELL : 8 + (bit + 1) * CELL] = 255 * (index >> bit & 1)
+    return frame
+
+
+def frame_number(frame: np.ndarray) -> int:
+    """Read the number back from a decoded, upright frame."""
+    centres = [int(frame[8 + CELL // 2, 8 + bit * CELL + CELL // 2].mean() > 128) for bit in range(NUM_BITS)]
+    return sum(value << bit for bit, value in enumerate(centres))
+
+
+def write_video(
+    path: Path,
+    num_frames: int = 40,
+    size: tuple[int, int] = (128, 96),
+    *,
+    fps: int = 25,
+    rotation: int = 0,
+    mirror: bool = False,
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+) -> Path:
+    """Write a video of `numbered_frame`s.
+
+    Args:
+        path: where; the suffix chooses the container.
+        num_frames: how many frames, below 128.
+        size: width and height in pixels as stored.
+        fps: frames per second.
+        rotation: degrees counter-clockwise that a player has to turn the frames.
+        mirror: whether it then has to mirror them left to right.
+        codec: encoder of FFmpeg.
+        options: the encoder's options; small groups of pictures by default.
+        container_options: the container's options.
+    """
+    width, height = size
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream: Any = container.add_stream(codec, rate=fps, options=options or {"g": "12"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, fps)
+        if rotation or mirror:
+            stream.set_display_rotation(rotation, hflip=mirror)
+        for index in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(index, width, height), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def write_audio(path: Path) -> Path:
+    """Write a tenth of a second of silence."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("aac", rate=44100, layout="mono")
+        for start in range(0, 4096, 1024):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 44100, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_video() -> Callable[..., Path]:
+    """`write_video`, for tests that need their own files."""
+    return write_video
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain MP4 file of 40 frames, 128 x 96, in groups of 12."""
+    return write_video(tmp_path_factory.mktemp("video") / "plain.mp4")
+
+
+@pytest.fixture(scope="session")
+def broken_videos(video: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One file for each fault that makes a video unusable; the key names the fault."""
+    folder = tmp_path_factory.mktemp("broken")
+    paths = {
+        name: folder / f"{name}.mp4" for name in ("missing", "empty", "text", "folder", "headless", "cut")
+    }
+    paths["empty"].touch()
+    paths["text"].write_text("video,mos\na.mp4,3\n" * 50)
+    paths["folder"].mkdir()
+    paths["headless"].write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    whole = write_video(folder / "whole.mp4", container_options={"movflags": "faststart"}).read_bytes()
+    paths["cut"].write_bytes(whole[: len(whole) * 2 // 3])
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2 : len(whole) // 2 + 400] = bytes(400)
+    paths["damaged"] = folder / "damaged.mp4"
+    paths["damaged"].write_bytes(damaged)
+    paths["audio"] = write_audio(folder / "audio.mp4")
+    matroska = write_video(folder / "whole.mkv").read_bytes()
+    paths["cut_matroska"] = folder / "cut.mkv"
+    paths["cut_matroska"].write_bytes(matroska[: len(matroska) // 2])
+    return paths

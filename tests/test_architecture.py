@@ -1,0 +1,233 @@
+"""The house rules that a parser can check: floors, import directions, sizes, exceptions.
+
+ground    vqathinker.{types,answers,prompts,metrics,plugins}
+plug-ins  rewards (ground)    perturbations (nothing of ours)
+media     vqathinker.media    (ground)
+model     vqathinker.model    (ground, media)
+rollout   vqathinker.rollout  (ground, media, model); vLLM in its vllm*.py alone
+training  vqathinker.training (everything above, no plug-in by name)
+use       vqathinker.{scoring,evaluation,cli}
+leaves    recipes, benchmarks, tests: imported by nothing
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("vqathinker", "rewards", "perturbations")
+LEAVES = ("recipes", "benchmarks", "tests")
+HEAVY = ("torch", "transformers", "datasets", "decord", "trl", "vllm", "accelerate", "matplotlib", "wandb")
+
+# The longest prefix of a module's dotted name decides its floor.
+FLOORS = {
+    "vqathinker": "front",  # the package itself: re-exports of the ground floor
+    "vqathinker.types": "ground",
+    "vqathinker.answers": "ground",
+    "vqathinker.prompts": "ground",
+    "vqathinker.metrics": "ground",
+    "vqathinker.plugins": "ground",
+    "rewards": "rewards",
+    "perturbations": "perturbations",
+    "vqathinker.media": "media",
+    "vqathinker.model": "model",
+    "vqathinker.rollout": "rollout",
+    "vqathinker.training": "training",
+    "vqathinker.scoring": "use",
+    "vqathinker.evaluation": "use",
+    "vqathinker.cli": "use",
+}
+BELOW = {
+    "front": {"ground"},
+    "ground": {"ground", "front"},
+    "perturbations": {"perturbations"},
+    "rewards": {"rewards", "ground", "front"},
+    "media": {"media", "ground", "front"},
+    "model": {"model", "media", "ground", "front"},
+    "rollout": {"rollout", "model", "media", "ground", "front"},
+    "training": {"training", "rollout", "model", "media", "rewards", "perturbations", "ground", "front"},
+    "use": set(FLOORS.values()),
+}
+THIRD_PARTY = {"ground": {"numpy", "scipy", "yaml"}, "front": set()}  # yaml: prompts read from a file
+
+MAX_FILE_LINES = 300
+MAX_FUNCTION_LINES = 60
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def label(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield every imported module, also those imported inside functions, and the line."""
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{origin}.{alias.name}"
+                yield (inner if is_module(inner) else origin), node.lineno
+
+
+def floor(name: str) -> str | None:
+    if name == "vqathinker":
+        return "front"
+    prefixes = [prefix for prefix in FLOORS if f"{name}.".startswith(f"{prefix}.") and prefix != "vqathinker"]
+    return FLOORS[max(prefixes, key=len)] if prefixes else None
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def plug_in_names() -> set[str]:
+    """Keys and classes of the shipped plug-ins, read from their registries' source."""
+    names = set()
+    for path in [ROOT / "rewards" / "__init__.py", ROOT / "perturbations" / "__init__.py"]:
+        for node in ast.walk(tree(path)) if path.is_file() else ():
+            if isinstance(node, ast.Dict):
+                names |= {key.value for key in node.keys if isinstance(key, ast.Constant)}
+                names |= {value.id for value in node.values if isinstance(value, ast.Name)}
+    return names
+
+
+def test_every_module_has_a_floor() -> None:
+    homeless = [label(path) for path in sources(*PACKAGES) if floor(module_name(path)) is None]
+    assert not homeless, f"add these to FLOORS, and to the table above: {homeless}"
+
+
+def test_imports_run_downward() -> None:
+    upward = []
+    for path in sources(*PACKAGES):
+        own = floor(module_name(path))
+        for name, line in imports(path):
+            if name.split(".")[0] in PACKAGES and own and floor(name) not in BELOW[own]:
+                upward.append(f"{label(path)}:{line} ({own}) imports {name} ({floor(name)})")
+    assert not upward, "\n".join(upward)
+
+
+def test_the_ground_floor_needs_numpy_and_scipy_only() -> None:
+    foreign = []
+    for path in sources("vqathinker"):
+        allowed = THIRD_PARTY.get(floor(module_name(path)) or "")
+        for name, line in imports(path) if allowed is not None else ():
+            top = name.split(".")[0]
+            if top not in {*sys.stdlib_module_names, "vqathinker", *(allowed or ())}:
+                foreign.append(f"{label(path)}:{line} imports {name}")
+    assert not foreign, "\n".join(foreign)
+
+
+def test_nothing_imports_a_leaf() -> None:
+    found = [
+        f"{label(path)}:{line} imports {name}"
+        for path in sources(*PACKAGES, *LEAVES)
+        for name, line in imports(path)
+        if name.split(".")[0] in LEAVES
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_vllm_stays_in_its_own_modules() -> None:
+    found = [
+        f"{label(path)}:{line}"
+        for path in sources(*PACKAGES)
+        for name, line in imports(path)
+        if name.split(".")[0] == "vllm"
+        and not (path.parent == ROOT / "vqathinker" / "rollout" and path.stem.startswith("vllm"))
+    ]
+    assert not found, found
+
+
+def test_the_trainer_imports_no_plug_in_by_name() -> None:
+    names = plug_in_names()
+    found = []
+    for path in sources("vqathinker/training"):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ImportFrom | ast.Import):
+                origin = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+                parts = {part for alias in node.names for part in f"{origin}.{alias.name}".split(".")}
+                if parts & {"rewards", "perturbations"} and parts & names:
+                    found.append(f"{label(path)}:{node.lineno} imports {sorted(parts & names)}")
+    assert not found, "\n".join(found)
+
+
+def test_the_trainer_asks_for_no_plug_in_by_name() -> None:
+    names = plug_in_names()
+    found = [
+        f"{label(path)}:{node.lineno} asks for {part.value!r}"
+        for path in sources("vqathinker/training")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.If | ast.IfExp)
+        for part in ast.walk(node.test)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value in names
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_functions_are_short() -> None:
+    lengths = {
+        f"{label(path)}:{node.lineno} {node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
+        for path in sources(*PACKAGES, "recipes")
+        for node in functions(path)
+    }
+    assert not {name: length for name, length in lengths.items() if length > MAX_FUNCTION_LINES}
+
+
+def test_files_are_short() -> None:
+    lengths = {
+        label(path): len(path.read_text(encoding="utf-8").splitlines())
+        for path in sources(*PACKAGES, "recipes")
+    }
+    assert not {name: length for name, length in lengths.items() if length >= MAX_FILE_LINES}
+
+
+def test_no_exception_is_swallowed_wholesale() -> None:
+    """`except Exception` is for naming the culprit only: the handler must end by raising."""
+    found = []
+    for path in sources(*PACKAGES):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ExceptHandler) and not isinstance(node.body[-1], ast.Raise):
+                caught = {ast.unparse(part) for part in ast.walk(node.type)} if node.type else {"Exception"}
+                if caught & {"Exception", "BaseException"}:
+                    found.append(f"{label(path)}:{node.lineno}")
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_importing_a_package_loads_nothing_heavy(package: str) -> None:
+    if not (ROOT / package / "__init__.py").is_file():
+        pytest.skip(f"{package} does not exist")
+    command = [sys.executable, "-c", f"import sys, {package}; print(*sys.modules)"]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert package in loaded
+    assert not set(HEAVY) & set(loaded)

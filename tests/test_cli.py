@@ -1,0 +1,97 @@
+"""The command line: exit codes, one-line errors, a help that loads nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from vqathinker.cli import app
+
+
+def call(*arguments: object) -> Result:
+    """Run the app in this process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def labels(video: Path, tmp_path: Path) -> Path:
+    """A label file for one good video."""
+    path = tmp_path / "labels.csv"
+    path.write_text(f"video,mos\n{video.name},4\n")
+    return path
+
+
+def test_clean(labels: Path, video: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    result = call("prepare", labels, "--videos", video.parent, "--range", 1, 5, "--report", report)
+    assert result.exit_code == 0, result.output
+    assert "unreadable" in result.stdout
+    assert json.loads(report.read_text())["num_videos"] == 1
+
+
+def test_findings(labels: Path, broken_videos: dict[str, Path]) -> None:
+    folder = broken_videos["empty"].parent
+    names = [f"{i}.mp4" for i in range(12)]
+    labels.write_text("video,mos\nempty.mp4,4\n" + "".join(f"{name},4\n" for name in names))
+    result = call("prepare", labels, "--videos", folder, "--no-decode", "--dataset", "mine")
+    assert result.exit_code == 1
+    assert "mine/0.mp4: no such file" in result.stdout
+    assert "... and 3 more; --report FILE lists all" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("video,mos\na.mp4,nan\n", [], "labels.csv: line 2: a.mp4: the MOS is 'nan'"),
+        ("", [], "labels.csv: no labels in the file"),
+        ("video,mos\na.mp4,3\n", ["--scale", "log"], "unknown scale 'log'"),
+        ("video,mos\na.mp4,3\n", ["--format", "xml"], "unknown label format 'xml'"),
+        ("video,mos\na.mp4,3\n", ["--videos", "nowhere"], "--videos nowhere is not a folder"),
+    ],
+)
+def test_user_errors_are_one_line(
+    text: str, options: list[str], message: str, labels: Path, tmp_path: Path
+) -> None:
+    labels.write_text(text)
+    result = call("prepare", labels, "--videos", tmp_path, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+def test_no_label_file(tmp_path: Path) -> None:
+    result = call("prepare", tmp_path / "none.csv", "--videos", tmp_path)
+    assert result.exit_code == 2
+    assert "none.csv" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_wrong_arguments(tmp_path: Path) -> None:
+    assert call("prepare").exit_code == 2
+    assert call("prepare", "x.csv", "--videos", tmp_path, "--workers", 0).exit_code == 2
+
+
+def test_reports_are_not_overwritten(labels: Path, video: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    report.write_text("precious")
+    arguments = ("prepare", labels, "--videos", video.parent, "--no-decode", "--report", report)
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert f"{report} exists; give --overwrite" in result.stderr
+    assert report.read_text() == "precious"
+    assert call(*arguments, "--overwrite").exit_code == 0
+    assert json.loads(report.read_text())["is_clean"] is True
+
+
+def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
+    assert "prepare" in call("--help").stdout
+    code = "import sys, vqathinker.cli; print({'torch', 'datasets', 'av', 'decord'} & sys.modules.keys())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"

@@ -1,0 +1,128 @@
+"""Plug-ins by key, dotted path and entry point, and the YAML that lists them."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+import yaml
+
+from perturbations import PERTURBATIONS
+from rewards import GROUP, REWARDS, RankingReward, RegressionReward, load
+from vqathinker import plugins
+
+
+def double(batch: float, factor: float = 2.0) -> float:
+    return batch * factor
+
+
+class Silent:
+    """A class whose instances cannot be called."""
+
+
+def test_key_dotted_path_and_function() -> None:
+    assert isinstance(load("ranking"), RankingReward)
+    reward = load("rewards.regression:RegressionReward", sigma=0.25)
+    assert isinstance(reward, RegressionReward)
+    assert reward.sigma == 0.25
+    here = f"{__name__}:double"
+    assert plugins.resolve(here, {}, group="g") is double
+    bound = plugins.resolve(here, {}, group="g", factor=3.0)
+    assert isinstance(bound, functools.partial)
+    assert bound(2.0) == 6.0
+
+
+def test_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint(name="mine", value="rewards.linear:LinearReward", group=GROUP)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == GROUP else [])
+    assert type(load("mine", span=2.0)).__name__ == "LinearReward"
+    with pytest.raises(ValueError, match=r"nearest: mine"):
+        load("mines")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rankin", r"'rankin' \(nearest: ranking.*package.module:Name"),
+        ("zzz", r"known: coarse_regression, format"),
+        ("no_such_module:Name", "no module 'no_such_module'"),
+        ("rewards.no_such_file:Name", "no module 'rewards.no_such_file'"),
+        ("rewards.format:Nothing", "'rewards.format' has no 'Nothing'"),
+        ("rewards.format:", "not of the form"),
+        (".format:FormatReward", "not of the form"),
+        ("math:pi", "neither a class nor a function"),
+        (f"{__name__}:Silent", "cannot be called"),
+    ],
+)
+def test_bad_names(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(name)
+
+
+def test_bad_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match=r"'regression': got an unexpected keyword argument 'sigm'.*sigma"):
+        load("regression", sigm=1.0)
+    with pytest.raises(ValueError, match=r"unexpected keyword argument 'faktor'"):
+        plugins.resolve(f"{__name__}:double", {}, group="g", faktor=1.0)
+    with pytest.raises(ValueError, match=r"missing a required argument: 'function'"):
+        load("rewards.trl:FromTrl")
+    with pytest.raises(ValueError, match="alpha and sigma must be positive"):
+        load("regression", sigma=-1.0)
+
+
+def test_a_broken_import_inside_a_module_keeps_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_plugin.py").write_text("import a_module_that_is_not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
+        plugins.import_path("broken_plugin:Name")
+    assert "broken_plugin" not in sys.modules
+
+
+def test_build_from_yaml() -> None:
+    value = yaml.safe_load(
+        """
+        - format
+        - {name: regression, weight: 0.5, sigma: 0.3}
+        - {name: regression, as: wide, sigma: 1.0}
+        - name: temporal
+          rewards: [{name: regression, alpha: 1.0}, ranking]
+        - name: rewards.linear:LinearReward
+        """
+    )
+    built = plugins.build(value, REWARDS, group=GROUP)
+    assert [item.label for item in built] == ["format", "regression", "wide", "temporal", "LinearReward"]
+    assert [item.weight for item in built] == [1.0, 0.5, 1.0, 1.0, 1.0]
+    assert built[2].function.sigma == 1.0  # type: ignore[attr-defined]
+    assert built[3].function.rewards[0].alpha == 1.0  # type: ignore[attr-defined]
+
+
+def test_build_takes_nothing_one_item_and_built_ones() -> None:
+    group = "vqathinker.perturbations"
+    assert plugins.build(None, PERTURBATIONS, group=group) == []
+    assert [item.label for item in plugins.build("reverse", PERTURBATIONS, group=group)] == ["reverse"]
+    assert [item.label for item in plugins.build([double, RankingReward()], {}, group=GROUP)] == [
+        "double",
+        "RankingReward",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([{"weight": 1.0}], "a 'name'"),
+        ([3], "a name or a mapping"),
+        (["format", "format"], "tell them apart"),
+        ([{"name": "format", "weight": "heavy"}], "finite number, got 'heavy'"),
+        ([{"name": "format", "weight": float("nan")}], "finite number"),
+        ([{"name": "format", "weight": True}], "finite number"),
+        ([{"name": "formt"}], "nearest: format"),
+    ],
+)
+def test_build_refuses(value: list[object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plugins.build(value, REWARDS, group=GROUP)

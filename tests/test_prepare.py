@@ -1,0 +1,100 @@
+"""An inspection finds every fault that was put in, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from datasets import Dataset, concatenate_datasets
+
+from vqathinker.media.dataset import load_labels
+from vqathinker.media.prepare import Report, inspect
+
+
+def label(folder: Path, names: list[str], mos: float = 80.0) -> Dataset:
+    """Label files of a folder."""
+    path = folder / "set.csv"
+    path.write_text("video,mos\n" + "".join(f"{name},{mos}\n" for name in names))
+    return load_labels(path, video_dir=folder)
+
+
+@pytest.fixture
+def folder(video: Path, broken_videos: dict[str, Path], tmp_path: Path) -> Path:
+    """Two good files, one of them there twice, and broken ones."""
+    shutil.copy(video, tmp_path / "good.mp4")
+    shutil.copy(video, tmp_path / "copy.mp4")
+    content = bytearray(video.read_bytes())
+    content[-1] ^= 1  # equal size, other tail
+    (tmp_path / "other.mp4").write_bytes(content)
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "good.mp4")
+    for name in ("empty", "text", "damaged", "audio"):
+        shutil.copy(broken_videos[name], tmp_path / f"{name}.mp4")
+    return tmp_path
+
+
+def test_nothing_to_find(folder: Path) -> None:
+    ticks: list[int] = []
+    report = inspect(
+        label(folder, ["good.mp4", "other.mp4"]), num_workers=2, on_video=lambda: ticks.append(1)
+    )
+    assert report == Report(num_videos=2, num_keyframes=6)
+    assert report.is_clean
+    assert report.summary() == "2 videos: nothing found"
+    assert len(ticks) == 2
+
+
+def test_everything_to_find(folder: Path) -> None:
+    names = [
+        "good.mp4",
+        "gone.mp4",
+        "empty.mp4",
+        "text.mp4",
+        "damaged.mp4",
+        "audio.mp4",
+        "copy.mp4",
+        "link.mp4",
+    ]
+    report = inspect(label(folder, names))
+    assert report.missing == {"set/gone.mp4": str(folder / "gone.mp4")}
+    assert list(report.unreadable) == ["set/empty.mp4", "set/text.mp4", "set/damaged.mp4", "set/audio.mp4"]
+    assert report.unreadable["set/empty.mp4"] == "the file is empty"
+    assert report.duplicate_paths == [["set/good.mp4", "set/link.mp4"]]
+    assert [set(group) for group in report.duplicate_contents] == [{"set/link.mp4", "set/copy.mp4"}]
+    assert not report.is_clean
+    assert report.summary() == "8 videos: 1 missing, 4 unreadable, 1 files listed twice, 1 copies of a file"
+
+
+def test_without_decoding_only_absence_shows(folder: Path) -> None:
+    report = inspect(label(folder, ["good.mp4", "gone.mp4", "empty.mp4", "text.mp4"]), decode=False)
+    assert list(report.missing) == ["set/gone.mp4"]
+    assert report.unreadable == {"set/empty.mp4": "the file is empty"}
+    assert report.num_keyframes == 0
+
+
+def test_ids_given_twice(folder: Path) -> None:
+    rows = label(folder, ["good.mp4"])
+    report = inspect(concatenate_datasets([rows, rows]), decode=False)
+    assert report.duplicate_ids == ["set/good.mp4"]
+    assert not report.is_clean
+
+
+def test_targets_outside_the_scale_are_listed_but_allowed(folder: Path) -> None:
+    report = inspect(label(folder, ["good.mp4"], mos=10), decode=False)
+    assert report.out_of_scale == {"set/good.mp4": 0.5}
+    assert report.is_clean
+
+
+def test_the_report_is_json_and_never_overwritten_by_accident(tmp_path: Path) -> None:
+    report = Report(num_videos=2, num_keyframes=6, unreadable={"s/ä.mp4": "the file is empty"})
+    path = tmp_path / "report.json"
+    report.write(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["unreadable"] == {"s/ä.mp4": "the file is empty"}
+    assert content["counts"]["unreadable"] == 1
+    assert content["is_clean"] is False
+    with pytest.raises(FileExistsError):
+        report.write(path)
+    Report(num_videos=0, num_keyframes=6).write(path, overwrite=True)
+    assert json.loads(path.read_text(encoding="utf-8"))["is_clean"] is True

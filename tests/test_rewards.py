@@ -1,0 +1,572 @@
+"""Rewards against a slow reference: double loops over videos and responses, exact fractions, no arrays."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import subprocess
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import ArrayLike
+
+from rewards import REWARDS, as_trl, evaluate, from_trl, load, pairwise
+from rewards.coarse_regression import CoarseRegressionReward
+from rewards.format import FormatReward
+from rewards.length import LengthReward
+from rewards.ranking import RankingReward
+from rewards.regression import RegressionReward
+from rewards.temporal import TemporalConsistencyReward
+from rewards.threshold import ThresholdReward
+from rewards.trl import FromTrl, Row, reward_rows
+from vqathinker import answers
+from vqathinker.types import FloatArray, Reward, RolloutBatch
+
+EPS = 1e-6
+NAN = math.nan
+
+
+def text_of(score: float) -> str:
+    return "no answer" if math.isnan(score) else f"<think>r</think><answer>{score!r}</answer>"
+
+
+def make(
+    scores: ArrayLike, target: ArrayLike, dataset: Sequence[str] | None = None, twin: ArrayLike | None = None
+) -> RolloutBatch:
+    scores = np.asarray(scores, dtype=np.float64)
+    target = np.asarray(target, dtype=np.float64)
+    names = [f"v{i}" for i in range(len(target))]
+    return RolloutBatch(
+        texts=[[text_of(score) for score in row] for row in scores.tolist()],
+        scores=scores,
+        target=target,
+        video_id=names,
+        dataset=list(dataset) if dataset is not None else ["d"] * len(names),
+        perturbed=None if twin is None else make(twin, target, dataset),
+    )
+
+
+# --- the slow reference
+
+
+def slow_statistics(row: Sequence[float]) -> tuple[float, float] | None:
+    valid = [Fraction(clip(score)) for score in row if not math.isnan(score)]
+    if not valid:
+        return None
+    mean = sum(valid) / len(valid)
+    squares = sum((score - mean) ** 2 for score in valid)
+    variance = squares / (len(valid) - 1) if len(valid) > 1 else Fraction(0)
+    return float(mean), slow_root(variance)
+
+
+def clip(score: float) -> float:
+    return max(-1e150, min(1e150, score))  # nothing beyond is told apart
+
+
+def slow_root(value: Fraction) -> float:
+    exponent = max(0, value.numerator.bit_length() - value.denominator.bit_length()) // 2
+    return math.ldexp(math.sqrt(value / Fraction(4) ** exponent), exponent)
+
+
+def slow_probability(z: float) -> float:
+    return 0.5 * math.erfc(-z / math.sqrt(2.0))
+
+
+def slow_ranking(batch: RolloutBatch, twin: bool = False) -> list[list[float]]:
+    judged = (batch.perturbed if twin and batch.perturbed else batch).scores.tolist()
+    clean = [slow_statistics(row) for row in batch.scores.tolist()]
+    rewards = []
+    for i, row in enumerate(judged):
+        own = slow_statistics(row)
+        reward_row = []
+        for score in row:
+            terms = []
+            for j, opponent in enumerate(clean):
+                if j == i or opponent is None or batch.dataset[i] != batch.dataset[j]:
+                    continue
+                if own is None or math.isnan(score):
+                    continue
+                width = math.hypot(own[1], opponent[1], math.sqrt(EPS))
+                p = slow_probability((clip(score) - opponent[0]) / width)
+                h = 0.5
+                if batch.target[i] != batch.target[j]:
+                    h = 1.0 if batch.target[i] > batch.target[j] else 0.0
+                terms.append(math.sqrt(p * h + EPS) + math.sqrt((1 - p) * (1 - h) + EPS))
+            reward_row.append(math.fsum(terms) / len(terms) if terms else 0.0)
+        rewards.append(reward_row)
+    return rewards
+
+
+def slow_regression(batch: RolloutBatch) -> list[list[float]]:
+    def one(score: float, target: float) -> float:
+        if math.isnan(score) or abs(score - target) > 100:
+            return 0.0
+        return 0.8 * math.exp(-((score - target) ** 2) / (2 * 0.5**2))
+
+    return [
+        [one(s, g) for s in row] for row, g in zip(batch.scores.tolist(), batch.target.tolist(), strict=True)
+    ]
+
+
+def slow_temporal(batch: RolloutBatch, gate: str) -> list[list[float]]:
+    assert batch.perturbed is not None
+    total = [[0.0] * batch.num_responses for _ in range(batch.num_videos)]
+    pairs = [
+        (slow_regression(batch), slow_regression(batch.perturbed)),
+        (slow_ranking(batch), slow_ranking(batch, twin=True)),
+    ]
+    for clean, twin in pairs:
+        for i in range(batch.num_videos):
+            mean = math.fsum(clean[i]) / len(clean[i])
+            twin_mean = math.fsum(twin[i]) / len(twin[i])
+            for k, value in enumerate(clean[i]):
+                if mean >= twin_mean - 1e-9 and (value if gate == "response" else mean) > 0.5:
+                    total[i][k] += 0.3
+    return total
+
+
+# --- random batches
+
+ordinary = st.integers(50, 600).map(lambda cents: cents / 100)
+tied = st.sampled_from([2.0, 3.0, NAN])
+huge = st.sampled_from([1e300, -1e300, 1e200, 5e-324, -5e-324, 1e-310, 0.0, 3.0, NAN])
+
+
+@st.composite
+def batches(draw: st.DrawFn, twins: bool = False) -> RolloutBatch:
+    num_videos = draw(st.integers(1, 7))
+    num_responses = draw(st.integers(1, 5))
+    score = draw(st.sampled_from([ordinary, st.one_of(ordinary, st.just(NAN)), tied, huge, st.just(NAN)]))
+    row = st.lists(score, min_size=num_responses, max_size=num_responses)
+    table = st.lists(row, min_size=num_videos, max_size=num_videos)
+    target = st.lists(draw(st.sampled_from([ordinary, st.sampled_from([2.0, 3.0])])), min_size=num_videos)
+    dataset = st.lists(st.sampled_from(["a", "b"]), min_size=num_videos, max_size=num_videos)
+    return make(draw(table), draw(target)[:num_videos], draw(dataset), draw(table) if twins else None)
+
+
+def permuted(batch: RolloutBatch, videos: Sequence[int], responses: Sequence[int]) -> RolloutBatch:
+    twin = None if batch.perturbed is None else batch.perturbed.scores[videos][:, responses]
+    return make(
+        batch.scores[videos][:, responses], batch.target[videos], [batch.dataset[i] for i in videos], twin
+    )
+
+
+@given(batches())
+def test_regression_equals_the_reference(batch: RolloutBatch) -> None:
+    np.testing.assert_allclose(RegressionReward()(batch), slow_regression(batch), rtol=1e-12, atol=1e-300)
+
+
+@settings(max_examples=150)
+@given(batches(twins=True))
+def test_ranking_equals_the_reference_clean_and_twin(batch: RolloutBatch) -> None:
+    np.testing.assert_allclose(RankingReward()(batch), slow_ranking(batch), atol=1e-9)
+    np.testing.assert_allclose(RankingReward().on_twins(batch), slow_ranking(batch, twin=True), atol=1e-9)
+
+
+@pytest.mark.parametrize("gate", ["response", "group"])
+@settings(max_examples=80)
+@given(batch=batches(twins=True))
+def test_temporal_equals_the_reference(gate: str, batch: RolloutBatch) -> None:
+    rewards = TemporalConsistencyReward(gate=gate)(batch)
+    np.testing.assert_allclose(rewards, slow_temporal(batch, gate), atol=1e-12)
+
+
+@pytest.mark.parametrize("block_size", [1, 50])
+def test_blocks_and_threads_change_nothing(block_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    batch = make(rng.uniform(1, 5, (60, 3)), rng.integers(1, 6, 60), ["a", "b", "c"] * 20)
+    whole = RankingReward()(batch)
+    monkeypatch.setattr(pairwise, "BLOCK_SIZE", block_size)
+    monkeypatch.setattr(pairwise, "MIN_THREADED", 2)
+    np.testing.assert_allclose(RankingReward()(batch), whole, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", list(REWARDS))
+@settings(max_examples=25)
+@given(batch=batches(twins=True), data=st.data())
+def test_every_reward_is_finite_and_follows_permutations(
+    name: str, batch: RolloutBatch, data: st.DataObject
+) -> None:
+    rewards = evaluate(load(name), batch, name)
+    assert rewards.dtype == np.float64
+    videos = data.draw(st.permutations(range(batch.num_videos)))
+    responses = data.draw(st.permutations(range(batch.num_responses)))
+    shuffled = evaluate(load(name), permuted(batch, videos, responses), name)
+    np.testing.assert_allclose(shuffled, rewards[videos][:, responses], atol=1e-9)
+    if name != "temporal":
+        assert (rewards[np.isnan(batch.scores)] == 0).all()
+
+
+@pytest.mark.parametrize("name", list(REWARDS))
+def test_every_reward_pickles(name: str) -> None:
+    reward = load(name)
+    batch = make([[4.0, 3.5], [2.0, NAN]], [4.2, 2.1], twin=[[3.0, 3.0], [2.0, 2.0]])
+    assert isinstance(reward, Reward)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(reward))(batch), reward(batch))
+
+
+# --- hand-computed values and edge cases
+
+
+def test_the_largest_numbers_that_can_be_written_stay_finite() -> None:
+    batch = make(
+        [[1.7e308, -1.7e308], [1.7e308, 1.7e308], [3.0, 3.1]], [4.0, 3.0, 2.0], twin=[[-1.7e308] * 2] * 3
+    )
+    for name in REWARDS:
+        evaluate(load(name), batch, name)
+
+
+def test_regression_by_hand() -> None:
+    rewards = RegressionReward()(make([[3.0, 3.5, 4.0, NAN]], [3.0]))
+    np.testing.assert_allclose(rewards, [[0.8, 0.8 * math.exp(-0.5), 0.8 * math.exp(-2.0), 0.0]])
+
+
+def test_ranking_by_hand() -> None:
+    # σ = √2/2 for the first video, 0 for the second; z = (s−2)/√(1/2+ε)
+    rewards = RankingReward()(make([[3.0, 2.0], [2.0, 2.0]], [4.0, 1.0]))
+    p = slow_probability(1.0 / math.sqrt(0.5 + EPS))
+    assert rewards[0, 0] == pytest.approx(math.sqrt(p + EPS) + 1e-3)
+    assert rewards[0, 1] == pytest.approx(math.sqrt(0.5 + EPS) + 1e-3)
+    q = slow_probability(-0.5 / math.sqrt(0.5 + EPS))
+    assert rewards[1, 0] == pytest.approx(math.sqrt(1 - q + EPS) + 1e-3)
+
+
+def test_ranking_of_equal_targets_is_best_for_equal_scores() -> None:
+    batch = make([[3.0], [3.0]], [2.5, 2.5])
+    np.testing.assert_allclose(RankingReward()(batch), 2 * math.sqrt(0.25 + EPS))
+    batch = make([[4.0], [1.0]], [2.5, 2.5])
+    np.testing.assert_allclose(RankingReward()(batch), math.sqrt(0.5 + EPS) + 1e-3)
+
+
+def test_one_video_or_one_per_dataset_has_no_opponent() -> None:
+    assert (RankingReward()(make([[3.0, 4.0]], [3.0])) == 0).all()
+    assert (RankingReward()(make([[3.0], [4.0]], [3.0, 4.0], ["a", "b"])) == 0).all()
+
+
+def test_a_video_without_a_valid_response_is_nobodys_opponent() -> None:
+    alone = RankingReward()(make([[3.0, 3.2], [4.0, 4.1]], [2.0, 5.0]))
+    joined = RankingReward()(make([[3.0, 3.2], [NAN, NAN], [4.0, 4.1]], [2.0, 3.0, 5.0]))
+    np.testing.assert_allclose(joined, [alone[0], [0.0, 0.0], alone[1]])
+    assert (RankingReward()(make([[3.0, 3.2], [NAN, NAN]], [2.0, 3.0])) == 0).all()
+
+
+def test_another_dataset_changes_nothing() -> None:
+    alone = RankingReward()(make([[3.0], [4.0]], [2.0, 5.0], ["a", "a"]))
+    joined = RankingReward()(make([[3.0], [1.0], [4.0], [2.0]], [2.0, 9.0, 5.0, 8.0], ["a", "b", "a", "b"]))
+    np.testing.assert_allclose(joined[[0, 2]], alone)
+
+
+def test_twin_is_ranked_against_clean_opponents_with_its_own_spread() -> None:
+    batch = make([[3.0, 3.0], [NAN, NAN], [1.0, 1.0]], [4, 3, 1], twin=[[2.0, 4.0], [3.5, 3.5], [9.0, NAN]])
+    rewards = RankingReward().on_twins(batch)
+    p = slow_probability((2.0 - 1.0) / math.sqrt(2.0 + EPS))
+    assert rewards[0, 0] == pytest.approx(math.sqrt(p + EPS) + 1e-3)
+    assert rewards[1, 0] == pytest.approx(((1e-3 + math.sqrt(EPS)) + (math.sqrt(1 + EPS) + 1e-3)) / 2)
+    assert rewards[2].tolist() == pytest.approx([2e-3, 0.0])
+
+
+def test_temporal_by_hand() -> None:
+    # video 0: clean better than its twin; one response passes the regression gate, both pass the ranking gate
+    batch = make([[4.0, 3.0], [1.0, 1.0]], [4.0, 1.0], twin=[[1.0, 1.0], [1.0, 1.0]])
+    np.testing.assert_allclose(TemporalConsistencyReward()(batch), [[0.6, 0.3], [0.6, 0.6]])
+    # a twin that is better in both terms takes everything
+    batch = make([[2.0, NAN], [3.0, 3.0]], [4.0, 1.0], twin=[[4.0, 4.0], [1.0, 1.0]])
+    np.testing.assert_allclose(TemporalConsistencyReward()(batch), 0.0)
+
+
+def test_temporal_counts_invalid_responses_as_zero_in_the_means() -> None:
+    regression = TemporalConsistencyReward(rewards=["regression"])
+    assert regression(make([[4.0, NAN]], [4.0], twin=[[4.0, 4.0]])).tolist() == [[0.0, 0.0]]
+    assert regression(make([[4.0, NAN]], [4.0], twin=[[NAN, NAN]])).tolist() == [[0.3, 0.0]]
+    assert regression(make([[4.0, 4.0]], [4.0], twin=[[4.0, 4.0]])).tolist() == [[0.3, 0.3]]
+
+
+@given(batches(twins=True))
+def test_group_gate_cannot_change_an_advantage(batch: RolloutBatch) -> None:
+    base = RegressionReward()(batch)
+    bonus = TemporalConsistencyReward(gate="group")(batch)
+    assert (np.ptp(bonus, axis=1) == 0).all()
+    centred = base + bonus - (base + bonus).mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(centred, base - base.mean(axis=1, keepdims=True), atol=1e-12)
+
+
+def test_response_gate_does_change_an_advantage() -> None:
+    bonus = TemporalConsistencyReward()(make([[4.0, 1.0]], [4.0], twin=[[1.0, 1.0]]))
+    assert np.ptp(bonus) > 0
+
+
+def test_temporal_without_twins_names_the_way_out() -> None:
+    batch = make([[3.0]], [3.0])
+    with pytest.raises(ValueError, match="name a perturbation in the recipe"):
+        TemporalConsistencyReward()(batch)
+    with pytest.raises(ValueError, match="no perturbed responses"):
+        RankingReward().on_twins(batch)
+
+
+def test_temporal_takes_parameters_of_its_terms() -> None:
+    batch = make([[3.6]], [3.0], twin=[[5.0]])
+    assert TemporalConsistencyReward()(batch).tolist() == [[0.0]]
+    wide = TemporalConsistencyReward(rewards=[{"name": "regression", "sigma": 1.0}])
+    assert wide(batch).tolist() == [[0.3]]
+    assert TemporalConsistencyReward(rewards=[ThresholdReward(1.0)])(batch).tolist() == [[0.3]]
+
+
+@pytest.mark.parametrize("name", [name for name in REWARDS if name != "length"])
+def test_a_gold_answer_earns_the_maximum(name: str) -> None:
+    targets = [1.25, 2.5, 3.75, 4.5]
+    texts = [[answers.render("reasons", target)] * 3 for target in targets]
+    rewards = load(name)(RolloutBatch.from_texts(texts, targets, perturbed=texts))
+    maximum = {"regression": 0.8, "ranking": math.sqrt(1 + EPS) + 1e-3, "temporal": 0.6}.get(name, 1.0)
+    np.testing.assert_allclose(rewards, maximum)
+
+
+@pytest.mark.parametrize("batch_think", [True, False])
+@pytest.mark.parametrize("think", [True, False])
+def test_format_is_the_parser_whatever_rule_read_the_batch(batch_think: bool, think: bool) -> None:
+    texts = [
+        [
+            "<think>a</think><answer>3</answer>",
+            "<answer>3.1</answer>",
+            "3.1",
+            "<think></think> <answer>x</answer>",
+        ],
+        [" <think>\n</think>\n<answer> 4 </answer> ", "<answer>4</answer> ok", "", "<answer>.5</answer>"],
+    ]
+    rewards = FormatReward(think)(RolloutBatch.from_texts(texts, [3.0, 3.0], think=batch_think))
+    assert rewards.tolist() == [
+        [float(answers.parse(t, think=think) is not None) for t in row] for row in texts
+    ]
+
+
+def test_baselines_by_hand() -> None:
+    scores, target = [[3.0, 3.34, 3.35, 7.5, NAN]], [3.0]
+    assert load("threshold")(make(scores, target)).tolist() == [[1.0, 1.0, 0.0, 0.0, 0.0]]
+    np.testing.assert_allclose(load("linear")(make(scores, target)), [[1.0, 0.915, 0.9125, 0.0, 0.0]])
+    texts = [["3.50", "3.5", "3", "3.125"]]
+    coarse = [[f"<think>r</think><answer>{written}</answer>" for written in row] for row in texts]
+    rewards = CoarseRegressionReward(sigma=1e6)(RolloutBatch.from_texts(coarse, [3.0]))
+    np.testing.assert_allclose(rewards, [[1.0, 0.8, 0.8, 1.0]])
+
+
+def test_length_counts_words_of_the_reasoning() -> None:
+    texts = [[answers.render("word " * num, 3.0) for num in (1, 2, 4, 5)] + ["word word word"]]
+    rewards = LengthReward(min_words=2, max_words=4, bonus=0.2)(RolloutBatch.from_texts(texts, [3.0]))
+    assert rewards.tolist() == [[0.0, 0.2, 0.2, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("regression", {"alpha": 0.0}),
+        ("regression", {"sigma": NAN}),
+        ("ranking", {"eps": 0.0}),
+        ("temporal", {"delta": -0.1}),
+        ("temporal", {"tau": math.inf}),
+        ("temporal", {"gate": "video"}),
+        ("temporal", {"rewards": []}),
+        ("temporal", {"rewards": "ranking"}),
+        ("temporal", {"rewards": ["rankin"]}),
+        ("threshold", {"width": -1.0}),
+        ("linear", {"span": 0.0}),
+        ("length", {"min_words": 9, "max_words": 3}),
+        ("length", {"bonus": NAN}),
+        ("coarse_regression", {"penalty": 1.5}),
+    ],
+)
+def test_bad_parameters_are_refused(name: str, kwargs: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"got|nearest"):
+        load(name, **kwargs)
+
+
+# --- checked call
+
+
+def test_evaluate_names_a_reward_that_raises() -> None:
+    def broken(batch: RolloutBatch) -> FloatArray:
+        raise KeyError("column")
+
+    with pytest.raises(RuntimeError, match=r"'mine' failed on the videos \['v0', 'v1'\]") as caught:
+        evaluate(broken, make([[3.0], [4.0]], [3.0, 4.0]), "mine")
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (np.zeros((2, 1)), r"shape \(2, 1\) instead of \(2, 2\)"),
+        (0.5, r"shape \(\)"),
+        (np.array([[0, 1], [NAN, 1]]), r"1 values that are not finite, the first, nan, .* of the video 'v1'"),
+        (np.array([[0, math.inf], [0, 1]]), "inf"),
+        ([[None, 1.0], [0.0, 1.0]], "object values"),
+        ([["a", "b"], ["c", "d"]], "instead of numbers"),
+    ],
+)
+def test_evaluate_refuses_what_is_not_a_reward(returned: object, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"'mine' .*{message}"):
+        evaluate(lambda batch: returned, make([[3.0, 3.0], [4.0, 4.0]], [3.0, 4.0]), "mine")
+
+
+def test_evaluate_accepts_other_number_types() -> None:
+    values = evaluate(lambda batch: np.ones((1, 2), dtype=np.float32), make([[3.0, 4.0]], [3.0]), "mine")
+    assert values.dtype == np.float64
+
+
+# --- TRL
+
+
+def rows_of(batch: RolloutBatch) -> list[Row]:
+    assert batch.perturbed is not None
+    return [
+        Row(
+            batch.dataset[i],
+            batch.video_id[i],
+            float(batch.target[i]),
+            batch.texts[i][k],
+            batch.perturbed.texts[i][k],
+        )
+        for i in range(batch.num_videos)
+        for k in range(batch.num_responses)
+    ]
+
+
+def parsed_batch(seed: int = 0) -> RolloutBatch:
+    rng = np.random.default_rng(seed)
+    texts, twins = (
+        [[answers.render("r", x) for x in row] for row in rng.uniform(1, 5, (6, 4))] for _ in range(2)
+    )
+    texts[2] = ["broken"] * 4
+    return RolloutBatch.from_texts(texts, rng.uniform(1, 5, 6), dataset=list("aabbab"), perturbed=twins)
+
+
+@pytest.mark.parametrize("name", ["format", "regression", "ranking", "temporal"])
+def test_rows_in_any_order_and_split_over_processes_equal_one_batch(name: str) -> None:
+    batch = parsed_batch()
+    rows, expected = rows_of(batch), load(name)(batch).ravel()
+    order = np.random.default_rng(1).permutation(len(rows))
+    values = reward_rows(load(name), [rows[i] for i in order], name=name)
+    np.testing.assert_allclose(values, expected[order], atol=1e-12)
+
+
+@pytest.mark.parametrize("conversational", [True, False])
+def test_as_trl_in_two_processes(conversational: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = parsed_batch(3)
+    rows, expected = rows_of(batch), load("temporal")(batch).ravel()
+    function = as_trl(load("temporal"))
+    assert function.__name__ == "TemporalConsistencyReward"
+    halves = [rows[0:24:2], rows[1:24:2]]  # every group is spread over both processes
+
+    for rank in (0, 1):
+
+        def gathered(local: list[Row], rank: int = rank) -> tuple[list[Row], int]:
+            assert local == halves[rank]
+            return halves[0] + halves[1], rank * len(halves[0])
+
+        monkeypatch.setattr("rewards.trl.gather", gathered)
+        local = halves[rank]
+        values = pickle.loads(pickle.dumps(function))(
+            prompts=[""] * len(local),
+            completions=[
+                [{"role": "assistant", "content": row.text}] if conversational else row.text for row in local
+            ],
+            video_id=[row.video_id for row in local],
+            dataset=[row.dataset for row in local],
+            target=[row.target for row in local],
+            twin_text=[row.twin_text for row in local],
+            trainer_state=None,
+        )
+        assert all(type(value) is float for value in values)
+        np.testing.assert_allclose(values, expected[rank::2], atol=1e-12)
+
+
+PROCESS = """
+import sys
+import numpy as np
+import torch.distributed as distributed
+from rewards import as_trl, load
+from vqathinker import answers
+
+rank = int(sys.argv[1])
+distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
+scores, ids, target = [2.0, 4.0, 3.0, 3.5], ["a", "b", "b", "a"], [2.0, 4.0, 4.0, 2.0]
+mine = slice(rank, 4, 2)
+texts = [answers.render("r", score) for score in scores]
+function = as_trl(load("ranking"))
+print(function([""] * 2, texts[mine], video_id=ids[mine], target=target[mine]))
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_as_trl_gathers_over_a_real_process_group(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROCESS]
+    processes = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]
+    outputs = [process.communicate(timeout=120)[0].strip() for process in processes]
+    expected = RankingReward()(make([[2.0, 3.5], [4.0, 3.0]], [2.0, 4.0]))
+    rows = [expected[0, 0], expected[1, 0], expected[1, 1], expected[0, 1]]
+    for rank, output in enumerate(outputs):
+        np.testing.assert_allclose(json.loads(output), rows[rank::2], atol=1e-12)
+
+
+def test_as_trl_names_what_is_missing_or_unequal() -> None:
+    text = answers.render("r", 3.0)
+    function = as_trl(load("regression"))
+    with pytest.raises(ValueError, match="column 'target'"):
+        function([""], [text], video_id=["a"])
+    with pytest.raises(ValueError, match="same number of completions"):
+        function([""] * 3, [text] * 3, video_id=["a", "a", "b"], target=[3.0] * 3)
+    with pytest.raises(ValueError, match="different targets"):
+        function([""] * 2, [text] * 2, video_id=["a", "a"], target=[3.0, 4.0])
+    with pytest.raises(ValueError, match="1 of 2 rows have a twin_text"):
+        function([""] * 2, [text] * 2, video_id=["a", "a"], target=[3.0] * 2, twin_text=[text, None])
+    assert function([], [], video_id=[], target=[]) == []
+
+
+def test_as_trl_hands_named_columns_over() -> None:
+    def fps(batch: RolloutBatch) -> FloatArray:
+        return np.array(batch.columns["fps"], dtype=np.float64)[:, None] * np.ones_like(batch.scores)
+
+    values = as_trl(fps, columns=["fps"])(
+        [""] * 4, ["x"] * 4, video_id=list("abab"), target=[3.0] * 4, fps=[24, 30, 24, 30], other=[0] * 4
+    )
+    assert values == [24.0, 30.0, 24.0, 30.0]
+
+
+def count_characters(prompts: list[Any], completions: list[str], **columns: list[Any]) -> list[float]:
+    return [len(text) + weight for text, weight in zip(completions, columns["weight"], strict=True)]
+
+
+def test_from_trl() -> None:
+    batch = RolloutBatch.from_texts(
+        [["a", "bb"], ["ccc", "dddd"]], [3.0, 4.0], columns={"weight": [10.0, 20.0]}
+    )
+    for reward in (from_trl(count_characters), FromTrl(f"{__name__}:count_characters")):
+        again = pickle.loads(pickle.dumps(reward))
+        assert again(batch).tolist() == [[11.0, 12.0], [23.0, 24.0]]
+
+
+def test_from_trl_round_trip_and_messages() -> None:
+    batch = parsed_batch(5)
+    back = from_trl(as_trl(load("temporal")), conversational=True)
+    np.testing.assert_allclose(back(batch), load("temporal")(batch), atol=1e-12)
+
+
+def test_from_trl_refuses_none_and_wrong_numbers() -> None:
+    def sometimes(completions: list[str], **columns: list[Any]) -> list[float | None]:
+        return [None, 1.0]
+
+    batch = RolloutBatch.from_texts([["a", "b"]], [3.0])
+    with pytest.raises(ValueError, match="'sometimes' returned None for 1 of 2"):
+        from_trl(sometimes)(batch)
+    with pytest.raises(ValueError, match="2 rewards for 1 completions"):
+        from_trl(sometimes)(RolloutBatch.from_texts([["a"]], [3.0]))

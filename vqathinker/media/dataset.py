@@ -1,0 +1,213 @@
+"""Label files: who rated which video how, read into rows of paths, ids and labels.
+
+Refuses to open a video; a trainer decodes them, `prepare` inspects them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from vqathinker.media.labels import Labels, read
+from vqathinker.types import FloatArray
+
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp"}
+)
+OWN_COLUMNS = frozenset({"prompt", "video_id", "path", "target", "mos_low", "mos_high"})
+TEST_FLAGS = {"true": "test", "1": "test", "false": "train", "0": "train"}
+
+
+def divide(mos: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """Scale MOS by 5/high: MOS/20 for LSVQ (the released recipe), the identity for a 1-5 set.
+
+    >>> divide(np.array([75.0]), np.array([0.0]), np.array([100.0]))
+    array([3.75])
+    """
+    return mos * 5 / high
+
+
+def clip(mos: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """Scale MOS by 5/high and clip it to 1-5, the range the prompt asks for."""
+    return np.clip(divide(mos, low, high), 1.0, 5.0)
+
+
+def affine(mos: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """Map [low, high] onto [1, 5]: 1 + 4·(MOS − low)/(high − low)."""
+    return 1 + 4 * (mos - low) / (high - low)
+
+
+SCALES: dict[str, Callable[[FloatArray, FloatArray, FloatArray], FloatArray]] = {
+    "divide": divide,
+    "clip": clip,
+    "affine": affine,
+}
+
+
+def load_labels(
+    path: str | os.PathLike[str],
+    *,
+    video_dir: str | os.PathLike[str] = ".",
+    dataset: str | None = None,
+    mos_range: tuple[float, float] | None = (0.0, 100.0),
+    scale: str = "divide",
+    split: str | None = None,
+    label_format: str | None = None,
+) -> Dataset:
+    """Read a label file.
+
+    Args:
+        path: a file in one of the formats of `labels.FORMATS`.
+        video_dir: the folder that the names in the file start from.
+        dataset: name of the data set for every row; None takes the column `dataset`, else the file's stem.
+        mos_range: lowest and highest possible MOS; None takes the columns `mos_low` and `mos_high`.
+        scale: one of `SCALES`, native range to the prompt's 1-5 scale.
+        split: only rows of this split, by the column `split`, or `is_test` for "train" and "test".
+        label_format: one of `labels.FORMATS`; None detects it from the content.
+
+    Returns:
+        One row per video: `prompt` ("dataset/video_id", a name for logs), `video_id`, `dataset`, `path`,
+        `mos` as rated, `mos_low`, `mos_high`, `target` on the 1-5 scale, and other columns as text.
+
+    Raises:
+        ValueError: if the file or an argument cannot be right; names the file, the line and the way out.
+        OSError: if the file cannot be read.
+    """
+    path = Path(path)
+    if scale not in SCALES:
+        raise ValueError(f"unknown scale {scale!r}, choose one of {', '.join(SCALES)}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        labels = read(text, label_format)
+        labels = labels if split is None else _select(labels, split)
+        return _build(labels, video_dir, dataset or path.stem, dataset is not None, mos_range, scale)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no UTF-8 text from byte {error.start} on; wrong file?") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _build(
+    labels: Labels,
+    video_dir: str | os.PathLike[str],
+    name: str,
+    rename: bool,
+    mos_range: tuple[float, float] | None,
+    scale: str,
+) -> Dataset:
+    """Check the labels and lay them out as columns."""
+    low, high = _native_range(labels, mos_range)
+    others = {
+        key: values for key, values in labels.columns.items() if key not in {"dataset", "mos_low", "mos_high"}
+    }
+    if reserved := OWN_COLUMNS & others.keys():
+        raise ValueError(f"the column {sorted(reserved)[0]!r} is made by the reader; rename it")
+    given = labels.columns.get("dataset")
+    datasets = [name] * len(labels.names) if rename or given is None else given
+    _require_distinct(labels, datasets)
+    mos = _parse_mos(labels)
+    _require_in_range(labels, mos, low, high)
+    return Dataset.from_dict(
+        {
+            "prompt": [f"{dataset}/{video}" for dataset, video in zip(datasets, labels.names, strict=True)],
+            "video_id": labels.names,
+            "dataset": datasets,
+            "path": [os.path.join(video_dir, _with_suffix(video, labels.suffix)) for video in labels.names],
+            "mos": mos,
+            "mos_low": low,
+            "mos_high": high,
+            "target": SCALES[scale](mos, low, high),
+            **others,
+        }
+    )
+
+
+def _with_suffix(name: str, suffix: str) -> str:
+    return name if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES else name + suffix
+
+
+def _native_range(labels: Labels, mos_range: tuple[float, float] | None) -> tuple[FloatArray, FloatArray]:
+    """Return (N,) lowest and (N,) highest possible MOS."""
+    written = [name for name in ("mos_low", "mos_high") if name in labels.columns]
+    if mos_range is None:
+        if len(written) < 2:
+            raise ValueError("no columns mos_low and mos_high; give the native range as mos_range")
+        low, high = (_floats(labels, labels.columns[name], name) for name in written)
+    else:
+        if written:
+            raise ValueError(
+                f"the column {written[0]!r} contradicts mos_range; remove it, or give mos_range=None"
+            )
+        low, high = (np.full(len(labels.names), bound, dtype=np.float64) for bound in mos_range)
+    wrong = np.flatnonzero(~((low < high) & (high > 0) & np.isfinite(low) & np.isfinite(high)))
+    if len(wrong):
+        row = wrong[0]
+        raise ValueError(
+            f"{labels.at(row)}: a MOS range of {low[row]:g} to {high[row]:g} is no range above 0"
+        )
+    return low, high
+
+
+def _parse_mos(labels: Labels) -> FloatArray:
+    """Return (N,) finite scores."""
+    mos = _floats(labels, labels.mos, "MOS")
+    wrong = np.flatnonzero(~np.isfinite(mos))
+    if len(wrong):
+        row = wrong[0]
+        raise ValueError(f"{labels.at(row)}: the MOS is {labels.mos[row]!r}; correct or remove the line")
+    return mos
+
+
+def _floats(labels: Labels, values: list[str], what: str) -> FloatArray:
+    """Parse (N,) numbers, naming the first that is none."""
+    try:
+        return np.array(values, dtype=np.float64)
+    except ValueError:
+        for row, value in enumerate(values):
+            try:
+                float(value)
+            except ValueError:
+                raise ValueError(
+                    f"{labels.at(row)}: the {what} {value!r} is not a number; correct it"
+                ) from None
+        raise
+
+
+def _require_in_range(labels: Labels, mos: FloatArray, low: FloatArray, high: FloatArray) -> None:
+    outside = np.flatnonzero((mos < low) | (mos > high))
+    if len(outside):
+        row = outside[0]
+        raise ValueError(
+            f"{labels.at(row)}: the MOS {mos[row]:g} lies outside {low[row]:g} to {high[row]:g} "
+            f"({len(outside)} of {len(mos)} do); give the native range of the data set"
+        )
+
+
+def _require_distinct(labels: Labels, datasets: list[str]) -> None:
+    seen: dict[tuple[str, str], int] = {}
+    for row, key in enumerate(zip(datasets, labels.names, strict=True)):
+        if (first := seen.setdefault(key, row)) != row:
+            place = f"{labels.unit} {labels.places[first]}"
+            raise ValueError(f"{labels.at(row)}: already labelled in {place}; remove one of them")
+
+
+def _select(labels: Labels, split: str) -> Labels:
+    """Keep the rows of one split."""
+    if "split" in labels.columns:
+        splits = labels.columns["split"]
+    elif "is_test" in labels.columns:
+        flags = [str(flag).strip().lower() for flag in labels.columns["is_test"]]
+        splits = [TEST_FLAGS.get(flag, flag) for flag in flags]
+        for row, value in enumerate(splits):
+            if value not in TEST_FLAGS.values():
+                raise ValueError(f"{labels.at(row)}: is_test is {value!r}; write True or False")
+    else:
+        raise ValueError(f"no column is_test or split to select {split!r} by; leave the split out")
+    rows = np.flatnonzero(np.array(splits) == split)
+    if not len(rows):
+        raise ValueError(f"no rows of split {split!r}, there are {', '.join(sorted(set(splits)))}")
+    return labels.keep(rows)

@@ -1,0 +1,171 @@
+"""What to know about a data set before a run: which videos are missing, unreadable or there twice.
+
+Refuses to change anything on disk but its own report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+from datasets import Dataset
+
+from vqathinker.media.container import VideoError, require_content
+from vqathinker.media.video import read_keyframes
+
+FINGERPRINT_BYTES = 64 * 1024
+SCALE = (1.0, 5.0)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The findings; videos are named "dataset/video_id".
+
+    Attributes:
+        num_videos: rows of the data set.
+        num_keyframes: frames decoded of each video, 0 if none was.
+        missing: video to path, where there is no file.
+        unreadable: video to what is wrong with the file.
+        duplicate_ids: names that several rows share.
+        duplicate_paths: groups of videos that are one file.
+        duplicate_contents: groups of videos whose files have equal size, head and tail.
+        out_of_scale: video to target, where it lies outside 1-5.
+    """
+
+    num_videos: int
+    num_keyframes: int
+    missing: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    duplicate_ids: list[str] = field(default_factory=list)
+    duplicate_paths: list[list[str]] = field(default_factory=list)
+    duplicate_contents: list[list[str]] = field(default_factory=list)
+    out_of_scale: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every video is usable and there once; targets outside 1-5 do not count."""
+        duplicates = (self.duplicate_ids, self.duplicate_paths, self.duplicate_contents)
+        return not any((self.missing, self.unreadable, *duplicates))
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of findings of each kind, in words."""
+        return {
+            "videos": self.num_videos,
+            "missing": len(self.missing),
+            "unreadable": len(self.unreadable),
+            "ids given twice": len(self.duplicate_ids),
+            "files listed twice": len(self.duplicate_paths),
+            "copies of a file": len(self.duplicate_contents),
+            "targets outside 1-5": len(self.out_of_scale),
+        }
+
+    def summary(self) -> str:
+        """Return one line, for logs.
+
+        >>> Report(num_videos=2, num_keyframes=6, missing={"set/a.mp4": "a.mp4"}).summary()
+        '2 videos: 1 missing'
+        """
+        found = [f"{count} {kind}" for kind, count in self.counts().items() if count and kind != "videos"]
+        return f"{self.num_videos} videos: {', '.join(found) or 'nothing found'}"
+
+    def to_json(self) -> str:
+        """Return everything as JSON."""
+        content = {"is_clean": self.is_clean, "counts": self.counts(), **asdict(self)}
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+    def write(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the report as JSON.
+
+        Raises:
+            FileExistsError: if the file exists and `overwrite` is not set.
+        """
+        with open(path, "w" if overwrite else "x", encoding="utf-8") as file:
+            file.write(self.to_json())
+
+
+def inspect(
+    dataset: Dataset,
+    *,
+    num_keyframes: int = 6,
+    num_workers: int = 4,
+    decode: bool = True,
+    on_video: Callable[[], object] = lambda: None,
+) -> Report:
+    """Check every video and label of a data set; an unusable file is a finding, never an error.
+
+    Args:
+        dataset: rows of `load_labels`.
+        num_keyframes: frames to decode of each video.
+        num_workers: videos checked at the same time.
+        decode: False only looks whether the files are there and hold something.
+        on_video: called after each video, for a progress bar.
+
+    Returns:
+        The findings.
+    """
+    names = [f"{name}/{video}" for name, video in zip(dataset["dataset"], dataset["video_id"], strict=True)]
+    paths = list(dataset["path"])
+    missing, unreadable, usable = {}, {}, {}
+    check = partial(_fault, num_keyframes=num_keyframes if decode else 0)
+    with ThreadPoolExecutor(num_workers, thread_name_prefix="inspect") as pool:
+        for name, path, fault in zip(names, paths, pool.map(check, paths), strict=True):
+            on_video()
+            if fault is None:
+                usable[os.path.realpath(path)] = name
+            elif not os.path.exists(path):
+                missing[name] = path
+            else:
+                unreadable[name] = fault
+    targets = zip(names, dataset["target"], strict=True)
+    return Report(
+        num_videos=len(names),
+        num_keyframes=num_keyframes if decode else 0,
+        missing=missing,
+        unreadable=unreadable,
+        duplicate_ids=[group[0] for group in _groups(zip(names, names, strict=True))],
+        duplicate_paths=_groups(zip(map(os.path.realpath, paths), names, strict=True)),
+        duplicate_contents=_same_contents(usable),
+        out_of_scale={name: target for name, target in targets if not SCALE[0] <= target <= SCALE[1]},
+    )
+
+
+def _fault(path: str, num_keyframes: int) -> str | None:
+    """Return what is wrong with a file, None if nothing."""
+    try:
+        if num_keyframes:
+            read_keyframes(path, num_keyframes)
+        else:
+            require_content(path)
+    except VideoError as error:
+        return error.reason
+    return None
+
+
+def _groups(pairs: Iterable[tuple[Hashable, str]]) -> list[list[str]]:
+    """Return the names that share a key, for each key of several."""
+    groups: dict[Hashable, list[str]] = defaultdict(list)
+    for key, name in pairs:
+        groups[key].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _same_contents(files: dict[str, str]) -> list[list[str]]:
+    """Group the names of different files with the same content; only files of equal size are opened."""
+    same_size = _groups((os.path.getsize(path), path) for path in files)
+    return _groups((_fingerprint(Path(path)), files[path]) for group in same_size for path in group)
+
+
+def _fingerprint(path: Path) -> tuple[int, bytes]:
+    """Return a file's size and the hash of its head and tail."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(FINGERPRINT_BYTES)
+        file.seek(max(0, size - FINGERPRINT_BYTES))
+        return size, hashlib.sha256(head + file.read()).digest()

@@ -1,0 +1,95 @@
+"""Checkpoints: load a finished one, or put one together from the published parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, InternVLConfig
+
+from vqathinker.model.modeling import VQAThinkerConfig, VQAThinkerForConditionalGeneration
+from vqathinker.model.processing import MOTION_TOKEN, VQAThinkerProcessor
+from vqathinker.prompts import Prompt
+
+PROCESSOR_FILE, ADAPTER_FILE = "processor_config.json", "adapter_config.json"
+
+
+def load_policy(
+    path: str | Path, *, dtype: torch.dtype | str = "auto", **kwargs: Any
+) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
+    """Load model and processor of one checkpoint; a LoRA adapter is merged into its base.
+
+    Args:
+        path: a directory written by training or by `assemble`.
+        dtype: precision of the weights; SlowFast stays in fp32.
+        kwargs: passed on to `from_pretrained`, e.g. `attn_implementation`.
+
+    Raises:
+        ValueError: if the directory does not exist or holds no processor.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ValueError(f"{path} is not a directory; give a checkpoint made by `vqathinker init` or by training")
+    if not (path / PROCESSOR_FILE).is_file():
+        raise ValueError(
+            f"{path} has no {PROCESSOR_FILE}, so frame size, normalisation and prompt are unknown; copy it from the "
+            "checkpoint that this one was trained from, or put the parts together with `vqathinker init`"
+        )
+    processor = VQAThinkerProcessor.from_pretrained(path)
+    if not (path / ADAPTER_FILE).is_file():
+        return VQAThinkerForConditionalGeneration.from_pretrained(path, dtype=dtype, **kwargs), processor
+    from peft import PeftConfig, PeftModel
+
+    base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
+    model = VQAThinkerForConditionalGeneration.from_pretrained(base, dtype=dtype, **kwargs)
+    return PeftModel.from_pretrained(model, str(path)).merge_and_unload(), processor
+
+
+def assemble(
+    internvl: str,
+    slowfast: str | Path | None,
+    out: str | Path,
+    *,
+    motion: str = "slowfast",
+    prompt: Prompt | None = None,
+    dtype: torch.dtype | str = "auto",
+    overwrite: bool = False,
+    **processor_options: Any,
+) -> None:
+    """Write a checkpoint from a published InternVL in the Hugging Face format and a SlowFast file.
+
+    The motion projector starts from random weights.
+
+    Args:
+        internvl: directory or hub id, e.g. `OpenGVLab/InternVL3-8B-hf`.
+        slowfast: the `SLOWFAST_8x8_R50` checkpoint; None only with motion="none".
+        out: directory to write.
+        motion: "slowfast", "fast" or "none".
+        prompt: replaces the default wording.
+        dtype: precision of the written weights.
+        overwrite: whether `out` may hold files already.
+        processor_options: frames and sizes, as `VQAThinkerProcessor` takes them.
+
+    Raises:
+        ValueError: if a part is missing or does not fit.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise ValueError(f"{out} is not empty; choose another directory or allow overwriting")
+    if motion != "none" and slowfast is None:
+        raise ValueError(f"motion={motion!r} needs a SlowFast checkpoint (SLOWFAST_8x8_R50.pyth of pytorchvideo)")
+    source = InternVLConfig.from_pretrained(internvl)
+    if source.model_type != InternVLConfig.model_type:
+        raise ValueError(f"{internvl} is a {source.model_type!r} model; give an InternVL checkpoint whose name ends in -hf")
+    tokenizer = AutoTokenizer.from_pretrained(internvl)
+    processor = VQAThinkerProcessor(
+        tokenizer, motion=motion, prompt=prompt and prompt.to_dict(), **processor_options
+    )
+    values = {k: v for k, v in source.to_dict().items() if k not in {"model_type", "architectures", "dtype"}}
+    config = VQAThinkerConfig(**values, motion=motion, motion_token_id=processor.placeholder_ids[1])
+    model = VQAThinkerForConditionalGeneration.from_pretrained(internvl, config=config, dtype=dtype)
+    if slowfast is not None and motion != "none":
+        model.model.slowfast.load_published(slowfast)
+    model.save_pretrained(out)
+    processor.save_pretrained(out)

@@ -1,0 +1,186 @@
+"""InternVL3 with a motion branch, in the Hugging Face format.
+
+The inner model merges frame features and motion tokens into the prompt; it knows nothing of files, prompts or
+rewards. Source: VQAThinker (arXiv 2508.06051), section 3.2; variant `motion="fast"`: VQA² (arXiv 2411.03795).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLModel,
+)
+
+from vqathinker.model.slowfast import CHANNEL_RATIO, EXPANSION, SlowFast
+
+Motion = Literal["slowfast", "fast", "none"]
+
+
+class VQAThinkerConfig(InternVLConfig):
+    """An InternVL configuration with the motion branch.
+
+    Attributes:
+        motion: "slowfast" (one token per video), "fast" (one token per frame) or "none".
+        motion_token_id: the reserved token whose embedding is replaced by a motion feature.
+        slowfast_depth: depth of the SlowFast network.
+        slowfast_stem_dim: channels of its slow stem; the motion feature has 36 times as many.
+        max_frames: number of learned positions of the "fast" variant.
+    """
+
+    model_type = "vqathinker"
+    auto_map = {}  # noqa: RUF012  looked up as an attribute by TRL when it loads the reference model
+    motion: str = "slowfast"
+    motion_token_id: int = 151656
+    slowfast_depth: int = 50
+    slowfast_stem_dim: int = 64
+    max_frames: int = 64
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.motion not in get_args(Motion):
+            raise ValueError(f"motion={self.motion!r}: expected one of {', '.join(get_args(Motion))}")
+        super().__post_init__(**kwargs)
+
+    @property
+    def motion_dim(self) -> int:
+        """Width of a motion feature: 2304 for "slowfast" with the published weights, 256 for "fast"."""
+        fast = self.slowfast_stem_dim // CHANNEL_RATIO * EXPANSION
+        return fast if self.motion == "fast" else self.slowfast_stem_dim * EXPANSION + fast
+
+
+class MotionProjector(nn.Module):
+    """LayerNorm → Linear → GELU → Linear from motion features to the language model's width."""
+
+    def __init__(self, config: VQAThinkerConfig) -> None:
+        super().__init__()
+        width = config.text_config.hidden_size
+        self.layer_norm = nn.LayerNorm(config.motion_dim)
+        self.linear_1 = nn.Linear(config.motion_dim, width)
+        self.linear_2 = nn.Linear(width, width)
+        self.positions = nn.Embedding(config.max_frames, config.motion_dim) if config.motion == "fast" else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Project (B, M, motion_dim) features of M tokens per video to (B, M, d)."""
+        features = features.to(self.linear_1.weight.dtype)
+        if self.positions is not None:
+            features = features + self.positions.weight[: features.shape[1]]
+        hidden: Tensor = self.linear_1(self.layer_norm(features))
+        return self.linear_2(nn.functional.gelu(hidden))  # type: ignore[no-any-return]
+
+
+class VQAThinkerModel(InternVLModel):  # type: ignore[misc]
+    """InternVL's backbone plus a frozen SlowFast and its projector."""
+
+    config_class = VQAThinkerConfig
+    _keep_in_fp32_modules_strict = ("slowfast",)
+
+    def __init__(self, config: VQAThinkerConfig) -> None:
+        super().__init__(config)
+        if config.motion != "none":
+            self.motion_projector = MotionProjector(config)
+            self.slowfast = SlowFast(config.slowfast_depth, config.slowfast_stem_dim)
+        self.post_init()
+
+    def frame_features(self, frames: Tensor) -> Tensor:
+        """Vision tokens of single frames: (F, 3, S, S) normalised pixels → (F, (S/28)², d)."""
+        output = self.get_image_features(
+            pixel_values=frames, vision_feature_layer=-1, vision_feature_select_strategy="default", return_dict=True
+        )
+        return output.pooler_output  # type: ignore[no-any-return]
+
+    def motion_features(self, frames: Tensor) -> Tensor:
+        """Frozen motion features of whole videos: (B, T, 3, S, S) → (B, M, motion_dim), M = 1, T or 0, in fp32."""
+        if self.config.motion == "none":
+            return frames.new_zeros(len(frames), 0, self.config.motion_dim, dtype=torch.float32)
+        if self.config.motion == "fast":
+            return self.slowfast.fast_features(frames)
+        return self.slowfast(frames)  # type: ignore[no-any-return]
+
+    def merge(
+        self, input_ids: Tensor, frame_features: Tensor, motion_tokens: Tensor, placeholders: Tensor | None = None
+    ) -> Tensor:
+        """Embed the ids and put visual features in the place of the placeholder tokens.
+
+        Args:
+            input_ids: (B, L).
+            frame_features: (F, n, d) for all frames of the batch in order.
+            motion_tokens: (B, M, d).
+            placeholders: (B, L) bool; placeholder ids outside stay ordinary tokens. All positions if omitted.
+
+        Returns:
+            (B, L, d) embeddings.
+
+        Raises:
+            ValueError: if the numbers of placeholders and features differ.
+        """
+        embeds: Tensor = self.get_input_embeddings()(input_ids)
+        for name, token_id, features in (
+            ("frame", self.config.image_token_id, frame_features),
+            ("motion", self.config.motion_token_id, motion_tokens),
+        ):
+            mask = input_ids == token_id
+            if placeholders is not None:
+                mask = mask & placeholders
+            features = features.reshape(-1, embeds.shape[-1]).to(embeds.dtype)
+            if mask.sum() != len(features):
+                raise ValueError(f"{int(mask.sum())} {name} placeholders for {len(features)} {name} features")
+            embeds = embeds.masked_scatter(mask[..., None], features)
+        return embeds
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        motion_features: Tensor | None = None,
+        placeholders: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the language model over a prompt with its video merged in.
+
+        Args:
+            input_ids: (B, L).
+            pixel_values: (F, 3, S, S) frames of all videos of the batch in order.
+            motion_features: (B, M, motion_dim), as `motion_features()` returns them; computed here if omitted,
+                which needs the same number of frames in every video.
+            placeholders: (B, L) bool, the positions where placeholder ids stand for features.
+            inputs_embeds: (B, L, d), instead of the three above.
+            kwargs: passed on to the language model.
+        """
+        if pixel_values is not None:
+            if input_ids is None:
+                raise ValueError("pixel_values need input_ids to be merged into")
+            frames = self.frame_features(pixel_values)
+            motion = frames.new_zeros(0)
+            if self.config.motion != "none":
+                if motion_features is None:
+                    motion_features = self.motion_features(pixel_values.unflatten(0, (len(input_ids), -1)))
+                motion = self.motion_projector(motion_features)
+            inputs_embeds, input_ids = self.merge(input_ids, frames, motion, placeholders), None
+        return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
+
+
+class VQAThinkerForConditionalGeneration(InternVLForConditionalGeneration):  # type: ignore[misc]
+    """The backbone with its language-model head; `generate` takes `inputs_embeds` from `model.merge`."""
+
+    config_class = VQAThinkerConfig
+    _keep_in_fp32_modules_strict = ("slowfast",)
+
+    def __init__(self, config: VQAThinkerConfig) -> None:
+        super().__init__(config)
+        self.model = VQAThinkerModel(config)
+        self.post_init()
+
+
+AutoConfig.register(VQAThinkerConfig.model_type, VQAThinkerConfig)
+AutoModel.register(VQAThinkerConfig, VQAThinkerModel)
+AutoModelForCausalLM.register(VQAThinkerConfig, VQAThinkerForConditionalGeneration)
+AutoModelForImageTextToText.register(VQAThinkerConfig, VQAThinkerForConditionalGeneration)

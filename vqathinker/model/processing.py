@@ -1,0 +1,169 @@
+"""From sampled frames and a question to the model's inputs.
+
+Everything that shapes a score beside the weights is kept here and saved with the checkpoint: number and size of the
+frames, normalisation, wording, placeholder tokens. Knows no files: `vqathinker.media` reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+
+from vqathinker.model.modeling import VQAThinkerConfig
+from vqathinker.prompts import Prompt
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+PIXELS_PER_TOKEN = 28  # a 14-pixel patch, halved in both directions by pixel shuffle
+IMAGE_START, IMAGE_END, IMAGE_TOKEN, MOTION_TOKEN = "<img>", "</img>", "<IMG_CONTEXT>", "<|video_pad|>"
+VIDEO_MARKS = ("<video>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>")
+
+
+@dataclass(frozen=True)
+class FrameSetting:
+    """How many keyframes of which square size (pixels) the model sees."""
+
+    num_frames: int
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise ValueError(f"num_frames={self.num_frames}: a video needs at least one frame")
+        if self.size < PIXELS_PER_TOKEN or self.size % PIXELS_PER_TOKEN:
+            raise ValueError(f"frame size {self.size} is not a multiple of {PIXELS_PER_TOKEN} pixels")
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """(size/28)²: 256 at 448, 400 at 560."""
+        return (self.size // PIXELS_PER_TOKEN) ** 2
+
+
+class VQAThinkerProcessor(ProcessorMixin):  # type: ignore[misc]
+    """Tokenizer, frame transform and wording of one checkpoint.
+
+    Args:
+        tokenizer: must know the placeholder tokens `<img>`, `</img>`, `<IMG_CONTEXT>` and the motion token.
+        num_frames: keyframes in training (paper: 6).
+        frame_size: their side in pixels in training (paper: 448).
+        scoring_num_frames: keyframes in scoring (paper: 12).
+        scoring_frame_size: their side in pixels in scoring (paper: 560).
+        motion: the model's motion variant, which decides where motion tokens stand.
+        motion_token: reserved token that stands for a motion feature.
+        image_mean: per-channel mean of pixels in [0, 1].
+        image_std: per-channel standard deviation.
+        prompt: the four texts of `vqathinker.prompts.Prompt`; missing ones take the defaults.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        num_frames: int = 6,
+        frame_size: int = 448,
+        scoring_num_frames: int = 12,
+        scoring_frame_size: int = 560,
+        motion: str = "slowfast",
+        motion_token: str = MOTION_TOKEN,
+        image_mean: Sequence[float] = IMAGENET_MEAN,
+        image_std: Sequence[float] = IMAGENET_STD,
+        prompt: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(tokenizer, **kwargs)
+        vocabulary = tokenizer.get_vocab()
+        missing = [t for t in (IMAGE_START, IMAGE_END, IMAGE_TOKEN, motion_token) if t not in vocabulary]
+        if missing:
+            raise ValueError(f"the tokenizer lacks {', '.join(missing)}; take that of an InternVL3 checkpoint")
+        self.num_frames, self.frame_size = num_frames, frame_size
+        self.scoring_num_frames, self.scoring_frame_size = scoring_num_frames, scoring_frame_size
+        self.motion, self.motion_token = motion, motion_token
+        self.image_mean, self.image_std = list(image_mean), list(image_std)
+        self.prompt = Prompt.from_dict(prompt or {}).to_dict()
+
+    @property
+    def training(self) -> FrameSetting:
+        """Keyframes in training."""
+        return FrameSetting(self.num_frames, self.frame_size)
+
+    @property
+    def scoring(self) -> FrameSetting:
+        """Keyframes in scoring."""
+        return FrameSetting(self.scoring_num_frames, self.scoring_frame_size)
+
+    @property
+    def placeholder_ids(self) -> tuple[int, int]:
+        """Ids that stand for a frame feature and for a motion feature."""
+        image, motion = self.tokenizer.convert_tokens_to_ids([IMAGE_TOKEN, self.motion_token])
+        return image, motion
+
+    @property
+    def suppressed_ids(self) -> list[int]:
+        """Ids that a response may never hold: placeholders and the other marks of visual content."""
+        marks = (IMAGE_TOKEN, self.motion_token, IMAGE_START, IMAGE_END, *VIDEO_MARKS)
+        vocabulary = self.tokenizer.get_vocab()
+        return sorted({vocabulary[mark] for mark in marks if mark in vocabulary})
+
+    def pixels(self, frames: NDArray[np.uint8], size: int) -> Tensor:
+        """Resize to a square (bicubic, antialiased) and normalise.
+
+        Args:
+            frames: (T, H, W, 3) uint8 RGB.
+            size: side of the square in pixels.
+
+        Returns:
+            (T, 3, size, size) float32.
+        """
+        images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+        images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.image_mean, self.image_std))
+        return (images.float() / 255 - mean) / std
+
+    def prompt_ids(self, num_frames: int, tokens_per_frame: int, *, question: str | None = None) -> list[int]:
+        """Token ids of the chat turn around one video, with a placeholder for every visual feature.
+
+        Args:
+            num_frames: T; may be smaller than in the setting (a perturbation can drop frames).
+            tokens_per_frame: visual tokens of one frame.
+            question: replaces the prompt's own question.
+        """
+        prompt = Prompt.from_dict(self.prompt)
+        prompt = prompt if question is None else prompt.ask(question)
+        motion = f"{IMAGE_START}{self.motion_token}{IMAGE_END}"
+        image = f"{IMAGE_START}{IMAGE_TOKEN * tokens_per_frame}{IMAGE_END}"
+        per_frame = motion if self.motion == "fast" else ""
+        frames = "".join(
+            f"{prompt.frame_label.format(number=i + 1)}{image}{per_frame}\n" for i in range(num_frames)
+        )
+        ending = f"{prompt.motion_label}{motion}\n" if self.motion == "slowfast" else ""
+        turn = [{"role": "user", "content": prompt.opening + frames + ending + prompt.question}]
+        text = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]
+
+    def __call__(
+        self, videos: Sequence[NDArray[np.uint8]], *, setting: FrameSetting | None = None, question: str | None = None
+    ) -> BatchFeature:
+        """Inputs of one or more videos, ready for the model.
+
+        Args:
+            videos: N arrays (T, H, W, 3) of sampled uint8 RGB frames.
+            setting: frame size; that of scoring if omitted.
+            question: replaces the prompt's own question.
+
+        Returns:
+            `input_ids` and `attention_mask` (N, L), padded on the left, and `pixel_values` (ΣT, 3, S, S).
+        """
+        setting = setting or self.scoring
+        rows = [self.prompt_ids(len(video), setting.tokens_per_frame, question=question) for video in videos]
+        batch = self.tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
+        pixels = torch.cat([self.pixels(video, setting.size) for video in videos])
+        return BatchFeature({**batch, "pixel_values": pixels})
+
+
+AutoProcessor.register(VQAThinkerConfig, VQAThinkerProcessor)

@@ -1,0 +1,145 @@
+"""The frozen motion encoder: SlowFast-R50 up to its last residual stage.
+
+Knows nothing of language models. Source: Feichtenhofer et al., "SlowFast Networks for Video Recognition" (2019), as
+published in pytorchvideo; pooled the way the VQAThinker weights were trained with (arXiv 2508.06051, section 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from pytorchvideo.models.slowfast import create_slowfast
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+NUM_STAGES = 5
+SLOW_STRIDE = 4  # the lateral connections take every fourth frame of the fast pathway
+CHANNEL_RATIO = 8  # the fast pathway has an eighth of the slow pathway's channels
+EXPANSION = 32  # channels after stage 4 per channel of the stem
+SLOW_POOL, FAST_POOL, SPACE_POOL = 8, 32, 7  # the published head's average pools
+TRAINED_REPEATS = {6: 6, 12: 4}  # how often the released code repeats the features of T frames in time
+
+
+def slow_indices(num_frames: int) -> Tensor:
+    """Indices of the frames that the slow pathway sees, evenly spaced over `num_frames`.
+
+    >>> slow_indices(6).tolist(), slow_indices(12).tolist()
+    ([0, 5], [0, 5, 11])
+    """
+    return torch.linspace(0, num_frames - 1, (num_frames - 1) // SLOW_STRIDE + 1).long()
+
+
+def temporal_repeats(num_frames: int) -> int:
+    """How often every time step is repeated so that the head's pools fit.
+
+    >>> [temporal_repeats(t) for t in (1, 6, 12, 40)]
+    [32, 6, 4, 1]
+    """
+    return TRAINED_REPEATS.get(num_frames, -(-FAST_POOL // num_frames))
+
+
+class SlowFast(nn.Module):
+    """Frozen SlowFast: weights are buffers, the mode is always eval, the precision the one it was built with.
+
+    Args:
+        depth: depth of the residual network, 50 for the published weights.
+        stem_dim: channels of the slow pathway's stem, 64 for the published weights.
+    """
+
+    def __init__(self, depth: int = 50, stem_dim: int = 64) -> None:
+        super().__init__()
+        fast_dim = max(1, stem_dim // CHANNEL_RATIO)
+        network = create_slowfast(model_depth=depth, stem_dim_outs=(stem_dim, fast_dim), model_num_class=1)
+        self.blocks = nn.ModuleList(network.blocks[:NUM_STAGES])
+        self.slow_dim, self.fast_dim = stem_dim * EXPANSION, fast_dim * EXPANSION
+        self.train()
+        for module in self.modules():
+            _freeze(module)
+
+    def train(self, mode: bool = True) -> SlowFast:
+        """Stay in eval mode: BatchNorm statistics must not drift."""
+        return super().train(False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SlowFast:
+        """Move between devices, but never to another precision: bf16 would round the frozen weights."""
+
+        def move(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(move, recurse)  # type: ignore[no-any-return,no-untyped-call]
+
+    def load_published(self, path: str | Path) -> None:
+        """Load the published `SLOWFAST_8x8_R50` checkpoint (pickle-free loading of tensors only).
+
+        Raises:
+            ValueError: if a tensor of the five stages is missing or has another shape.
+        """
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("model_state", state)
+        wanted = self.state_dict()
+        wrong = [k for k, v in wanted.items() if k not in state or state[k].shape != v.shape]
+        if wrong:
+            raise ValueError(f"{path} is not a SlowFast checkpoint of this size: {len(wrong)} tensors such as {wrong[0]!r}")
+        self.load_state_dict({k: state[k] for k in wanted})
+
+    @torch.no_grad()
+    def stages(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the five stages.
+
+        Args:
+            frames: (B, T, 3, H, W) normalised frames.
+
+        Returns:
+            Slow features (B, 32·stem, ⌊(T−1)/4⌋+1, H/32, W/32) and fast features (B, 32·stem/8, T, H/32, W/32).
+        """
+        dtype = next(self.buffers()).dtype
+        with torch.autocast(frames.device.type, enabled=False):
+            fast = frames.to(dtype).transpose(1, 2)  # (B, 3, T, H, W)
+            pathways = [fast[:, :, slow_indices(fast.shape[2])], fast]
+            for block in self.blocks:
+                pathways = block(pathways)
+        return pathways[0], pathways[1]
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """One motion feature per video.
+
+        Args:
+            frames: (B, T, 3, H, W) normalised frames.
+
+        Returns:
+            (B, 1, slow_dim + fast_dim), 2304 wide for the published weights.
+        """
+        repeats = temporal_repeats(frames.shape[1])
+        pooled = [
+            pool(features.repeat_interleave(repeats, dim=2), length)
+            for features, length in zip(self.stages(frames), (SLOW_POOL, FAST_POOL), strict=True)
+        ]
+        return torch.cat(pooled, dim=1)[:, None]
+
+    def fast_features(self, frames: Tensor) -> Tensor:
+        """One motion feature per frame, from the fast pathway (VQA², arXiv 2411.03795).
+
+        Args:
+            frames: (B, T, 3, H, W) normalised frames.
+
+        Returns:
+            (B, T, fast_dim).
+        """
+        return self.stages(frames)[1].mean(dim=(3, 4)).transpose(1, 2)
+
+
+def _freeze(module: nn.Module) -> None:
+    """Turn weights into buffers: no optimiser, adapter or sharding finds them, and checkpoints keep their names."""
+    for name, weight in list(module.named_parameters(recurse=False)):
+        delattr(module, name)
+        module.register_buffer(name, weight.detach())
+    module._is_hf_initialized = True  # type: ignore[assignment]  # its own initialisation is kept
+
+
+def pool(features: Tensor, length: int) -> Tensor:
+    """Average over windows of `length` time steps and 7×7 positions, then over the windows: (B, C, T, H, W) → (B, C)."""
+    height, width = (min(SPACE_POOL, side) for side in features.shape[3:])
+    return F.avg_pool3d(features, (length, height, width), stride=1).mean(dim=(2, 3, 4))

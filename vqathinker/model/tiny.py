@@ -1,0 +1,107 @@
+"""A checkpoint of about a million weights with the real classes, for the demo, the tests and the benchmarks.
+
+The tokenizer is trained on the prompt and on typical responses; digits are tokens of their own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from vqathinker import answers
+from vqathinker.model.modeling import VQAThinkerConfig, VQAThinkerForConditionalGeneration
+from vqathinker.model.processing import IMAGE_END, IMAGE_START, IMAGE_TOKEN, MOTION_TOKEN, VQAThinkerProcessor
+from vqathinker.prompts import Prompt
+
+PAD, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PROMPT = Prompt(opening="", frame_label="", motion_label="", question="Rate the quality from 1 to 5.")
+RESPONSES = [answers.render(f"The quality is {level}.", 3.45) for level in ("bad", "poor", "fair", "good", "excellent")]
+VISION = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 192}
+TEXT = {
+    "hidden_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 320,
+    "max_position_embeddings": 2048,
+}
+SLOWFAST = {"slowfast_depth": 18, "slowfast_stem_dim": 16}
+
+
+def build_tokenizer(prompt: Prompt, vocab_size: int = 400) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE on the prompt and on typical responses."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, TURN_START, TURN_END, IMAGE_START, IMAGE_END, IMAGE_TOKEN, MOTION_TOKEN],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*prompt.to_dict().values(), "user\n", "assistant\n", *RESPONSES] * 4, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=TURN_END, pad_token=PAD)
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def build_tiny(
+    out: str | Path,
+    *,
+    seed: int = 0,
+    prompt: Prompt = PROMPT,
+    vision: dict[str, Any] | None = None,
+    text: dict[str, Any] | None = None,
+    motion: str = "slowfast",
+    num_frames: int = 6,
+    frame_size: int = 56,
+) -> None:
+    """Write a checkpoint with random weights.
+
+    Args:
+        out: directory to write.
+        seed: of the weights.
+        prompt: wording around the video.
+        vision: overrides the vision tower's sizes.
+        text: overrides the language model's sizes.
+        motion: "slowfast", "fast" or "none".
+        num_frames: keyframes in training and in scoring.
+        frame_size: their side in pixels.
+    """
+    tokenizer = build_tokenizer(prompt)
+    processor = VQAThinkerProcessor(
+        tokenizer,
+        num_frames=num_frames,
+        frame_size=frame_size,
+        scoring_num_frames=num_frames,
+        scoring_frame_size=frame_size,
+        motion=motion,
+        prompt=prompt.to_dict(),
+    )
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    image_id, motion_id = processor.placeholder_ids
+    config = VQAThinkerConfig(
+        vision_config={**VISION, "image_size": [frame_size, frame_size], **(vision or {})},
+        text_config={"model_type": "qwen2", "vocab_size": len(tokenizer), **TEXT, **ids, **(text or {})},
+        image_token_id=image_id,
+        motion_token_id=motion_id,
+        image_seq_length=processor.training.tokens_per_frame,
+        tie_word_embeddings=False,
+        motion=motion,
+        **SLOWFAST,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VQAThinkerForConditionalGeneration(config)
+    model.save_pretrained(out)
+    processor.save_pretrained(out)

@@ -1,0 +1,168 @@
+"""Find a plug-in by its key, its dotted path or an entry point, and build it from keyword arguments.
+
+Knows no plug-in: the caller brings the literal dict of its own ones. Standard library only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import entry_points
+from typing import Any
+
+Registry = Mapping[str, Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A built plug-in as a recipe names it.
+
+    Attributes:
+        label: its name in logs, unique in a recipe.
+        function: the plug-in itself.
+        weight: its factor in a weighted sum.
+    """
+
+    label: str
+    function: Callable[..., Any]
+    weight: float = 1.0
+
+
+def import_path(path: str) -> Callable[..., Any]:
+    """Import what a dotted path `package.module:Name` points to.
+
+    Raises:
+        ValueError: if the path is malformed, the module or the name does not exist, or cannot be called.
+
+    >>> import_path("math:floor")(2.5)
+    2
+    """
+    module_name, _, attribute = path.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), *attribute.split(".")]):
+        raise ValueError(f"{path!r} is not of the form 'package.module:Name'")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module exists, something that it imports does not
+        raise ValueError(f"{path!r}: there is no module {error.name!r}") from error
+    try:
+        target: object = operator.attrgetter(attribute)(module)
+    except AttributeError as error:
+        raise ValueError(f"{path!r}: the module {module_name!r} has no {attribute!r}") from error
+    if not callable(target):
+        raise ValueError(f"{path!r} is {target!r}, neither a class nor a function")
+    return target
+
+
+def find(name: str, registry: Registry, *, group: str) -> Callable[..., Any]:
+    """Return the class or function behind a name: registry key, dotted path, or entry point of `group`.
+
+    Raises:
+        ValueError: for an unknown name; the message has the nearest known ones.
+    """
+    if name in registry:
+        return registry[name]
+    if ":" in name:
+        return import_path(name)
+    points = {point.name: point for point in entry_points(group=group)}
+    if name in points:
+        return import_path(points[name].value)
+    known = sorted({*registry, *points})
+    near = difflib.get_close_matches(name, known)
+    hint = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(known)}"
+    raise ValueError(f"{group} has no {name!r} ({hint}); name your own one as 'package.module:Name'")
+
+
+def resolve(name: str, registry: Registry, /, *, group: str, **kwargs: object) -> Callable[..., Any]:
+    """Build the plug-in behind a name: a class is instantiated, a function gets its keyword arguments bound.
+
+    Args:
+        name: a key of `registry`, a dotted path `package.module:Name`, or an entry point of `group`.
+        registry: the built-in plug-ins.
+        group: the entry point group, e.g. "vqathinker.rewards".
+        **kwargs: arguments of the class or function.
+
+    Raises:
+        ValueError: for an unknown name, module, attribute or argument, or something that cannot be called.
+
+    >>> resolve("root", {"root": pow}, group="demo", exp=0.5)(16)
+    4.0
+    """
+    return _make(name, find(name, registry, group=group), kwargs)
+
+
+def _make(name: str, target: Callable[..., Any], kwargs: Mapping[str, object]) -> Callable[..., Any]:
+    signature = inspect.signature(target)
+    is_class = inspect.isclass(target)
+    try:
+        (signature.bind if is_class else signature.bind_partial)(**kwargs)
+    except TypeError as error:
+        raise ValueError(f"{name!r}: {error}; its arguments are {signature}") from error
+    if not is_class:
+        return partial(target, **kwargs) if kwargs else target
+    instance: object = target(**kwargs)
+    if not callable(instance):
+        raise ValueError(f"{name!r} makes {instance!r}, which cannot be called")
+    return instance
+
+
+def create(item: object, registry: Registry, *, group: str) -> Callable[..., Any]:
+    """Build one plug-in from a name, from `{name: ..., argument: value, ...}`, or keep one that is built.
+
+    Raises:
+        ValueError: as `resolve`, and for an item of another kind.
+    """
+    if isinstance(item, str):
+        return resolve(item, registry, group=group)
+    if isinstance(item, Mapping):
+        kwargs = {str(key): value for key, value in item.items()}
+        name = kwargs.pop("name", None)
+        if isinstance(name, str):
+            return _make(name, find(name, registry, group=group), kwargs)
+    elif callable(item):
+        return item
+    raise ValueError(f"{group}: expected a name or a mapping with a 'name', got {item!r}")
+
+
+def build(value: object, registry: Registry, *, group: str) -> list[Plugin]:
+    """Build the plug-ins that a YAML value lists.
+
+    Args:
+        value: one item or a list of them. An item is a name, or a mapping with `name`, optionally `weight`
+            (1) and `as` (the label: the key, or the last part of a dotted path), and the plug-in's keyword
+            arguments.
+        registry: the built-in plug-ins.
+        group: the entry point group.
+
+    Raises:
+        ValueError: as `create`, for a weight that is no finite number, and if two plug-ins share a label.
+
+    >>> plugins = build(["abs", {"name": "math:pow", "as": "power"}], {"abs": abs}, group="demo")
+    >>> [plugin.label for plugin in plugins]
+    ['abs', 'power']
+    """
+    plugins: list[Plugin] = []
+    for item in value if isinstance(value, list | tuple) else [] if value is None else [value]:
+        options = dict(item) if isinstance(item, Mapping) else {}
+        weight = options.pop("weight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise ValueError(f"{group}: the weight must be a finite number, got {weight!r} in {item!r}")
+        label = options.pop("as", None) or _label(options.get("name", item))
+        if any(label == plugin.label for plugin in plugins):
+            raise ValueError(f"{group}: two plug-ins are labelled {label!r}; tell them apart with 'as'")
+        function = create(options or item, registry, group=group)
+        plugins.append(Plugin(str(label), function, float(weight)))
+    return plugins
+
+
+def _label(name: object) -> str:
+    if isinstance(name, str):
+        return name.rpartition(":")[2]
+    return str(getattr(name, "__name__", type(name).__name__))

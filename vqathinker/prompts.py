@@ -1,0 +1,81 @@
+"""The one place that words what the model is asked.
+
+A prompt is text around the video: an opening, a label before each frame, a label before the motion token, and the
+question. The processor fills in the visual tokens and stores the prompt in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+OPENING = "You will watch a video. "
+FRAME_LABEL = "Frame{number}: "
+MOTION_LABEL = "Motion Feature: "
+SCORE_QUESTION = (
+    "How good is the overall quality of this video? Answer with one number between 1 and 5 with two decimals, where 1 is "
+    "very poor and 5 is excellent. Write your reasoning between <think> and </think>, then only the number between "
+    "<answer> and </answer>."
+)
+DIRECT_QUESTION = (
+    "How good is the overall quality of this video? Answer with one number between 1 and 5 with two decimals, where 1 is "
+    "very poor and 5 is excellent. Write only the number, between <answer> and </answer>."
+)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The wording around one video.
+
+    Attributes:
+        opening: text before the first frame.
+        frame_label: text before every frame; `{number}` counts the frames from 1.
+        motion_label: text before the motion token.
+        question: what is asked about the video.
+    """
+
+    opening: str = OPENING
+    frame_label: str = FRAME_LABEL
+    motion_label: str = MOTION_LABEL
+    question: str = SCORE_QUESTION
+
+    def __post_init__(self) -> None:
+        if not self.question.strip():
+            raise ValueError("the prompt needs a question")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, str]) -> Prompt:
+        """Build a prompt from some or all of its four texts; the others keep their defaults.
+
+        Raises:
+            ValueError: if a key is none of the four, or a value is not text.
+
+        >>> Prompt.from_dict({"question": "Rate it."}).frame_label
+        'Frame{number}: '
+        """
+        known = [f.name for f in fields(cls)]
+        for key, text in values.items():
+            if key not in known or not isinstance(text, str):
+                raise ValueError(f"prompt entry {key!r}: expected text under one of {', '.join(known)}")
+        return cls(**values)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Prompt:
+        """Read a prompt: a `.yaml` file with some of the four texts, or any other text file as the question alone."""
+        text = Path(path).read_text(encoding="utf-8")
+        if Path(path).suffix not in {".yaml", ".yml"}:
+            return cls(question=text.strip())
+        import yaml
+
+        values = yaml.safe_load(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"{path}: expected a mapping of prompt texts")
+        return cls.from_dict(values)
+
+    def ask(self, question: str) -> Prompt:
+        """The same wording around the video with another question."""
+        return replace(self, question=question)
+
+    def to_dict(self) -> dict[str, str]:
+        """The four texts."""
+        return asdict(self)

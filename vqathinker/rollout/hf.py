@@ -1,0 +1,121 @@
+"""The embedded engine: `generate` of transformers on the very model that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.rollout.engine import Response, RolloutRequest, Sampling
+
+
+class HFEngine:
+    """Rollouts by Hugging Face generation.
+
+    Args:
+        model: the policy.
+        processor: gives the suppressed and the end-of-sequence ids.
+        max_sequences: most sequences generated at a time; bounds the memory of the key-value cache.
+    """
+
+    def __init__(
+        self, model: VQAThinkerForConditionalGeneration, processor: VQAThinkerProcessor, *, max_sequences: int = 256
+    ) -> None:
+        self.model, self.processor, self.max_sequences = model, processor, max_sequences
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """Every id that ends a response, the model's and the tokenizer's."""
+        declared = self.model.generation_config.eos_token_id
+        declared = [declared] if isinstance(declared, int) else declared or []
+        return sorted({*declared, self.processor.tokenizer.eos_token_id})
+
+    @torch.no_grad()
+    def generate(
+        self, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
+    ) -> list[list[Response]]:
+        """Return `num_responses` responses for every request, in order; restores the model's training mode."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            step = max(1, self.max_sequences // num_responses)
+            chunks = [requests[i : i + step] for i in range(0, len(requests), step)]
+            return [row for chunk in chunks for row in self._generate_chunk(chunk, num_responses, sampling)]
+        finally:
+            self.model.train(was_training)
+
+    def _generate_chunk(
+        self, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
+    ) -> list[list[Response]]:
+        embeds, mask = self._left_padded(requests)
+        chosen = ChosenLogprobs(sampling.temperature or 1.0)
+        sequences = self.model.generate(
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            generation_config=self._generation_config(num_responses, sampling),
+            logits_processor=LogitsProcessorList([chosen]),
+        )
+        logprobs = chosen.finish(sequences)
+        ends = torch.isin(sequences, torch.tensor(self.eos_ids, device=sequences.device)).int()
+        lengths = torch.where(ends.any(1), ends.argmax(1) + 1, sequences.shape[1]).tolist()
+        responses = [
+            Response(ids[:n], values[:n])
+            for ids, values, n in zip(sequences.tolist(), logprobs.tolist(), lengths, strict=True)
+        ]
+        return [responses[i : i + num_responses] for i in range(0, len(responses), num_responses)]
+
+    def _left_padded(self, requests: Sequence[RolloutRequest]) -> tuple[Tensor, Tensor]:
+        """(B, L, d) embeddings padded on the left and their (B, L) mask."""
+        table = self.model.get_input_embeddings()
+        placeholders = torch.tensor(self.processor.placeholder_ids, device=table.weight.device)
+        rows = []
+        for request in requests:
+            ids = torch.tensor(request.prompt_ids, device=table.weight.device)
+            row = table(ids)
+            row[torch.isin(ids, placeholders)] = request.embeds.to(row)
+            rows.append(row)
+        masks = [torch.ones(len(row), dtype=torch.long, device=row.device) for row in rows]
+        embeds, mask = (
+            torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_side="left") for values in (rows, masks)
+        )
+        return embeds, mask
+
+    def _generation_config(self, num_responses: int, sampling: Sampling) -> GenerationConfig:
+        drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+        return GenerationConfig(
+            max_new_tokens=sampling.max_new_tokens,
+            num_return_sequences=num_responses if sampling.temperature else 1,
+            do_sample=sampling.temperature > 0,
+            suppress_tokens=self.processor.suppressed_ids,
+            eos_token_id=self.eos_ids,
+            pad_token_id=self.processor.tokenizer.pad_token_id,
+            bos_token_id=None,
+            **(drawn if sampling.temperature else {}),
+        )
+
+
+class ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
+    """Reads the log-probability of every drawn token, keeping one step of logits at a time.
+
+    Transformers calls it after suppression and before temperature, top-k and top-p; it changes nothing.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        self.temperature = temperature
+        self.steps: list[Tensor] = []
+        self.pending: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Record the token drawn from the previous scores and keep the new ones."""
+        if self.pending is not None:
+            self.steps.append(self.pending.gather(1, input_ids[:, -1:]))
+        self.pending = (scores.float() / self.temperature).log_softmax(-1)
+        return scores
+
+    def finish(self, sequences: Tensor) -> Tensor:
+        """(B, T) log-probabilities of the generated (B, T) ids."""
+        assert self.pending is not None
+        return torch.cat([*self.steps, self.pending.gather(1, sequences[:, -1:])], dim=1)

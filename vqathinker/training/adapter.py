@@ -1,0 +1,225 @@
+"""Everything here that touches a private name of TRL. Read against TRL 1.16.0.
+
+TRL keeps its loss, its advantages and its optimisation; this module turns five of its private methods into four
+named hooks that work on videos: `begin_batch`, `respond`, `reward_rows` and `video_inputs`. It knows no rewards, no
+files and no engine. `tests/test_adapter.py` fails when one of the signatures changes.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOTrainer
+from trl.models.utils import unwrap_model_for_generation
+from trl.trainer.utils import split_tensor_dict
+
+from vqathinker.training.packing import pack, shuffle_groups
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RowResponse:
+    """What one row of the generation batch produced.
+
+    Attributes:
+        prompt_ids: token ids with expanded placeholders.
+        token_ids: the response.
+        logprobs: one per token, at the sampling temperature.
+        twin_text: the response to the perturbed copy, None without twins.
+    """
+
+    prompt_ids: Sequence[int]
+    token_ids: Sequence[int]
+    logprobs: Sequence[float]
+    twin_text: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class VideoInputs:
+    """What a forward pass needs of one video: pixels (T, 3, S, S) and motion features (M, motion_dim)."""
+
+    pixels: Tensor
+    motion_features: Tensor
+    skipped: bool = False
+
+
+class GRPOAdapter(GRPOTrainer, ABC):  # type: ignore[misc]
+    """TRL's GRPO trainer with four hooks for videos instead of its private methods."""
+
+    _videos: list[VideoInputs]
+    _policy_logps: Tensor | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)
+            super().__init__(*args, rollout_func=self._rollout, **kwargs)
+
+    # The hooks
+
+    @abstractmethod
+    def begin_batch(self, rows: list[Row]) -> None:
+        """Read what the local rows of a generation batch need, before anything is generated."""
+
+    @abstractmethod
+    def respond(self, rows: list[Row]) -> list[RowResponse]:
+        """Generate one response per row."""
+
+    @abstractmethod
+    def video_inputs(self, rows: list[Row]) -> list[VideoInputs]:
+        """The video of each row; rows of one group share one object."""
+
+    @abstractmethod
+    def reward_rows(self, rows: list[Row], texts: list[str]) -> Tensor:
+        """Return (all processes' rows, rewards): NaN in a whole row takes it out of the baseline and the loss."""
+
+    # What the hooks may use
+
+    def log_metric(self, name: str, value: float) -> None:
+        """Average a value into the next log entry."""
+        self._metrics["train" if self.model.training else "eval"][name].append(value)
+
+    def log_column(self, name: str, values: list[Any]) -> None:
+        """Add a column to the table of sample responses, one value per local row."""
+        self._log_completion_extra(name, values)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Log the seconds that a phase took."""
+        start = time.perf_counter()
+        yield
+        self.log_metric(f"seconds/{phase}", time.perf_counter() - start)
+
+    @contextmanager
+    def policy_for_rollout(self) -> Iterator[Any]:
+        """The unwrapped policy, its sharded weights gathered, without gradient checkpointing."""
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as policy,
+            torch.no_grad(),
+            self.accelerator.autocast(),
+        ):
+            yield policy.get_base_model() if hasattr(policy, "get_base_model") else policy
+
+    # TRL's side
+
+    def _rollout(self, prompts: list[Any], trainer: GRPOTrainer) -> dict[str, list[Any]]:
+        responses = self.respond(self._rows)
+        self._videos = self.video_inputs(self._rows)
+        assert len(responses) == len(prompts)
+        return {
+            "prompt_ids": [r.prompt_ids for r in responses],
+            "completion_ids": [r.token_ids for r in responses],
+            "logprobs": [r.logprobs for r in responses],
+            "twin_text": [r.twin_text for r in responses],
+        }
+
+    def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
+        self._rows = inputs
+        self.begin_batch(inputs)
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        output["videos"] = self._videos
+        skipped = torch.tensor([video.skipped for video in self._videos], device=output["completion_mask"].device)
+        output["completion_mask"] = output["completion_mask"].masked_fill(skipped[:, None], 0)
+        return output
+
+    def _calculate_rewards(
+        self, inputs: list[Row], prompts: list[Any], completions: list[str], completion_ids_list: list[list[int]]
+    ) -> Tensor:
+        return self.reward_rows(inputs, completions).to(self.accelerator.device, torch.float32)
+
+    def _prepare_inputs(self, generation_batch: list[Row]) -> dict[str, Any]:
+        """As TRL's, but groups stay together when the rows are shuffled over the micro-batches."""
+        period = self.args.steps_per_generation * self.num_iterations
+        if self._step % period == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            generator = torch.Generator().manual_seed(self.args.seed + self._step)
+            order = shuffle_groups(_group_numbers(batch["videos"]), generator)
+            shuffled = {key: _take(values, order) for key, values in batch.items()}
+            self._buffered_inputs = split_tensor_dict(shuffled, self.args.steps_per_generation)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]  # type: ignore[no-any-return]
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        self._videos = inputs["videos"]
+        loss: Tensor = super()._compute_loss(model, inputs)
+        self._log_rollout_gap(inputs)
+        return loss
+
+    def _log_rollout_gap(self, inputs: Mapping[str, Any]) -> None:
+        """How far the rollout engine's log-probabilities are from the policy's, per token."""
+        assert self._policy_logps is not None
+        gap = (self._policy_logps - inputs["sampling_per_token_logps"]).abs()[inputs["completion_mask"].bool()]
+        gap = gap[~gap.isnan()]
+        if len(gap):
+            self.log_metric("sampling/logp_gap_mean", gap.mean().item())
+            self.log_metric("sampling/logp_gap_max", gap.max().item())
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **vision: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Log-probabilities and entropies of (B, C) completion tokens, each group's prompt computed once."""
+        size = batch_size or len(input_ids)
+        logps, entropies = [], []
+        for start in range(0, len(input_ids), size):
+            part = slice(start, start + size)
+            output = self._packed_forward(
+                model, input_ids[part], attention_mask[part], logits_to_keep, self._videos[part]
+            )
+            logps.append(output[0])
+            entropies.append(output[1])
+        if compute_entropy:
+            self._policy_logps = torch.cat(logps).detach()
+        return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
+
+    def _packed_forward(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, num_tokens: int, videos: Sequence[VideoInputs]
+    ) -> tuple[Tensor, Tensor]:
+        groups = _group_numbers(videos) if self.args.packed else range(len(videos))
+        packed = pack(input_ids, attention_mask, num_tokens, list(groups), self._tokenizer.pad_token_id)
+        seen = [videos[i] for i in packed.first_rows]
+        with self.accelerator.autocast():
+            output = model(
+                input_ids=packed.input_ids,
+                position_ids=packed.position_ids,
+                attention_mask=packed.attention_mask,
+                placeholders=packed.prefix,
+                pixel_values=torch.cat([video.pixels for video in seen]),
+                motion_features=torch.stack([video.motion_features for video in seen]),
+                shift_labels=packed.shift_labels,
+                fused_lm_head=True,
+            )
+        shape = (len(input_ids), num_tokens)
+        return packed.unpack(output.log_probs, shape), packed.unpack(output.entropy, shape)
+
+
+def _group_numbers(videos: Sequence[VideoInputs]) -> list[int]:
+    """Rows that share a video object share a number, counted in order of appearance."""
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(id(video), len(numbers)) for video in videos]
+
+
+def _take(values: Any, order: Tensor) -> Any:
+    """Rows in another order; scalars stay."""
+    if isinstance(values, Tensor):
+        return values if values.ndim == 0 else values[order.to(values.device)]
+    return [values[int(i)] for i in order] if isinstance(values, list) else values

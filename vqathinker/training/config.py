@@ -1,0 +1,66 @@
+"""Training settings: TRL's own, with the paper's defaults and the few that are ours.
+
+Source of the defaults: VQAThinker (arXiv 2508.06051), Table 6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from trl import GRPOConfig
+
+
+@dataclass
+class TrainingConfig(GRPOConfig):  # type: ignore[misc]
+    """GRPO settings. Every option of TRL's `GRPOConfig` is available; those below differ from its defaults.
+
+    Attributes:
+        rewards: names, dotted paths, or mappings with `name`, `weight` and the reward's own arguments.
+        perturbations: modes of which one is drawn per video and step for its twin; empty for no twins.
+        packed: compute each group's prompt once. False computes every row on its own.
+        decode_workers: threads that decode videos.
+        max_unreadable: share of the videos seen so far that may be unreadable before the run stops.
+        eval_num_videos: most validation videos scored at each evaluation, 0 for all.
+    """
+
+    rewards: list[Any] = field(default_factory=lambda: ["format", "regression", "ranking", "temporal"])
+    perturbations: list[Any] = field(
+        default_factory=lambda: [
+            "global_shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "random_drop",
+        ]
+    )  # fmt: skip
+    packed: bool = True
+    decode_workers: int = 4
+    max_unreadable: float = 0.05
+    eval_num_videos: int = 0
+
+    num_generations: int | None = 4
+    beta: float = 0.04
+    epsilon: float = 0.2
+    learning_rate: float = 1e-6
+    num_train_epochs: float = 3.0
+    max_completion_length: int | None = 2048
+    temperature: float = 0.9
+    top_p: float = 1.0
+    top_k: int = 50
+    gradient_accumulation_steps: int = 2
+    loss_type: str = "grpo"
+    use_bias_correction_kl: bool = False
+    log_multimodal: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        local = self.per_device_train_batch_size * self.steps_per_generation
+        if local % self.num_generations:
+            raise ValueError(
+                f"per_device_train_batch_size × steps_per_generation = {local} must be a multiple of "
+                f"num_generations = {self.num_generations}, so that no group is split between processes"
+            )
+        if not 0 <= self.max_unreadable <= 1:
+            raise ValueError(f"max_unreadable={self.max_unreadable}: expected a share between 0 and 1")
+
+    @property
+    def num_videos_per_generation(self) -> int:
+        """N, the number of videos in the global generation batch."""
+        return int(self.generation_batch_size // self.num_generations)

@@ -1,0 +1,128 @@
+"""A group's prompt once, its K completions as branches: pure tensor functions.
+
+A row of B becomes a branch that forks one token before its first completion token, so that every packed position
+predicts exactly one label: `prompt[:-1] ⧺ Σᵢ (prompt[-1] ⧺ completionᵢ[:-1])`. Positions restart at the fork and a
+branch sees the prefix and itself, so log-probabilities and gradients equal those of the separate rows.
+Source: Prefix Grouper (arXiv 2506.05433); here for groups of any size, empty branches included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IGNORED = -100  # label of a position that predicts nothing
+PREFIX, PADDING = 0, -1  # segment numbers; the branches count from 1
+
+
+@dataclass(frozen=True)
+class PackedGroups:
+    """G groups of the B rows as G packed rows of length T.
+
+    Attributes:
+        input_ids: (G, T).
+        position_ids: (G, T), counted within prompt + branch.
+        attention_mask: (G, 1, T, T) bool: causal, and key in the prefix or in the query's own branch.
+        shift_labels: (G, T), the token each position predicts, -100 for none.
+        prefix: (G, T) bool, the positions of the shared prompt.
+        first_rows: for each group the index of one of its B rows.
+        source: (S,) flat positions in (G, T) of the S labelled tokens.
+        row: (S,) their rows in (B, C).
+        column: (S,) their columns in (B, C).
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    attention_mask: Tensor
+    shift_labels: Tensor
+    prefix: Tensor
+    first_rows: list[int]
+    source: Tensor
+    row: Tensor
+    column: Tensor
+
+    def unpack(self, values: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Bring (G, T) values of the labelled positions back to (B, C), 0 elsewhere; differentiable."""
+        empty = values.new_zeros(shape)
+        return empty.index_put((self.row, self.column), values.flatten()[self.source])
+
+
+def pack(
+    input_ids: Tensor, attention_mask: Tensor, completion_length: int, groups: Sequence[int], pad_id: int
+) -> PackedGroups:
+    """Pack rows that share a prompt.
+
+    Args:
+        input_ids: (B, P+C): prompts padded on the left, completions padded on the right.
+        attention_mask: (B, P+C), 0 on padding and on completions that are masked out.
+        completion_length: C.
+        groups: B group numbers; rows of one group have the same prompt.
+        pad_id: fills the ends of the packed rows.
+    """
+    members: dict[int, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    parts = [_pack_group(input_ids, attention_mask.bool(), completion_length, rows) for rows in members.values()]
+    length = max(len(part[0]) for part in parts)
+
+    def stack(column: int, fill: int) -> Tensor:
+        padded = (torch.nn.functional.pad(p[column], (0, length - len(p[column])), value=fill) for p in parts)
+        return torch.stack(list(padded))
+
+    segment = stack(2, PADDING)
+    causal = torch.ones(length, length, dtype=torch.bool, device=input_ids.device).tril()
+    visible = (segment[:, None, :] == PREFIX) | (segment[:, :, None] == segment[:, None, :])
+    labels = stack(3, IGNORED)
+    source = (labels.flatten() != IGNORED).nonzero()[:, 0]
+    return PackedGroups(
+        input_ids=stack(0, pad_id),
+        position_ids=stack(1, 0),
+        attention_mask=(causal & visible)[:, None],
+        shift_labels=labels,
+        prefix=segment == PREFIX,
+        first_rows=[rows[0] for rows in members.values()],
+        source=source,
+        row=stack(4, IGNORED).flatten()[source],
+        column=stack(5, IGNORED).flatten()[source],
+    )
+
+
+def _pack_group(
+    input_ids: Tensor, mask: Tensor, completion_length: int, rows: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """One group's ids, positions, segments, labels, and the row and column of each label."""
+    prompt = input_ids[rows[0], :-completion_length][mask[rows[0], :-completion_length]]
+    fork = len(prompt) - 1
+    device = input_ids.device
+    unlabelled = torch.full((fork,), IGNORED, device=device)
+    ids, positions = [prompt[:-1]], [torch.arange(fork, device=device)]
+    segments, labels = [torch.full((fork,), PREFIX, device=device)], [unlabelled]
+    label_rows, columns = [unlabelled], [unlabelled]
+    for branch, row in enumerate(rows, start=1):
+        kept = mask[row, -completion_length:]
+        completion = input_ids[row, -completion_length:][kept]
+        if len(completion) == 0:
+            continue
+        ids += [prompt[-1:], completion[:-1]]
+        positions.append(torch.arange(fork, fork + len(completion), device=device))
+        segments.append(torch.full((len(completion),), branch, device=device))
+        labels.append(completion)
+        label_rows.append(torch.full((len(completion),), row, device=device))
+        columns.append(kept.nonzero()[:, 0])
+    joined = [torch.cat(values) for values in (ids, positions, segments, labels, label_rows, columns)]
+    return tuple(joined)  # type: ignore[return-value]
+
+
+def shuffle_groups(groups: Sequence[int], generator: torch.Generator) -> Tensor:
+    """A permutation of rows that keeps every group together: B group numbers → (B,) row indices.
+
+    >>> shuffle_groups([7, 7, 3, 3], torch.Generator().manual_seed(0)).tolist()
+    [2, 3, 0, 1]
+    """
+    rows = torch.tensor(groups)
+    names = list(dict.fromkeys(groups))
+    order = torch.randperm(len(names), generator=generator)
+    return torch.cat([(rows == names[int(i)]).nonzero()[:, 0] for i in order])
