@@ -24,9 +24,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 NUM_FRAMES, SIDE, FPS = 24, 112, 12
-# The share of the MOS that each distortion takes at strength 1; little for `drop`, hardly seen in keyframes.
-WEIGHTS = {"blur": 0.75, "noise": 0.7, "contrast": 0.65, "compression": 0.6, "freeze": 0.6, "drop": 0.25}
-NUM_DISTORTIONS_PROBABILITY = (0.08, 0.42, 0.34, 0.16)  # of 0, 1, 2, 3 distortions in a clip
+# The share of the MOS that each distortion takes at strength 1, and how often it is drawn, relatively;
+# little for those that a few small keyframes hardly show.
+WEIGHTS = {"blur": 0.8, "noise": 0.75, "contrast": 0.75, "compression": 0.35, "freeze": 0.5, "drop": 0.1}
+NUM_DISTORTIONS_PROBABILITY = (0.08, 0.47, 0.35, 0.1)  # of 0, 1, 2, 3 distortions in a clip
 MIN_STRENGTH = 0.15  # weaker ones would be labels without a visible cause
 CLIPS_PER_SCENE = 2  # the same content at two qualities
 MAX_BLUR_SIGMA, MAX_NOISE_SIGMA, MIN_CONTRAST_GAIN = 4.0, 45 / 255, 0.25  # pixels, of [0, 1], a factor
@@ -76,7 +77,8 @@ def generator(seed: int, key: tuple[int, ...]) -> np.random.Generator:
 def draw_strengths(rng: np.random.Generator) -> dict[str, float]:
     """Draw zero to three distortions; rounded, so that the table holds exactly what was applied."""
     count = rng.choice(len(NUM_DISTORTIONS_PROBABILITY), p=NUM_DISTORTIONS_PROBABILITY)
-    chosen = set(rng.choice(list(WEIGHTS), size=count, replace=False).tolist())
+    share = np.array(list(WEIGHTS.values())) / sum(WEIGHTS.values())
+    chosen = set(rng.choice(list(WEIGHTS), size=count, replace=False, p=share).tolist())
     return {name: round(rng.uniform(MIN_STRENGTH, 1), 4) if name in chosen else 0.0 for name in WEIGHTS}
 
 
@@ -103,7 +105,7 @@ def motion(rng: np.random.Generator) -> Array:
 def texture(rng: np.random.Generator) -> Array:
     """Return a moving texture (T, H, W, 3) of unit variance: a band of coloured noise, shifted exactly."""
     fy, fx = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :]
-    octaves = np.log2(np.maximum(np.hypot(fy, fx), 1e-6) * rng.uniform(12, 24))  # from the centre wavelength
+    octaves = np.log2(np.maximum(np.hypot(fy, fx), 1e-6) * rng.uniform(9, 14))  # from the centre wavelength
     pattern = rng.standard_normal((SIDE, SIDE, 1)) + 0.6 * rng.standard_normal((SIDE, SIDE, 3))
     spectrum = np.fft.rfft2(pattern, axes=(0, 1)) * np.exp(-2 * octaves**2)[..., None]
     dy, dx = motion(rng).T[:, :, None, None]
@@ -147,7 +149,7 @@ def draw_shape(video: Array, kind: str, rng: np.random.Generator) -> None:
 def render_scene(rng: np.random.Generator) -> Array:
     """Return a pristine scene (T, H, W, 3) float32 in [0, 1], all scenes of about the same contrast."""
     video = texture(rng)
-    for kind in rng.choice(["disc", "rectangle", "checkerboard", "grating"], size=rng.integers(3, 6)):
+    for kind in rng.choice(["disc", "rectangle", "checkerboard", "grating"], size=rng.integers(1, 4)):
         draw_shape(video, kind, rng)
     video *= 0.2 / video.std()
     video += rng.uniform(0.45, 0.55) - video.mean()

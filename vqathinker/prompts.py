@@ -1,7 +1,7 @@
 """The one place that words what the model is asked.
 
-A prompt is text around the video: an opening, a label before each frame, a label before the motion token, and the
-question. The processor fills in the visual tokens and stores the prompt in the checkpoint.
+A prompt is text around the video: an opening, a label before each frame, a label before the motion token, and
+the question. The processor fills in the visual tokens and stores the prompt in the checkpoint.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ OPENING = "You will watch a video. "
 FRAME_LABEL = "Frame{number}: "
 MOTION_LABEL = "Motion Feature: "
 SCORE_QUESTION = (
-    "How good is the overall quality of this video? Answer with one number between 1 and 5 with two decimals, where 1 is "
-    "very poor and 5 is excellent. Write your reasoning between <think> and </think>, then only the number between "
-    "<answer> and </answer>."
+    "How good is the overall quality of this video? Answer with one number between 1 and 5 with two decimals, "
+    "where 1 is very poor and 5 is excellent. Write your reasoning between <think> and </think>, then only the "
+    "number between <answer> and </answer>."
 )
 DIRECT_QUESTION = (
-    "How good is the overall quality of this video? Answer with one number between 1 and 5 with two decimals, where 1 is "
-    "very poor and 5 is excellent. Write only the number, between <answer> and </answer>."
+    "How good is the overall quality of this video? Answer with one number between 1 and 5 with two decimals, "
+    "where 1 is very poor and 5 is excellent. Write only the number, between <answer> and </answer>."
 )
 
 
@@ -61,7 +61,14 @@ class Prompt:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Prompt:
-        """Read a prompt: a `.yaml` file with some of the four texts, or any other text file as the question alone."""
+        """Read a prompt from a file.
+
+        Args:
+            path: a `.yaml` file with some of the four texts, or any other text file, which is the question alone.
+
+        Raises:
+            ValueError: if the texts are not those of a prompt.
+        """
         text = Path(path).read_text(encoding="utf-8")
         if Path(path).suffix not in {".yaml", ".yml"}:
             return cls(question=text.strip())

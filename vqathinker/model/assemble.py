@@ -9,7 +9,7 @@ import torch
 from transformers import AutoTokenizer, InternVLConfig
 
 from vqathinker.model.modeling import VQAThinkerConfig, VQAThinkerForConditionalGeneration
-from vqathinker.model.processing import MOTION_TOKEN, VQAThinkerProcessor
+from vqathinker.model.processing import VQAThinkerProcessor
 from vqathinker.prompts import Prompt
 
 PROCESSOR_FILE, ADAPTER_FILE = "processor_config.json", "adapter_config.json"
@@ -30,11 +30,13 @@ def load_policy(
     """
     path = Path(path)
     if not path.is_dir():
-        raise ValueError(f"{path} is not a directory; give a checkpoint made by `vqathinker init` or by training")
+        raise ValueError(
+            f"{path} is not a directory; give a checkpoint made by `vqathinker init` or by training"
+        )
     if not (path / PROCESSOR_FILE).is_file():
         raise ValueError(
-            f"{path} has no {PROCESSOR_FILE}, so frame size, normalisation and prompt are unknown; copy it from the "
-            "checkpoint that this one was trained from, or put the parts together with `vqathinker init`"
+            f"{path} has no {PROCESSOR_FILE}, so frame size, normalisation and prompt are unknown; copy it from "
+            "the checkpoint that this one was trained from, or put the parts together with `vqathinker init`"
         )
     processor = VQAThinkerProcessor.from_pretrained(path)
     if not (path / ADAPTER_FILE).is_file():
@@ -78,13 +80,17 @@ def assemble(
     if out.exists() and any(out.iterdir()) and not overwrite:
         raise ValueError(f"{out} is not empty; choose another directory or allow overwriting")
     if motion != "none" and slowfast is None:
-        raise ValueError(f"motion={motion!r} needs a SlowFast checkpoint (SLOWFAST_8x8_R50.pyth of pytorchvideo)")
+        raise ValueError(
+            f"motion={motion!r} needs a SlowFast checkpoint (SLOWFAST_8x8_R50.pyth of pytorchvideo)"
+        )
     source = InternVLConfig.from_pretrained(internvl)
     if source.model_type != InternVLConfig.model_type:
-        raise ValueError(f"{internvl} is a {source.model_type!r} model; give an InternVL checkpoint whose name ends in -hf")
+        raise ValueError(
+            f"{internvl} is a {source.model_type!r} model; give an InternVL checkpoint whose name ends in -hf"
+        )
     tokenizer = AutoTokenizer.from_pretrained(internvl)
     processor = VQAThinkerProcessor(
-        tokenizer, motion=motion, prompt=prompt and prompt.to_dict(), **processor_options
+        tokenizer, motion=motion, prompt=prompt.to_dict() if prompt else None, **processor_options
     )
     values = {k: v for k, v in source.to_dict().items() if k not in {"model_type", "architectures", "dtype"}}
     config = VQAThinkerConfig(**values, motion=motion, motion_token_id=processor.placeholder_ids[1])

@@ -6,7 +6,7 @@ rewards. Source: VQAThinker (arXiv 2508.06051), section 3.2; variant `motion="fa
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from transformers import (
     InternVLForConditionalGeneration,
     InternVLModel,
 )
+from transformers.models.internvl.modeling_internvl import InternVLModelOutputWithPast
 
 from vqathinker.model.slowfast import CHANNEL_RATIO, EXPANSION, SlowFast
 
@@ -37,7 +38,7 @@ class VQAThinkerConfig(InternVLConfig):
     """
 
     model_type = "vqathinker"
-    auto_map = {}  # noqa: RUF012  looked up as an attribute by TRL when it loads the reference model
+    auto_map: ClassVar[dict[str, str]] = {}  # TRL looks for this attribute when it loads the reference model
     motion: str = "slowfast"
     motion_token_id: int = 151656
     slowfast_depth: int = 50
@@ -47,7 +48,7 @@ class VQAThinkerConfig(InternVLConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.motion not in get_args(Motion):
             raise ValueError(f"motion={self.motion!r}: expected one of {', '.join(get_args(Motion))}")
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @property
     def motion_dim(self) -> int:
@@ -61,11 +62,13 @@ class MotionProjector(nn.Module):
 
     def __init__(self, config: VQAThinkerConfig) -> None:
         super().__init__()
-        width = config.text_config.hidden_size
+        width: int = config.text_config.hidden_size  # type: ignore[union-attr]
         self.layer_norm = nn.LayerNorm(config.motion_dim)
         self.linear_1 = nn.Linear(config.motion_dim, width)
         self.linear_2 = nn.Linear(width, width)
-        self.positions = nn.Embedding(config.max_frames, config.motion_dim) if config.motion == "fast" else None
+        self.positions = (
+            nn.Embedding(config.max_frames, config.motion_dim) if config.motion == "fast" else None
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """Project (B, M, motion_dim) features of M tokens per video to (B, M, d)."""
@@ -76,28 +79,31 @@ class MotionProjector(nn.Module):
         return self.linear_2(nn.functional.gelu(hidden))  # type: ignore[no-any-return]
 
 
-class VQAThinkerModel(InternVLModel):  # type: ignore[misc]
+class VQAThinkerModel(InternVLModel):
     """InternVL's backbone plus a frozen SlowFast and its projector."""
 
     config_class = VQAThinkerConfig
-    _keep_in_fp32_modules_strict = ("slowfast",)
+    _keep_in_fp32_modules_strict = ["slowfast"]  # noqa: RUF012  as the base class declares it
 
     def __init__(self, config: VQAThinkerConfig) -> None:
         super().__init__(config)
         if config.motion != "none":
             self.motion_projector = MotionProjector(config)
             self.slowfast = SlowFast(config.slowfast_depth, config.slowfast_stem_dim)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def frame_features(self, frames: Tensor) -> Tensor:
         """Vision tokens of single frames: (F, 3, S, S) normalised pixels → (F, (S/28)², d)."""
         output = self.get_image_features(
-            pixel_values=frames, vision_feature_layer=-1, vision_feature_select_strategy="default", return_dict=True
+            pixel_values=frames,
+            vision_feature_layer=-1,
+            vision_feature_select_strategy="default",
+            return_dict=True,
         )
         return output.pooler_output  # type: ignore[no-any-return]
 
     def motion_features(self, frames: Tensor) -> Tensor:
-        """Frozen motion features of whole videos: (B, T, 3, S, S) → (B, M, motion_dim), M = 1, T or 0, in fp32."""
+        """Frozen fp32 motion features of whole videos: (B, T, 3, S, S) → (B, M, motion_dim), M = 1, T or 0."""
         if self.config.motion == "none":
             return frames.new_zeros(len(frames), 0, self.config.motion_dim, dtype=torch.float32)
         if self.config.motion == "fast":
@@ -105,7 +111,11 @@ class VQAThinkerModel(InternVLModel):  # type: ignore[misc]
         return self.slowfast(frames)  # type: ignore[no-any-return]
 
     def merge(
-        self, input_ids: Tensor, frame_features: Tensor, motion_tokens: Tensor, placeholders: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        frame_features: Tensor,
+        motion_tokens: Tensor,
+        placeholders: Tensor | None = None,
     ) -> Tensor:
         """Embed the ids and put visual features in the place of the placeholder tokens.
 
@@ -143,14 +153,14 @@ class VQAThinkerModel(InternVLModel):  # type: ignore[misc]
         placeholders: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> InternVLModelOutputWithPast | tuple[Any, ...]:
         """Run the language model over a prompt with its video merged in.
 
         Args:
             input_ids: (B, L).
             pixel_values: (F, 3, S, S) frames of all videos of the batch in order.
-            motion_features: (B, M, motion_dim), as `motion_features()` returns them; computed here if omitted,
-                which needs the same number of frames in every video.
+            motion_features: (B, M, motion_dim), as `motion_features()` returns them; computed here if
+                omitted, which needs the same number of frames in every video.
             placeholders: (B, L) bool, the positions where placeholder ids stand for features.
             inputs_embeds: (B, L, d), instead of the three above.
             kwargs: passed on to the language model.
@@ -168,16 +178,16 @@ class VQAThinkerModel(InternVLModel):  # type: ignore[misc]
         return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
 
 
-class VQAThinkerForConditionalGeneration(InternVLForConditionalGeneration):  # type: ignore[misc]
+class VQAThinkerForConditionalGeneration(InternVLForConditionalGeneration):
     """The backbone with its language-model head; `generate` takes `inputs_embeds` from `model.merge`."""
 
     config_class = VQAThinkerConfig
-    _keep_in_fp32_modules_strict = ("slowfast",)
+    _keep_in_fp32_modules_strict = ["slowfast"]  # noqa: RUF012  as the base class declares it
 
     def __init__(self, config: VQAThinkerConfig) -> None:
         super().__init__(config)
         self.model = VQAThinkerModel(config)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
 
 AutoConfig.register(VQAThinkerConfig.model_type, VQAThinkerConfig)

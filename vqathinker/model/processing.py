@@ -1,7 +1,7 @@
 """From sampled frames and a question to the model's inputs.
 
-Everything that shapes a score beside the weights is kept here and saved with the checkpoint: number and size of the
-frames, normalisation, wording, placeholder tokens. Knows no files: `vqathinker.media` reads them.
+Everything that shapes a score beside the weights is kept here and saved with the checkpoint: number and size of
+the frames, normalisation, wording, placeholder tokens. Knows no files: `vqathinker.media` reads them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from vqathinker.model.modeling import VQAThinkerConfig
@@ -46,7 +46,7 @@ class FrameSetting:
         return (self.size // PIXELS_PER_TOKEN) ** 2
 
 
-class VQAThinkerProcessor(ProcessorMixin):  # type: ignore[misc]
+class VQAThinkerProcessor(ProcessorMixin):
     """Tokenizer, frame transform and wording of one checkpoint.
 
     Args:
@@ -76,11 +76,13 @@ class VQAThinkerProcessor(ProcessorMixin):  # type: ignore[misc]
         prompt: dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(tokenizer, **kwargs)
+        super().__init__(tokenizer, **kwargs)  # type: ignore[no-untyped-call]
         vocabulary = tokenizer.get_vocab()
         missing = [t for t in (IMAGE_START, IMAGE_END, IMAGE_TOKEN, motion_token) if t not in vocabulary]
         if missing:
-            raise ValueError(f"the tokenizer lacks {', '.join(missing)}; take that of an InternVL3 checkpoint")
+            raise ValueError(
+                f"the tokenizer lacks {', '.join(missing)}; take that of an InternVL3 checkpoint"
+            )
         self.num_frames, self.frame_size = num_frames, frame_size
         self.scoring_num_frames, self.scoring_frame_size = scoring_num_frames, scoring_frame_size
         self.motion, self.motion_token = motion, motion_token
@@ -147,7 +149,11 @@ class VQAThinkerProcessor(ProcessorMixin):  # type: ignore[misc]
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]
 
     def __call__(
-        self, videos: Sequence[NDArray[np.uint8]], *, setting: FrameSetting | None = None, question: str | None = None
+        self,
+        videos: Sequence[NDArray[np.uint8]],
+        *,
+        setting: FrameSetting | None = None,
+        question: str | None = None,
     ) -> BatchFeature:
         """Inputs of one or more videos, ready for the model.
 

@@ -1,7 +1,8 @@
 """The frozen motion encoder: SlowFast-R50 up to its last residual stage.
 
-Knows nothing of language models. Source: Feichtenhofer et al., "SlowFast Networks for Video Recognition" (2019), as
-published in pytorchvideo; pooled the way the VQAThinker weights were trained with (arXiv 2508.06051, section 3.2).
+Knows nothing of language models. Source: Feichtenhofer et al., "SlowFast Networks for Video Recognition"
+(2019), as published in pytorchvideo; pooled the way the VQAThinker weights were trained with (arXiv 2508.06051,
+section 3.2).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 from pytorchvideo.models.slowfast import create_slowfast
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 NUM_STAGES = 5
 SLOW_STRIDE = 4  # the lateral connections take every fourth frame of the fast pathway
@@ -69,7 +70,7 @@ class SlowFast(nn.Module):
             moved = fn(tensor)
             return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
 
-        return super()._apply(move, recurse)  # type: ignore[no-any-return,no-untyped-call]
+        return super()._apply(move, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     def load_published(self, path: str | Path) -> None:
         """Load the published `SLOWFAST_8x8_R50` checkpoint (pickle-free loading of tensors only).
@@ -82,7 +83,9 @@ class SlowFast(nn.Module):
         wanted = self.state_dict()
         wrong = [k for k, v in wanted.items() if k not in state or state[k].shape != v.shape]
         if wrong:
-            raise ValueError(f"{path} is not a SlowFast checkpoint of this size: {len(wrong)} tensors such as {wrong[0]!r}")
+            raise ValueError(
+                f"{path} is not a SlowFast checkpoint of this size: {len(wrong)} tensors such as {wrong[0]!r}"
+            )
         self.load_state_dict({k: state[k] for k in wanted})
 
     @torch.no_grad()
@@ -93,7 +96,8 @@ class SlowFast(nn.Module):
             frames: (B, T, 3, H, W) normalised frames.
 
         Returns:
-            Slow features (B, 32·stem, ⌊(T−1)/4⌋+1, H/32, W/32) and fast features (B, 32·stem/8, T, H/32, W/32).
+            Slow features (B, 32·stem, ⌊(T−1)/4⌋+1, H/32, W/32) and fast features (B, 32·stem/8, T, H/32,
+            W/32).
         """
         dtype = next(self.buffers()).dtype
         with torch.autocast(frames.device.type, enabled=False):
@@ -132,7 +136,7 @@ class SlowFast(nn.Module):
 
 
 def _freeze(module: nn.Module) -> None:
-    """Turn weights into buffers: no optimiser, adapter or sharding finds them, and checkpoints keep their names."""
+    """Turn weights into buffers: optimisers and adapters miss them, checkpoints keep their names."""
     for name, weight in list(module.named_parameters(recurse=False)):
         delattr(module, name)
         module.register_buffer(name, weight.detach())
@@ -140,6 +144,6 @@ def _freeze(module: nn.Module) -> None:
 
 
 def pool(features: Tensor, length: int) -> Tensor:
-    """Average over windows of `length` time steps and 7×7 positions, then over the windows: (B, C, T, H, W) → (B, C)."""
+    """Average over windows of `length` × 7 × 7 positions, then over the windows: (B, C, T, H, W) → (B, C)."""
     height, width = (min(SPACE_POOL, side) for side in features.shape[3:])
     return F.avg_pool3d(features, (length, height, width), stride=1).mean(dim=(2, 3, 4))

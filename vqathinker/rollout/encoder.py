@@ -66,7 +66,9 @@ class VideoEncoder:
         return [EncodedVideo(*parts) for parts in zip(pixels, frames, motion, strict=True)]
 
     @torch.no_grad()
-    def perturb(self, videos: Sequence[EncodedVideo], indices: Iterable[NDArray[np.int64]]) -> list[EncodedVideo]:
+    def perturb(
+        self, videos: Sequence[EncodedVideo], indices: Iterable[NDArray[np.int64]]
+    ) -> list[EncodedVideo]:
         """Reorder the frames of N encoded videos; only the motion features are computed."""
         chosen = [torch.from_numpy(index).to(self.model.device) for index in indices]
         pixels = [video.pixels[index] for video, index in zip(videos, chosen, strict=True)]
@@ -91,7 +93,9 @@ class VideoEncoder:
     def _frame_features(self, pixels: Sequence[Tensor]) -> list[Tensor]:
         stacked = torch.cat(list(pixels))
         self.num_encoded_frames += len(stacked)
-        features = torch.cat([self.model.model.frame_features(part) for part in stacked.split(FRAMES_PER_CALL)])
+        features = torch.cat(
+            [self.model.model.frame_features(part) for part in stacked.split(FRAMES_PER_CALL)]
+        )
         return list(features.split([len(video) for video in pixels]))
 
     def _motion_features(self, pixels: Sequence[Tensor]) -> list[Tensor]:
@@ -104,5 +108,6 @@ class VideoEncoder:
             step = max(1, FRAMES_PER_CALL // length)
             for start in range(0, len(rows), step):
                 part = rows[start : start + step]
-                features.update(zip(part, self.model.model.motion_features(torch.stack([pixels[i] for i in part])), strict=True))
+                values = self.model.model.motion_features(torch.stack([pixels[i] for i in part]))
+                features.update(zip(part, values, strict=True))
         return [features[i] for i in range(len(pixels))]

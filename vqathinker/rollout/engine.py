@@ -50,9 +50,9 @@ class Response:
     """One sampled response.
 
     Attributes:
-        token_ids: at least one id; ends with an end-of-sequence id unless it was cut at the limit.
-        logprobs: natural log-probability of each token at the sampling temperature (temperature 1 when greedy),
-            over the whole vocabulary but the suppressed ids, before top-k and top-p.
+        token_ids: at least one id; ends with an end-of-sequence id unless cut at the limit.
+        logprobs: natural log-probability of each token at the sampling temperature (temperature 1 when
+            greedy), over the whole vocabulary but the suppressed ids, before top-k and top-p.
     """
 
     token_ids: list[int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
@@ -22,7 +22,11 @@ class HFEngine:
     """
 
     def __init__(
-        self, model: VQAThinkerForConditionalGeneration, processor: VQAThinkerProcessor, *, max_sequences: int = 256
+        self,
+        model: VQAThinkerForConditionalGeneration,
+        processor: VQAThinkerProcessor,
+        *,
+        max_sequences: int = 256,
     ) -> None:
         self.model, self.processor, self.max_sequences = model, processor, max_sequences
 
@@ -37,9 +41,9 @@ class HFEngine:
     def generate(
         self, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
     ) -> list[list[Response]]:
-        """Return `num_responses` responses for every request, in order; restores the model's training mode."""
+        """Return `num_responses` responses for every request, in order; restores the training mode."""
         was_training = self.model.training
-        self.model.eval()
+        self.model.train(False)
         try:
             step = max(1, self.max_sequences // num_responses)
             chunks = [requests[i : i + step] for i in range(0, len(requests), step)]
@@ -52,7 +56,7 @@ class HFEngine:
     ) -> list[list[Response]]:
         embeds, mask = self._left_padded(requests)
         chosen = ChosenLogprobs(sampling.temperature or 1.0)
-        sequences = self.model.generate(
+        sequences: Tensor = self.model.generate(  # type: ignore[misc, assignment]
             inputs_embeds=embeds,
             attention_mask=mask,
             generation_config=self._generation_config(num_responses, sampling),
@@ -69,7 +73,7 @@ class HFEngine:
 
     def _left_padded(self, requests: Sequence[RolloutRequest]) -> tuple[Tensor, Tensor]:
         """(B, L, d) embeddings padded on the left and their (B, L) mask."""
-        table = self.model.get_input_embeddings()
+        table: nn.Embedding = self.model.get_input_embeddings()
         placeholders = torch.tensor(self.processor.placeholder_ids, device=table.weight.device)
         rows = []
         for request in requests:
@@ -79,7 +83,8 @@ class HFEngine:
             rows.append(row)
         masks = [torch.ones(len(row), dtype=torch.long, device=row.device) for row in rows]
         embeds, mask = (
-            torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_side="left") for values in (rows, masks)
+            nn.utils.rnn.pad_sequence(values, batch_first=True, padding_side="left")
+            for values in (rows, masks)
         )
         return embeds, mask
 
@@ -97,7 +102,7 @@ class HFEngine:
         )
 
 
-class ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
+class ChosenLogprobs(LogitsProcessor):
     """Reads the log-probability of every drawn token, keeping one step of logits at a time.
 
     Transformers calls it after suppression and before temperature, top-k and top-p; it changes nothing.

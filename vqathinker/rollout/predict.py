@@ -1,4 +1,4 @@
-"""Greedy (or sampled) responses for a list of video files: the loop under validation, evaluation and scoring."""
+"""Responses for a list of video files: the loop under validation, evaluation and scoring."""
 
 from __future__ import annotations
 

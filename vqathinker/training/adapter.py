@@ -1,8 +1,8 @@
 """Everything here that touches a private name of TRL. Read against TRL 1.16.0.
 
-TRL keeps its loss, its advantages and its optimisation; this module turns five of its private methods into four
-named hooks that work on videos: `begin_batch`, `respond`, `reward_rows` and `video_inputs`. It knows no rewards, no
-files and no engine. `tests/test_adapter.py` fails when one of the signatures changes.
+TRL keeps its loss, its advantages and its optimisation; this module turns five of its private methods into
+four named hooks that work on videos: `begin_batch`, `respond`, `reward_rows` and `video_inputs`. It knows no
+rewards, no files and no engine. `tests/test_adapter.py` fails when one of the signatures changes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
-from vqathinker.training.packing import pack, shuffle_groups
+from vqathinker.training.config import TrainingConfig
+from vqathinker.training.packing import PackedGroups, pack, shuffle_groups
 
 Row = dict[str, Any]
 
@@ -55,13 +56,15 @@ class VideoInputs:
 class GRPOAdapter(GRPOTrainer, ABC):  # type: ignore[misc]
     """TRL's GRPO trainer with four hooks for videos instead of its private methods."""
 
+    args: TrainingConfig
+    _rows: list[Row]
     _videos: list[VideoInputs]
     _policy_logps: Tensor | None = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  TRL's own arguments
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)
-            super().__init__(*args, rollout_func=self._rollout, **kwargs)
+            super().__init__(rollout_func=self._rollout, **kwargs)
 
     # The hooks
 
@@ -79,12 +82,12 @@ class GRPOAdapter(GRPOTrainer, ABC):  # type: ignore[misc]
 
     @abstractmethod
     def reward_rows(self, rows: list[Row], texts: list[str]) -> Tensor:
-        """Return (all processes' rows, rewards): NaN in a whole row takes it out of the baseline and the loss."""
+        """Return (all processes' rows, rewards); NaN in a whole row takes it out of the baseline and the loss."""
 
     # What the hooks may use
 
     def log_metric(self, name: str, value: float) -> None:
-        """Average a value into the next log entry."""
+        """Average a value into the next log entry, which is the main process's."""
         self._metrics["train" if self.model.training else "eval"][name].append(value)
 
     def log_column(self, name: str, values: list[Any]) -> None:
@@ -131,12 +134,17 @@ class GRPOAdapter(GRPOTrainer, ABC):  # type: ignore[misc]
         self.begin_batch(inputs)
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         output["videos"] = self._videos
-        skipped = torch.tensor([video.skipped for video in self._videos], device=output["completion_mask"].device)
-        output["completion_mask"] = output["completion_mask"].masked_fill(skipped[:, None], 0)
+        mask = output["completion_mask"]
+        skipped = torch.tensor([video.skipped for video in self._videos], device=mask.device)
+        output["completion_mask"] = mask.masked_fill(skipped[:, None], 0)
         return output
 
     def _calculate_rewards(
-        self, inputs: list[Row], prompts: list[Any], completions: list[str], completion_ids_list: list[list[int]]
+        self,
+        inputs: list[Row],
+        prompts: list[Any],
+        completions: list[str],
+        completion_ids_list: list[list[int]],
     ) -> Tensor:
         return self.reward_rows(inputs, completions).to(self.accelerator.device, torch.float32)
 
@@ -145,55 +153,69 @@ class GRPOAdapter(GRPOTrainer, ABC):  # type: ignore[misc]
         period = self.args.steps_per_generation * self.num_iterations
         if self._step % period == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
-            generator = torch.Generator().manual_seed(self.args.seed + self._step)
+            # the global step goes on after a resume, TRL's own count starts again
+            generator = torch.Generator().manual_seed(self.args.seed + self.state.global_step)
             order = shuffle_groups(_group_numbers(batch["videos"]), generator)
             shuffled = {key: _take(values, order) for key, values in batch.items()}
             self._buffered_inputs = split_tensor_dict(shuffled, self.args.steps_per_generation)
-        return self._buffered_inputs[self._step % self.args.steps_per_generation]  # type: ignore[no-any-return]
+        current: dict[str, Any] = self._buffered_inputs[self._step % self.args.steps_per_generation]
+        return current
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         self._videos = inputs["videos"]
         loss: Tensor = super()._compute_loss(model, inputs)
         self._log_rollout_gap(inputs)
         return loss
 
     def _log_rollout_gap(self, inputs: Mapping[str, Any]) -> None:
-        """How far the rollout engine's log-probabilities are from the policy's, per token."""
+        """Log how far the rollout engine's log-probabilities are from the policy's, per token of all processes."""
         assert self._policy_logps is not None
-        gap = (self._policy_logps - inputs["sampling_per_token_logps"]).abs()[inputs["completion_mask"].bool()]
-        gap = gap[~gap.isnan()]
-        if len(gap):
-            self.log_metric("sampling/logp_gap_mean", gap.mean().item())
-            self.log_metric("sampling/logp_gap_max", gap.max().item())
+        sampled, mask = inputs["sampling_per_token_logps"], inputs["completion_mask"].bool()
+        gap = (self._policy_logps - sampled).abs()[mask & ~sampled.isnan()]
+        largest = gap.max() if len(gap) else gap.new_zeros(())
+        local = torch.stack([gap.sum(), gap.new_tensor(float(len(gap))), largest])
+        everyone = self.accelerator.gather(local).view(-1, 3)
+        total, count = everyone[:, :2].sum(dim=0).tolist()
+        if count:
+            self.log_metric("sampling/logp_gap_mean", total / count)
+            self.log_metric("sampling/logp_gap_max", everyone[:, 2].max().item())
 
     def _get_per_token_logps_and_entropies(
         self,
-        model: Any,
+        model: nn.Module,
         input_ids: Tensor,
         attention_mask: Tensor,
         logits_to_keep: int,
         batch_size: int | None = None,
         compute_entropy: bool = False,
         compute_aux_loss: bool = False,
-        **vision: Any,
+        **vision: object,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Log-probabilities and entropies of (B, C) completion tokens, each group's prompt computed once."""
         size = batch_size or len(input_ids)
         logps, entropies = [], []
         for start in range(0, len(input_ids), size):
             part = slice(start, start + size)
-            output = self._packed_forward(
+            packed, output = self._packed_forward(
                 model, input_ids[part], attention_mask[part], logits_to_keep, self._videos[part]
             )
-            logps.append(output[0])
-            entropies.append(output[1])
-        if compute_entropy:
-            self._policy_logps = torch.cat(logps).detach()
-        return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
+            shape = (len(input_ids[part]), logits_to_keep)
+            logps.append(packed.unpack(output.log_probs, shape))
+            if compute_entropy:
+                entropies.append(packed.unpack(output.entropy, shape))
+        if not compute_entropy:
+            return torch.cat(logps), None, None
+        self._policy_logps = torch.cat(logps).detach()
+        return torch.cat(logps), torch.cat(entropies), None
 
     def _packed_forward(
-        self, model: Any, input_ids: Tensor, attention_mask: Tensor, num_tokens: int, videos: Sequence[VideoInputs]
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        model: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        num_tokens: int,
+        videos: Sequence[VideoInputs],
+    ) -> tuple[PackedGroups, Any]:
         groups = _group_numbers(videos) if self.args.packed else range(len(videos))
         packed = pack(input_ids, attention_mask, num_tokens, list(groups), self._tokenizer.pad_token_id)
         seen = [videos[i] for i in packed.first_rows]
@@ -208,8 +230,7 @@ class GRPOAdapter(GRPOTrainer, ABC):  # type: ignore[misc]
                 shift_labels=packed.shift_labels,
                 fused_lm_head=True,
             )
-        shape = (len(input_ids), num_tokens)
-        return packed.unpack(output.log_probs, shape), packed.unpack(output.entropy, shape)
+        return packed, output
 
 
 def _group_numbers(videos: Sequence[VideoInputs]) -> list[int]:
@@ -218,7 +239,7 @@ def _group_numbers(videos: Sequence[VideoInputs]) -> list[int]:
     return [numbers.setdefault(id(video), len(numbers)) for video in videos]
 
 
-def _take(values: Any, order: Tensor) -> Any:
+def _take(values: Any, order: Tensor) -> Any:  # noqa: ANN401  tensors, lists and what TRL may add
     """Rows in another order; scalars stay."""
     if isinstance(values, Tensor):
         return values if values.ndim == 0 else values[order.to(values.device)]

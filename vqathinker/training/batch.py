@@ -1,7 +1,11 @@
-"""From gathered rows to one `RolloutBatch` and what is logged of it. Knows no trainer and no process group."""
+"""From gathered rows to one `RolloutBatch` and what is logged of it.
+
+Knows no trainer and no process group.
+"""
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from rewards import from_trl
 from vqathinker.metrics import plcc, srcc
 from vqathinker.types import Reward, RolloutBatch
 
-ROW_KEYS = ("prompt", "path", "dataset", "video_id", "target", "twin_text")
+ROW_KEYS = ("dataset", "video_id", "target", "twin_text")
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Record:
     def from_row(cls, row: Mapping[str, Any], text: str, skipped: bool) -> Record:
         """Take what the rewards may need of a data set row."""
         columns = {key: value for key, value in row.items() if key not in ROW_KEYS}
-        return cls(row["dataset"], row["video_id"], row["target"], text, row.get("twin_text"), skipped, columns)
+        twin = row.get("twin_text")
+        return cls(row["dataset"], row["video_id"], row["target"], text, twin, skipped, columns)
 
 
 def collect(
@@ -69,6 +75,20 @@ def collect(
     )
     places = {place: (i, k) for i, rows in enumerate(groups.values()) for k, place in enumerate(rows)}
     return batch, places
+
+
+def as_reward(function: Callable[..., Any]) -> Reward:
+    """A reward as it is, or a TRL-style function made one; its parameter `completions` tells them apart."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # some built-in callables have no signature
+        return function
+    return from_trl(function) if "completions" in parameters else function
+
+
+def accepts_answer_only(rewards: Mapping[str, Reward]) -> bool:
+    """Whether a reward accepts responses without reasoning (the "no reasoning" ablation)."""
+    return any(getattr(reward, "think", True) is False for reward in rewards.values())
 
 
 def log_batch(batch: RolloutBatch, rewards: Mapping[str, Reward], log: Callable[[str, float], None]) -> None:

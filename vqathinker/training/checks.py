@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from itertools import cycle, islice
+from pathlib import Path
 
+import numpy as np
+import torch
 from datasets import Dataset
+from torch import nn
 
+from rewards import evaluate
+from vqathinker import answers
 from vqathinker.model import VQAThinkerProcessor
+from vqathinker.training.batch import Record, collect
 from vqathinker.training.config import TrainingConfig
-from vqathinker.types import Perturbation, Reward
+from vqathinker.types import FloatArray, Perturbation, Reward
+
+logger = logging.getLogger(__name__)
 
 REQUIRED_COLUMNS = ("prompt", "video_id", "dataset", "path", "target")
+NUM_SHOWN = 5
+REASONING = ("sharp and steady", "noisy, and the motion stutters from time to time")
 
 
 def check_setup(
@@ -22,8 +35,6 @@ def check_setup(
 ) -> None:
     """Refuse settings that cannot work together.
 
-    A reward may declare `min_videos` (fewest videos in the global batch it can compare) and `needs_perturbed`.
-
     Raises:
         ValueError: naming the setting and the way out.
     """
@@ -31,20 +42,93 @@ def check_setup(
         raise ValueError("no reward is configured; name at least one, e.g. rewards: [format, regression]")
     missing = [name for name in REQUIRED_COLUMNS if name not in dataset.column_names]
     if missing:
-        raise ValueError(f"the training data lacks {', '.join(missing)}; load it with vqathinker.media.load_labels")
+        raise ValueError(
+            f"the training data lacks the columns {', '.join(missing)}; "
+            "load it with vqathinker.media.dataset.load_labels"
+        )
     if perturbations and processor.num_frames < 2:
-        raise ValueError(f"perturbations need at least 2 frames per video, the processor takes {processor.num_frames}")
-    num_videos = min(args.num_videos_per_generation, len(dataset))
+        raise ValueError(
+            f"perturbations need at least 2 frames per video, the processor takes {processor.num_frames}; "
+            "set perturbations: [] or make a checkpoint with more frames"
+        )
     if len(dataset) < args.num_videos_per_generation:
         raise ValueError(
-            f"{len(dataset)} training videos do not fill one generation batch of {args.num_videos_per_generation}; "
-            "lower per_device_train_batch_size or gradient_accumulation_steps"
+            f"{len(dataset)} training videos do not fill one generation batch of "
+            f"{args.num_videos_per_generation}; lower per_device_train_batch_size or "
+            "gradient_accumulation_steps"
         )
+    check_files(dataset, args.max_unreadable)
+    rehearse(rewards, dataset, args, with_twins=bool(perturbations))
+
+
+def check_files(dataset: Dataset, max_missing: float) -> None:
+    """Look whether the videos are there; report the missing ones.
+
+    Raises:
+        ValueError: if the share of missing videos is larger than `max_missing`.
+    """
+    missing = [path for path in dataset["path"] if not Path(path).is_file()]
+    if not missing:
+        return
+    shown = ", ".join(missing[:NUM_SHOWN]) + (", ..." if len(missing) > NUM_SHOWN else "")
+    message = f"{len(missing)} of {len(dataset)} videos do not exist: {shown}"
+    if len(missing) > max_missing * len(dataset):
+        raise ValueError(
+            f"{message}; more than the allowed share of {max_missing}. Is the video directory right? "
+            "`vqathinker prepare` lists all"
+        )
+    logger.warning("%s; they will be skipped", message)
+
+
+def rehearse(
+    rewards: Mapping[str, Reward], dataset: Dataset, args: TrainingConfig, *, with_twins: bool
+) -> None:
+    """Call every reward once on made-up responses to the first videos.
+
+    Raises:
+        ValueError: if a reward refuses the batch, returns anything but finite (N, K) numbers, or tells responses
+            apart only in a larger batch than the configured one.
+        RuntimeError: if a reward fails otherwise.
+    """
+    num_videos = args.num_videos_per_generation
     for label, reward in rewards.items():
-        if getattr(reward, "min_videos", 1) > num_videos:
+        values = _rehearse(label, reward, dataset, num_videos, args, with_twins)
+        if np.ptp(values) > 0 or len(dataset) <= num_videos:
+            continue
+        if np.ptp(_rehearse(label, reward, dataset, num_videos + 1, args, with_twins)) > 0:
             raise ValueError(
-                f"reward {label!r} compares at least {reward.min_videos} videos, the global batch holds {num_videos}; "  # type: ignore[attr-defined]
-                "raise per_device_train_batch_size or gradient_accumulation_steps"
+                f"reward {label!r} compares videos and the global batch holds only {num_videos}; raise "
+                "per_device_train_batch_size or gradient_accumulation_steps, or leave this reward out"
             )
-        if getattr(reward, "needs_perturbed", False) and not perturbations:
-            raise ValueError(f"reward {label!r} compares with perturbed copies; configure perturbations or drop it")
+
+
+def _rehearse(
+    label: str, reward: Reward, dataset: Dataset, num_videos: int, args: TrainingConfig, with_twins: bool
+) -> FloatArray:
+    """Rewards (N, K) of a right answer, one that does not parse, a wrong one, and so on."""
+    records = []
+    for row in dataset.select(range(num_videos)):
+        right = answers.render(REASONING[0], row["target"])
+        wrong = answers.render(REASONING[1], row["target"] / 2)
+        row["twin_text"] = wrong if with_twins else None
+        for text in islice(cycle((right, "no score", wrong)), args.num_generations):
+            records.append(Record.from_row(row, text, skipped=False))
+    batch, _ = collect(records)
+    assert batch is not None
+    try:
+        return evaluate(reward, batch, label)
+    except RuntimeError as error:
+        if isinstance(error.__cause__, ValueError):  # the reward says what is wrong
+            raise ValueError(f"reward {label!r}: {error.__cause__}") from error
+        raise
+
+
+def check_precision(model: nn.Module, *, has_master_weights: bool) -> None:
+    """Warn where the optimiser would round small updates away."""
+    low = {p.dtype for p in model.parameters() if p.requires_grad} & {torch.bfloat16, torch.float16}
+    if low and not has_master_weights:
+        logger.warning(
+            "the weights are trained in %s without 32-bit master weights, which rounds most updates of a small "
+            "learning rate away; use DeepSpeed, or dtype: float32 (bf16: true still computes in bfloat16)",
+            ", ".join(str(dtype) for dtype in low),
+        )

@@ -6,7 +6,6 @@ Source of the defaults: VQAThinker (arXiv 2508.06051), Table 6.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from trl import GRPOConfig
 
@@ -16,16 +15,17 @@ class TrainingConfig(GRPOConfig):  # type: ignore[misc]
     """GRPO settings. Every option of TRL's `GRPOConfig` is available; those below differ from its defaults.
 
     Attributes:
-        rewards: names, dotted paths, or mappings with `name`, `weight` and the reward's own arguments.
+        rewards: names or dotted paths; in a YAML also mappings with `name`, `weight`, `as` and the reward's own
+            arguments.
         perturbations: modes of which one is drawn per video and step for its twin; empty for no twins.
         packed: compute each group's prompt once. False computes every row on its own.
         decode_workers: threads that decode videos.
-        max_unreadable: share of the videos seen so far that may be unreadable before the run stops.
+        max_unreadable: share of the training videos that may be missing or unreadable before the run stops.
         eval_num_videos: most validation videos scored at each evaluation, 0 for all.
     """
 
-    rewards: list[Any] = field(default_factory=lambda: ["format", "regression", "ranking", "temporal"])
-    perturbations: list[Any] = field(
+    rewards: list[str] = field(default_factory=lambda: ["format", "regression", "ranking", "temporal"])
+    perturbations: list[str] = field(
         default_factory=lambda: [
             "global_shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "random_drop",
         ]
@@ -36,6 +36,7 @@ class TrainingConfig(GRPOConfig):  # type: ignore[misc]
     eval_num_videos: int = 0
 
     num_generations: int | None = 4
+    num_generations_eval: int | None = 1  # validation is greedy
     beta: float = 0.04
     epsilon: float = 0.2
     learning_rate: float = 1e-6
@@ -48,6 +49,7 @@ class TrainingConfig(GRPOConfig):  # type: ignore[misc]
     loss_type: str = "grpo"
     use_bias_correction_kl: bool = False
     log_multimodal: bool = False
+    ddp_broadcast_buffers: bool | None = False  # SlowFast's frozen weights are buffers
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,6 +61,12 @@ class TrainingConfig(GRPOConfig):  # type: ignore[misc]
             )
         if not 0 <= self.max_unreadable <= 1:
             raise ValueError(f"max_unreadable={self.max_unreadable}: expected a share between 0 and 1")
+        if self.decode_workers < 1:
+            raise ValueError(f"decode_workers={self.decode_workers}: at least one thread has to decode")
+        if self.eval_num_videos < 0:
+            raise ValueError(
+                f"eval_num_videos={self.eval_num_videos}: expected 0 (all) or a number of videos"
+            )
 
     @property
     def num_videos_per_generation(self) -> int:

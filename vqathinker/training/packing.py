@@ -1,8 +1,8 @@
 """A group's prompt once, its K completions as branches: pure tensor functions.
 
-A row of B becomes a branch that forks one token before its first completion token, so that every packed position
-predicts exactly one label: `prompt[:-1] ⧺ Σᵢ (prompt[-1] ⧺ completionᵢ[:-1])`. Positions restart at the fork and a
-branch sees the prefix and itself, so log-probabilities and gradients equal those of the separate rows.
+A row of B becomes a branch that forks one token before its first completion token, so that every packed
+position predicts exactly one label: `prompt[:-1] ⧺ Σᵢ (prompt[-1] ⧺ completionᵢ[:-1])`. Positions restart at the
+fork and a branch sees the prefix and itself, so log-probabilities and gradients equal those of the separate rows.
 Source: Prefix Grouper (arXiv 2506.05433); here for groups of any size, empty branches included.
 """
 
@@ -65,7 +65,9 @@ def pack(
     members: dict[int, list[int]] = {}
     for row, group in enumerate(groups):
         members.setdefault(group, []).append(row)
-    parts = [_pack_group(input_ids, attention_mask.bool(), completion_length, rows) for rows in members.values()]
+    parts = [
+        _pack_group(input_ids, attention_mask.bool(), completion_length, rows) for rows in members.values()
+    ]
     length = max(len(part[0]) for part in parts)
 
     def stack(column: int, fill: int) -> Tensor:

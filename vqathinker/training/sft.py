@@ -58,9 +58,15 @@ class SupervisedCollator:
         texts = [templated_answer(row["target"]) + tokenizer.eos_token for row in rows]
         replies = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         pad = torch.nn.utils.rnn.pad_sequence
-        ids = pad([torch.tensor(prompt + r) for r in replies], batch_first=True, padding_value=tokenizer.pad_token_id)
+        ids = pad(
+            [torch.tensor(prompt + r) for r in replies],
+            batch_first=True,
+            padding_value=tokenizer.pad_token_id,
+        )
         labels = pad(
-            [torch.tensor([IGNORED] * len(prompt) + r) for r in replies], batch_first=True, padding_value=IGNORED
+            [torch.tensor([IGNORED] * len(prompt) + r) for r in replies],
+            batch_first=True,
+            padding_value=IGNORED,
         )
         lengths = torch.tensor([len(prompt) + len(r) for r in replies])
         return {

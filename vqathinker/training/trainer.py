@@ -1,14 +1,14 @@
 """GRPO on videos: one generation batch from files to rewards.
 
-Rewards and perturbations are callables; the trainer knows none by name. What TRL calls privately lies in `adapter`.
+Rewards and perturbations are callables; the trainer knows none by name. What TRL calls privately lies in
+`adapter`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,24 +16,28 @@ import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
+from transformers import Trainer
 
 import rewards as reward_plugins
 from perturbations import draw
-from vqathinker.media.video import VideoError, read_many
+from vqathinker import answers
+from vqathinker.media.video import Clip, VideoError, read_many
 from vqathinker.metrics import correlations
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout import EncodedVideo, HFEngine, Response, RolloutRequest, Sampling, VideoEncoder
 from vqathinker.rollout.predict import Prediction, predict
 from vqathinker.training.adapter import GRPOAdapter, Row, RowResponse, VideoInputs
-from vqathinker.training.batch import Record, collect, log_batch
-from vqathinker.training.checks import check_setup
+from vqathinker.training.batch import Record, accepts_answer_only, as_reward, collect, log_batch
+from vqathinker.training.checks import check_precision, check_setup
 from vqathinker.training.config import TrainingConfig
-from vqathinker.types import Perturbation, Reward
+from vqathinker.training.unreadable import UnreadableVideos
+from vqathinker.types import IndexArray, Perturbation
 
 logger = logging.getLogger(__name__)
 
 Key = tuple[str, str]
-UNREADABLE_FILE = "unreadable_videos.jsonl"
+BLANK_SIDE = 28  # pixels of the black frames that stand for an unreadable video; nothing is learned from them
+LOSS_NOTE = "The loss of GRPO starts at 0 by construction and says nothing about progress: watch `reward`."
 
 
 class VQAThinkerTrainer(GRPOAdapter):
@@ -43,9 +47,10 @@ class VQAThinkerTrainer(GRPOAdapter):
         model: loaded from a checkpoint directory, which also gives the reference model.
         args: the settings.
         processor: that of the same checkpoint.
-        rewards: label → reward; each is called once per generation with the global batch.
-        perturbations: key → mode for the twins; empty for no twins.
+        rewards: label → reward, or TRL-style function with a parameter `completions`; each is called once per
+            generation with the global batch.
         train_dataset: rows from `vqathinker.media.dataset.load_labels`.
+        perturbations: label → mode for the twins; empty for no twins.
         eval_dataset: rows scored at each evaluation.
         reward_weights: label → weight, 1 where not given.
         kwargs: passed on to TRL's `GRPOTrainer`, e.g. `peft_config`, `callbacks`.
@@ -60,14 +65,15 @@ class VQAThinkerTrainer(GRPOAdapter):
         args: TrainingConfig,
         *,
         processor: VQAThinkerProcessor,
-        rewards: Mapping[str, Reward],
+        rewards: Mapping[str, Callable[..., Any]],
         train_dataset: Dataset,
         perturbations: Mapping[str, Perturbation] | None = None,
         eval_dataset: Dataset | None = None,
         reward_weights: Mapping[str, float] | None = None,
-        **kwargs: Any,
+        **kwargs: Any,  # noqa: ANN401  TRL's own
     ) -> None:
-        self.rewards, self.perturbations = dict(rewards), dict(perturbations or {})
+        self.rewards = {label: as_reward(reward) for label, reward in rewards.items()}
+        self.perturbations = dict(perturbations or {})
         check_setup(args, processor, self.rewards, self.perturbations, train_dataset)
         args.reward_weights = [float((reward_weights or {}).get(label, 1.0)) for label in self.rewards]
         super().__init__(
@@ -79,33 +85,48 @@ class VQAThinkerTrainer(GRPOAdapter):
             eval_dataset=eval_dataset,
             **kwargs,
         )
+        check_precision(self.model, has_master_weights=self.is_deepspeed_enabled or self.is_fsdp_enabled)
         self.reward_func_names = list(self.rewards)
         self.processing_class = processor  # what is saved with every checkpoint
         self.processor = processor
+        self.think = not accepts_answer_only(self.rewards)
         self.sampling = Sampling(args.temperature, args.top_p, args.top_k, args.max_completion_length)
-        self._clips: dict[Key, Any] = {}
+        self.unreadable = UnreadableVideos(args.output_dir, len(train_dataset), args.max_unreadable)
+        self._clips: dict[Key, Clip | VideoError] = {}
         self._encoded: dict[Key, VideoInputs] = {}
-        self._num_seen, self._num_unreadable = 0, 0
+        self._drawn: dict[Key, tuple[str, IndexArray]] = {}
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  as transformers declares it
+        """Train as `transformers.Trainer.train` does."""
+        if self.accelerator.is_main_process:
+            logger.warning(LOSS_NOTE)
+        return super().train(*args, **kwargs)
 
     def begin_batch(self, rows: list[Row]) -> None:
-        """Decode the unique videos of the local rows; count and report the unreadable ones over all processes."""
+        """Decode the unique videos of the local rows; count the unreadable ones over all processes."""
         paths = {_key(row): row["path"] for row in rows}
         with self.timed("decode"):
             clips = read_many(list(paths.values()), self.processor.num_frames, self.args.decode_workers)
         self._clips = dict(zip(paths, clips, strict=True))
-        errors = [[c.path, c.reason] for c in clips if isinstance(c, VideoError)]
-        gathered = gather_object([(len(clips), errors)])
-        self._report_unreadable([e for _, part in gathered for e in part], sum(n for n, _ in gathered))
+        errors = [(clip.path, clip.reason) for clip in clips if isinstance(clip, VideoError)]
+        gathered: list[tuple[int, list[tuple[str, str]]]] = gather_object([(len(clips), errors)])
+        everyone = [error for _, part in gathered for error in part]
+        self.log_metric("unreadable_videos", float(len(everyone)))
+        batch_size = sum(number for number, _ in gathered)
+        main = self.accelerator.is_main_process
+        self.unreadable.add(everyone, batch_size, self.state.global_step, write=main)
 
     def respond(self, rows: list[Row]) -> list[RowResponse]:
         """One engine call for every local video and its twin."""
-        blank = np.zeros((self.processor.num_frames, 28, 28, 3), np.uint8)
+        blank = np.zeros((self.processor.num_frames, BLANK_SIDE, BLANK_SIDE, 3), np.uint8)
         frames = [blank if isinstance(c, VideoError) else c.frames for c in self._clips.values()]
+        self._drawn = self._draw_perturbations()
         with self.policy_for_rollout() as policy:
             encoder = VideoEncoder(policy, self.processor, self.processor.training)
             with self.timed("encode"):
                 videos = encoder.encode(frames)
-                twins = encoder.perturb(videos, self._draw_perturbations()) if self.perturbations else []
+                indices = [index for _, index in self._drawn.values()]
+                twins = encoder.perturb(videos, indices) if self._drawn else []
                 requests = self._requests(encoder, videos, "clean") + self._requests(encoder, twins, "twin")
             with self.timed("rollout"):
                 engine = HFEngine(policy, self.processor)
@@ -129,7 +150,7 @@ class VQAThinkerTrainer(GRPOAdapter):
         with self.timed("rewards"):
             records: list[Record] = gather_object(local)
             values = torch.full((len(records), len(self.rewards)), torch.nan)
-            batch, places = collect(records, think=not self._answer_only)
+            batch, places = collect(records, think=self.think)
             if batch is not None:
                 for column, (label, reward) in enumerate(self.rewards.items()):
                     table = reward_plugins.evaluate(reward, batch, label)
@@ -140,37 +161,49 @@ class VQAThinkerTrainer(GRPOAdapter):
         return values
 
     def evaluate(
-        self, eval_dataset: Dataset | None = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+        self,
+        eval_dataset: Dataset | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Score the validation videos greedily, split over the processes; log SRCC, PLCC, RMSE and the failures."""
+        """Score the validation videos greedily, split over the processes.
+
+        Returns:
+            `eval_srcc`, `eval_plcc` and `eval_rmse` over the readable videos with a score (NaN where undefined),
+            and the numbers of parse failures and of unreadable files.
+
+        Raises:
+            ValueError: if there is no validation data.
+        """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
             raise ValueError("there is no validation data: give eval_dataset")
-        limit = self.args.eval_num_videos or len(dataset)
-        rows = [dataset[i] for i in range(min(limit, len(dataset)))]
+        number = min(self.args.eval_num_videos or len(dataset), len(dataset))
+        rows = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, number).round()]
+        was_training = self.model.training
         self.model.eval()
-        metrics = {f"{metric_key_prefix}_{k}": v for k, v in self._validate(rows).items()}
-        self.log(metrics)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._validate(rows).items()}
+        Trainer.log(self, metrics)  # TRL's own would write the table of training responses again
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        self.model.train()
+        self.model.train(was_training)
         return metrics
 
     def _validate(self, rows: Sequence[Row]) -> dict[str, float]:
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        part = rows[rank::world]
+        part = rows[self.accelerator.process_index :: self.accelerator.num_processes]
         with self.policy_for_rollout() as policy:
-            answers = predict(
+            predictions = predict(
                 policy,
                 self.processor,
                 [row["path"] for row in part],
-                sampling=Sampling(max_new_tokens=self.args.max_completion_length),
+                sampling=Sampling(max_new_tokens=self.sampling.max_new_tokens),
                 batch_size=self.args.per_device_eval_batch_size,
                 num_workers=self.args.decode_workers,
             )
-            local = list(zip(answers, [row["target"] for row in part], strict=True))
+            local = list(zip(predictions, [row["target"] for row in part], strict=True))
         pairs: list[tuple[Prediction, float]] = gather_object(local)
-        readable = [(p.score, target) for p, target in pairs if p.error is None]
-        result = correlations(*np.array(readable, dtype=np.float64).reshape(-1, 2).T, num_bootstrap=0)
+        readable = [(p.text, target) for p, target in pairs if p.error is None]
+        scores = [answers.score(text, think=self.think) for text, _ in readable]
+        result = correlations(scores, [target for _, target in readable], num_bootstrap=0)
         return {
             "srcc": result.srcc.value,
             "plcc": result.plcc.value,
@@ -179,69 +212,54 @@ class VQAThinkerTrainer(GRPOAdapter):
             "unreadable": float(len(pairs) - len(readable)),
         }
 
-    @property
-    def _answer_only(self) -> bool:
-        """Whether a reward accepts responses without reasoning (the "no reasoning" ablation)."""
-        return any(getattr(reward, "think", True) is False for reward in self.rewards.values())
+    def _draw_perturbations(self) -> dict[Key, tuple[str, IndexArray]]:
+        """One mode and its frame indices for each local video; empty without perturbations."""
+        if not self.perturbations:
+            return {}
+        options = {"seed": self.args.seed, "step": self.state.global_step}
+        num_frames = self.processor.num_frames
+        return {
+            key: draw(self.perturbations, num_frames, video_id="/".join(key), **options)
+            for key in self._clips
+        }
 
-    def _draw_perturbations(self) -> list[np.ndarray]:
+    def _requests(
+        self, encoder: VideoEncoder, videos: Sequence[EncodedVideo], kind: str
+    ) -> list[RolloutRequest]:
+        """The prompt of each video; `videos` are those of `_clips`, or none."""
         step = self.state.global_step
         return [
-            draw(
-                self.perturbations,
-                self.processor.num_frames,
-                seed=self.args.seed,
-                video_id="/".join(key),
-                step=step,
-            )[1]
-            for key in self._clips
+            encoder.request(video, f"{'/'.join(key)}-{kind}-{step}")
+            for key, video in zip(self._clips, videos, strict=False)
         ]
 
-    def _requests(self, encoder: VideoEncoder, videos: Sequence[EncodedVideo], kind: str) -> list[RolloutRequest]:
-        names = ["/".join(key) for key in self._clips]
-        step = self.state.global_step
-        return [encoder.request(v, f"{name}-{kind}-{step}") for name, v in zip(names, videos, strict=False)]
-
     def _assign(
-        self, rows: list[Row], requests: Sequence[RolloutRequest], responses: Sequence[Sequence[Response]]
+        self,
+        rows: list[Row],
+        requests: Sequence[RolloutRequest],
+        responses: Sequence[Sequence[Response]],
     ) -> list[RowResponse]:
         """Give each row of a video one of its responses, by id."""
-        num_videos = len(self._clips)
-        twins = list(responses[num_videos:]) or [None] * num_videos
-        left = {
-            key: iter([(requests[i].prompt_ids, r, twins[i] and twins[i][k]) for k, r in enumerate(responses[i])])
-            for i, key in enumerate(self._clips)
-        }
+        position = {key: i for i, key in enumerate(self._clips)}
+        twins = responses[len(position) :]
+        taken: Counter[Key] = Counter()
         assigned = []
         for row in rows:
-            prompt_ids, response, twin = next(left[_key(row)])
+            i, k = position[_key(row)], taken[_key(row)]
+            taken[_key(row)] += 1
+            response, twin = responses[i][k], twins[i][k] if twins else None
             text = twin and self.processor.tokenizer.decode(twin.token_ids, skip_special_tokens=True)
-            assigned.append(RowResponse(prompt_ids, response.token_ids, response.logprobs, text))
+            ids = requests[i].prompt_ids
+            assigned.append(RowResponse(ids, response.token_ids, response.logprobs, text))
         return assigned
 
-    def _report_unreadable(self, errors: list[list[str]], num_videos: int) -> None:
-        self._num_seen += num_videos
-        self._num_unreadable += len(errors)
-        self.log_metric("unreadable_videos", float(len(errors)))
-        if not errors:
-            return
-        report = Path(self.args.output_dir, UNREADABLE_FILE)
-        if self.accelerator.is_main_process:
-            report.parent.mkdir(parents=True, exist_ok=True)
-            with report.open("a", encoding="utf-8") as file:
-                for path, reason in errors:
-                    logger.warning("skipped %s: %s", path, reason)
-                    file.write(json.dumps({"step": self.state.global_step, "path": path, "reason": reason}) + "\n")
-        if self._num_unreadable > self.args.max_unreadable * self._num_seen:
-            raise RuntimeError(
-                f"{self._num_unreadable} of {self._num_seen} videos could not be read, more than "
-                f"max_unreadable={self.args.max_unreadable}: {errors[0][0]}: {errors[0][1]} (all in {report}). "
-                "Check the data set with `vqathinker prepare`."
-            )
-
     def _log_table(self, rows: list[Row], records: list[Record]) -> None:
+        """Add columns to the table of sample responses."""
         self.log_column("target", [record.target for record in records])
-        self.log_column("twin", [row.get("twin_text") or "" for row in rows])
+        self.log_column("score", [answers.score(record.text, think=self.think) for record in records])
+        if self._drawn:
+            self.log_column("perturbation", [self._drawn[_key(row)][0] for row in rows])
+            self.log_column("twin", [record.twin_text for record in records])
 
 
 def _key(row: Row) -> Key:
