@@ -1,9 +1,9 @@
 """Let a torchvision wheel built for CUDA be imported beside a CPU build of torch.
 
-Such a wheel cannot load its compiled operators and then fails at import, because it registers meta kernels for the
-operators `nms` and `qnms` that nobody declared. Run as a script, this file puts itself into the environment's
-site-packages with a `.pth` file, so that every process declares the two schemas before torchvision is imported.
-Nothing in this project calls the operators.
+Such a wheel cannot load its compiled operators and then fails at import, because it registers meta kernels
+for the operators `nms` and `qnms` that nobody declared. Run as a script, this file puts itself into the
+environment's site-packages with a `.pth` file, so that every process declares the two schemas before
+torchvision is imported. Nothing in this project calls the operators.
 """
 
 import sys
@@ -17,7 +17,9 @@ SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 class DeclareOperators(MetaPathFinder):
     """Declare the operators when torchvision is first looked up, then step aside."""
 
-    def find_spec(self, name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: object = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """Never find anything: the import goes on with the next finder."""
         if name == "torchvision":
             sys.meta_path.remove(self)

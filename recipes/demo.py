@@ -2,8 +2,8 @@
 
 python recipes/demo.py --out out/demo --seed 0
 
-Writes to the output directory: `data/` (clips and labels), `init/`, `sft/` and `grpo/` (checkpoints in `final/`),
-`before/` and `after/` (predictions and metrics on the test split), `plots/` and `summary.json`.
+Writes to the output directory: `data/` (clips and labels), `init/`, `sft/` and `grpo/` (checkpoints in
+`final/`), `before/` and `after/` (predictions and metrics on the test split), `plots/` and `summary.json`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from synthesise import synthesise
 
@@ -23,13 +23,18 @@ RECIPES = Path(__file__).parent
 NUM_CLIPS = {"num_train": 600, "num_val": 40, "num_test": 160}
 CORRELATIONS = ("srcc", "plcc", "krcc", "rmse")
 SMOOTHING = 20  # steps per point of the reward curves
+T = TypeVar("T")
 
 
 def main() -> None:
     """Run every stage, print one table, write the plots."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("out/demo"))
-    parser.add_argument("--seed", type=int, default=0, help="of the model and the training; the clips stay the same")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the model and the training; the clips stay the same"
+    )
     parser.add_argument("--data", type=Path, help="where the clips are or go; OUT/data if omitted")
     options = parser.parse_args()
     out, data = options.out, options.data or options.out / "data"
@@ -58,7 +63,7 @@ def main() -> None:
     show(summary, out)
 
 
-def timed(stage: str, seconds: dict[str, float], run: Callable[[], Any]) -> Any:
+def timed(stage: str, seconds: dict[str, float], run: Callable[[], T]) -> T:
     """Run a stage, announce it and add up its seconds."""
     sys.stderr.write(f"\n== {stage} ==\n")
     start = time.perf_counter()
@@ -77,7 +82,13 @@ def build(directory: Path, seed: int) -> None:
 def train(kind: str, checkpoint: Path, data: Path, out: Path, seed: int) -> None:
     """Launch one of the recipes on the CPU."""
     command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(RECIPES / "accelerate/cpu.yaml")),
+        *(
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            "--config_file",
+            str(RECIPES / "accelerate/cpu.yaml"),
+        ),
         *(str(RECIPES / f"{kind}_lsvq.py"), "--config", str(RECIPES / f"demo_{kind}.yaml")),
         *("--model_name_or_path", str(checkpoint), "--output_dir", str(out), "--seed", str(seed)),
         *("--train_labels", str(data / "train.csv"), "--train_videos", str(data)),
@@ -117,7 +128,10 @@ def plot(history: list[dict[str, Any]], out: Path) -> None:
         figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
         for key in keys:
             values = [entry[key] for entry in steps]
-            means = [sum(values[max(0, i - SMOOTHING) : i + 1]) / min(i + 1, SMOOTHING + 1) for i in range(len(values))]
+            means = [
+                sum(values[max(0, i - SMOOTHING) : i + 1]) / min(i + 1, SMOOTHING + 1)
+                for i in range(len(values))
+            ]
             axes.plot(means, label=key.removeprefix("rewards/").removesuffix("/mean"))
         axes.set(xlabel="GRPO step", ylabel=f"mean of the last {SMOOTHING + 1} steps")
         axes.legend()
@@ -153,7 +167,9 @@ def show(summary: dict[str, Any], out: Path) -> None:
     table.add_row("reward", f"{summary['reward_first_tenth']:.3f}", f"{summary['reward_last_tenth']:.3f}")
     console = Console()
     console.print(table)
-    console.print(f"{sum(summary['seconds'].values()):.0f} s in all: {summary['seconds']}; everything is in {out}")
+    console.print(
+        f"{sum(summary['seconds'].values()):.0f} s in all: {summary['seconds']}; everything is in {out}"
+    )
 
 
 if __name__ == "__main__":

@@ -3,19 +3,28 @@
 accelerate launch --config_file recipes/accelerate/zero2.yaml recipes/grpo_lsvq.py \
     --model_name_or_path DIR --train_labels labels_train_test.csv --train_videos LSVQ/
 
-The settings are those of `grpo_lsvq.yaml` beside this file, or of the file given with `--config`; every option can
-be overridden on the command line.
+The settings are those of `grpo_lsvq.yaml` beside this file, or of the file given with `--config`; every
+option can be overridden on the command line. `--resume_from_checkpoint true` continues an interrupted run.
 """
 
 from pathlib import Path
 
-from trl import ModelConfig, get_peft_config
+from trl import ModelConfig
 
 import perturbations
 import rewards
 from vqathinker.plugins import build
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
-from vqathinker.training.setup import DataConfig, load_data, load_model, parse, user_errors
+from vqathinker.training.setup import (
+    DataConfig,
+    claim_output,
+    load_data,
+    load_model,
+    lora,
+    parse,
+    require,
+    user_errors,
+)  # fmt: skip
 
 
 def main() -> None:
@@ -23,9 +32,12 @@ def main() -> None:
     with user_errors():
         settings = (DataConfig, TrainingConfig, ModelConfig)
         data, args, model_config = parse(settings, Path(__file__).with_suffix(".yaml"))
+        require(data, model_config)
         reward_plugins = build(args.rewards, rewards.REWARDS, group="vqathinker.rewards")
         modes = build(args.perturbations, perturbations.PERTURBATIONS, group="vqathinker.perturbations")
-        train, validation = load_data(data, "train"), load_data(data, "eval")
+        train = load_data(data, "train", max_missing=args.max_unreadable)
+        validation = load_data(data, "eval", max_missing=args.max_unreadable)
+        resume = claim_output(args, data)
         model, processor = load_model(model_config)
         trainer = VQAThinkerTrainer(
             model,
@@ -36,9 +48,10 @@ def main() -> None:
             perturbations={plugin.label: plugin.function for plugin in modes},
             train_dataset=train,
             eval_dataset=validation,
-            peft_config=get_peft_config(model_config),
+            peft_config=lora(model_config),
         )
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=resume)
+    trainer.save_state()
     trainer.save_model(data.save_to or str(Path(args.output_dir, "final")))
 
 

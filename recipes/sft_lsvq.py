@@ -8,9 +8,18 @@ The settings are those of `sft_lsvq.yaml` beside this file, or of the file given
 
 from pathlib import Path
 
-from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
+from trl import ModelConfig, SFTConfig, SFTTrainer
 
-from vqathinker.training.setup import DataConfig, load_data, load_model, parse, user_errors
+from vqathinker.training.setup import (
+    DataConfig,
+    claim_output,
+    load_data,
+    load_model,
+    lora,
+    parse,
+    require,
+    user_errors,
+)  # fmt: skip
 from vqathinker.training.sft import SupervisedCollator
 
 
@@ -19,18 +28,21 @@ def main() -> None:
     with user_errors():
         settings = (DataConfig, SFTConfig, ModelConfig)
         data, args, model_config = parse(settings, Path(__file__).with_suffix(".yaml"))
-        train = load_data(data, "train")
+        require(data, model_config)
+        train = load_data(data, "train", max_missing=0.0)
+        resume = claim_output(args, data)
         model, processor = load_model(model_config)
-    trainer = SFTTrainer(
-        model,
-        args,
-        train_dataset=train,
-        data_collator=SupervisedCollator(processor),
-        processing_class=processor.tokenizer,
-        peft_config=get_peft_config(model_config),
-    )
-    trainer.processing_class = processor
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+        trainer = SFTTrainer(
+            model,
+            args,
+            train_dataset=train,
+            data_collator=SupervisedCollator(processor),
+            processing_class=processor.tokenizer,
+            peft_config=lora(model_config),
+        )
+    trainer.processing_class = processor  # what is saved with every checkpoint
+    trainer.train(resume_from_checkpoint=resume)
+    trainer.save_state()
     trainer.save_model(data.save_to or str(Path(args.output_dir, "final")))
 
 

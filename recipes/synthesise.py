@@ -24,8 +24,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 NUM_FRAMES, SIDE, FPS = 24, 112, 12
-# The share of the MOS that each distortion takes at strength 1, and how often it is drawn, relatively;
-# little for those that a few small keyframes hardly show.
+# A distortion's share of the MOS at strength 1, and how often it is drawn: little where keyframes hide it.
 WEIGHTS = {"blur": 0.8, "noise": 0.75, "contrast": 0.75, "compression": 0.35, "freeze": 0.5, "drop": 0.1}
 NUM_DISTORTIONS_PROBABILITY = (0.08, 0.47, 0.35, 0.1)  # of 0, 1, 2, 3 distortions in a clip
 MIN_STRENGTH = 0.15  # weaker ones would be labels without a visible cause
@@ -36,7 +35,6 @@ MAX_HELD_FRAMES = 20  # the frozen picture at strength 1, out of NUM_FRAMES
 SPLITS = ("train", "val", "test")
 MAX_REACH = 32  # pixels from a shape's centre to its furthest corner
 VERSION = 1  # raise it when the same parameters give other clips
-
 Array = np.ndarray
 
 
@@ -77,8 +75,8 @@ def generator(seed: int, key: tuple[int, ...]) -> np.random.Generator:
 def draw_strengths(rng: np.random.Generator) -> dict[str, float]:
     """Draw zero to three distortions; rounded, so that the table holds exactly what was applied."""
     count = rng.choice(len(NUM_DISTORTIONS_PROBABILITY), p=NUM_DISTORTIONS_PROBABILITY)
-    share = np.array(list(WEIGHTS.values())) / sum(WEIGHTS.values())
-    chosen = set(rng.choice(list(WEIGHTS), size=count, replace=False, p=share).tolist())
+    share = np.array([*WEIGHTS.values()]) / sum(WEIGHTS.values())
+    chosen = set(rng.choice([*WEIGHTS], size=count, replace=False, p=share).tolist())
     return {name: round(rng.uniform(MIN_STRENGTH, 1), 4) if name in chosen else 0.0 for name in WEIGHTS}
 
 

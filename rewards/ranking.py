@@ -15,8 +15,10 @@ class RankingReward:
     (Thurstone's case V with unequal spreads), h is 1, 0 or ½ for a target of i above, below or equal to j's
     (ties: VisualQuality-R1, arXiv 2505.14460). Opponents are the other videos of the same data set in the
     global batch that have a valid response; a response without a score and a video without an opponent earn
-    0. The maximum is √(1+ε)+√ε.
+    0. The maximum is √(1+ε)+√ε. Computed once per batch and ε, however many rewards ask.
     """
+
+    min_videos = 2
 
     def __init__(self, eps: float = 1e-6) -> None:
         """Set ε.
@@ -30,7 +32,10 @@ class RankingReward:
 
     def __call__(self, batch: RolloutBatch) -> FloatArray:
         """Return (N, K) rewards."""
-        return pairwise.mean_fidelity(batch.scores, batch.target, batch.dataset, eps=self.eps)
+        return batch.derived(
+            ("rewards.ranking", self.eps),
+            lambda: pairwise.mean_fidelity(batch.scores, batch.target, batch.dataset, eps=self.eps),
+        ).copy()
 
     def on_twins(self, batch: RolloutBatch) -> FloatArray:
         """Return (N, K) rewards of the perturbed responses among the *clean* responses of the other videos.
@@ -40,6 +45,10 @@ class RankingReward:
         """
         if batch.perturbed is None:
             raise ValueError("the batch has no perturbed responses")
-        return pairwise.mean_fidelity(
-            batch.perturbed.scores, batch.target, batch.dataset, against=batch.scores, eps=self.eps
-        )
+        scores = batch.perturbed.scores
+        return batch.derived(
+            ("rewards.ranking, twins", self.eps),
+            lambda: pairwise.mean_fidelity(
+                scores, batch.target, batch.dataset, against=batch.scores, eps=self.eps
+            ),
+        ).copy()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewards.ranking import RankingReward
 from rewards.regression import RegressionReward
@@ -16,6 +17,15 @@ from vqathinker.types import FloatArray, RolloutBatch
 TERMS = {"regression": RegressionReward, "ranking": RankingReward}
 GATES = ("response", "group")
 ROUNDING = 1e-9  # means this close are equal, so that the order of summation decides nothing
+
+
+def wins(clean: FloatArray, twin: FloatArray) -> NDArray[np.bool_]:
+    """Return mean_k clean ≥ mean_k twin (N, 1) for rewards (N, K) of responses and (N, K') of their twins.
+
+    >>> wins(np.array([[0.8, 0.2], [0.1, 0.1]]), np.array([[0.5], [0.2]])).tolist()
+    [[True], [False]]
+    """
+    return np.asarray(clean.mean(axis=1, keepdims=True) >= twin.mean(axis=1, keepdims=True) - ROUNDING)
 
 
 def bonus(clean: FloatArray, twin: FloatArray, *, delta: float, tau: float, gate: str) -> FloatArray:
@@ -31,10 +41,8 @@ def bonus(clean: FloatArray, twin: FloatArray, *, delta: float, tau: float, gate
     >>> bonus(np.array([[0.8, 0.2]]), np.array([[0.1, 0.9]]), delta=0.3, tau=0.5, gate="response")
     array([[0.3, 0. ]])
     """
-    mean = clean.mean(axis=1, keepdims=True)
-    won = mean >= twin.mean(axis=1, keepdims=True) - ROUNDING
-    passed = (clean if gate == "response" else np.broadcast_to(mean, clean.shape)) > tau
-    return np.where(won & passed, delta, 0.0)
+    gated = clean if gate == "response" else np.broadcast_to(clean.mean(axis=1, keepdims=True), clean.shape)
+    return np.where(wins(clean, twin) & (gated > tau), delta, 0.0)
 
 
 class TemporalConsistencyReward:
@@ -45,6 +53,8 @@ class TemporalConsistencyReward:
     the response's own r > τ. gate="group" is the paper's text: the same bonus for all K responses, which the
     group-relative advantage subtracts again, so it changes no gradient; it is there for comparison.
     """
+
+    needs_perturbed = True
 
     def __init__(
         self,
@@ -77,6 +87,7 @@ class TemporalConsistencyReward:
         self.tau = tau
         self.gate = gate
         self.rewards: list[Any] = [plugins.create(item, TERMS, group="vqathinker.rewards") for item in items]
+        self.min_videos: int = max(getattr(reward, "min_videos", 1) for reward in self.rewards)
 
     def __call__(self, batch: RolloutBatch) -> FloatArray:
         """Return (N, K) bonuses.
@@ -84,13 +95,26 @@ class TemporalConsistencyReward:
         Raises:
             ValueError: if the batch has no perturbed responses.
         """
+        total = np.zeros(batch.scores.shape)
+        for clean, twin in self._compared(batch):
+            total += bonus(clean, twin, delta=self.delta, tau=self.tau, gate=self.gate)
+        return total
+
+    def metrics(self, batch: RolloutBatch) -> dict[str, float]:
+        """Return `win_rate`, the share of (video, term) that the responses win or tie.
+
+        Raises:
+            ValueError: if the batch has no perturbed responses.
+        """
+        return {"win_rate": float(np.mean([wins(clean, twin) for clean, twin in self._compared(batch)]))}
+
+    def _compared(self, batch: RolloutBatch) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Yield the rewards of the responses and of their twins, term by term."""
         if batch.perturbed is None:
             raise ValueError(
                 "the temporal reward needs responses to perturbed videos: name a perturbation in the recipe, "
                 "give RolloutBatch.from_texts(perturbed=...), or leave this reward out"
             )
-        total = np.zeros(batch.scores.shape)
         for reward in self.rewards:
             twin = reward.on_twins(batch) if hasattr(reward, "on_twins") else reward(batch.perturbed)
-            total += bonus(reward(batch), twin, delta=self.delta, tau=self.tau, gate=self.gate)
-        return total
+            yield reward(batch), twin

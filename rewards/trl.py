@@ -103,7 +103,7 @@ class TrlReward:
         self,
         prompts: Sequence[Any],
         completions: Sequence[Any],
-        **columns: Any,  # noqa: ANN401  TRL hands over lists and callables
+        **columns: Any,  # TRL hands over lists and callables
     ) -> list[float]:
         """Return one reward for each row of this process.
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: with tiny tensors more threads only wait
+
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -115,3 +119,47 @@ def broken_videos(video: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     paths["cut_matroska"] = folder / "cut.mkv"
     paths["cut_matroska"].write_bytes(matroska[: len(matroska) // 2])
     return paths
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny checkpoint for each motion variant."""
+    from vqathinker.model.tiny import build_tiny
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for motion in ("slowfast", "fast", "none"):
+        build_tiny(folder / motion, motion=motion)
+    return {motion: folder / motion for motion in ("slowfast", "fast", "none")}
+
+
+@pytest.fixture
+def policies(checkpoints: dict[str, Path]) -> Callable[[str], tuple[Any, Any]]:
+    """Loads a fresh model in eval mode and its processor by the name of the motion variant."""
+    from vqathinker.model.assemble import load_policy
+
+    def load(motion: str = "slowfast") -> tuple[Any, Any]:
+        model, processor = load_policy(checkpoints[motion])
+        return model.eval(), processor
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of about a million random weights, made with the real classes."""
+    from vqathinker.model.tiny import build_tiny
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    build_tiny(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def labelled_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 12 videos with `train.csv` (8) and `val.csv` (4), MOS from 1 to 5."""
+    folder = tmp_path_factory.mktemp("labelled")
+    for split, start, stop in (("train", 0, 8), ("val", 8, 12)):
+        names = [write_video(folder / f"{i:02}.mp4", 20 + i, (64, 48)).name for i in range(start, stop)]
+        lines = [f"{name},{1 + (i * 7 % 12) / 3:.2f}" for i, name in enumerate(names)]
+        (folder / f"{split}.csv").write_text("\n".join(["video,mos", *lines]) + "\n")
+    return folder

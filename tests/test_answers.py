@@ -1,6 +1,7 @@
 """What has a score and what has none."""
 
 import math
+import re
 
 import pytest
 from hypothesis import example, given
@@ -9,6 +10,12 @@ from hypothesis import strategies as st
 from vqathinker import answers
 
 FORM = "<think>some blur</think><answer>{}</answer>"
+SLOW_REASONING = (
+    r"(?:(?!</?(?:think|answer)>).)*"  # one character at a time; says what the fast pattern means
+)
+SLOW_RESPONSE = re.compile(
+    rf"\s*<think>(?P<reasoning>{SLOW_REASONING})</think>\s*{answers.ANSWER_BLOCK}\s*", re.DOTALL
+)
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 pieces = st.sampled_from([*TAGS, " ", "\n", "3.50", "4", "-1", ".", ",", "nan", "1e5", "٣", "good"])
@@ -153,6 +160,19 @@ def test_no_text_raises(text: str, think: bool) -> None:
         assert text.count("<answer>") == text.count("</answer>") == 1
         assert text.count("<think>") == text.count("</think>") <= 1
         assert not think or "<think>" in text
+
+
+@given(
+    st.lists(st.sampled_from([*TAGS, "<", "</", ">", "think>", "<b>", "\n", "3", "a"]), max_size=12).map(
+        "".join
+    ),
+    st.booleans(),
+)
+def test_reasoning_is_any_text_without_a_tag(text: str, wrapped: bool) -> None:
+    if wrapped:
+        text = FORM.replace("some blur", text).format(3)
+    fast, slow = answers.RESPONSE.fullmatch(text), SLOW_RESPONSE.fullmatch(text)
+    assert (fast and fast.groupdict()) == (slow and slow.groupdict())
 
 
 @given(

@@ -95,3 +95,66 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
     code = "import sys, vqathinker.cli; print({'torch', 'datasets', 'av', 'decord'} & sys.modules.keys())"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"
+
+
+@pytest.fixture(scope="module")
+def internvl(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny InternVL in the published format."""
+    from transformers import InternVLConfig, InternVLForConditionalGeneration
+
+    from vqathinker.model import VQAThinkerConfig, VQAThinkerProcessor
+
+    folder = tmp_path_factory.mktemp("internvl")
+    ours = VQAThinkerConfig.from_pretrained(tiny_checkpoint)
+    config = InternVLConfig(
+        vision_config=ours.vision_config,
+        text_config=ours.text_config,
+        image_token_id=ours.image_token_id,
+        image_seq_length=ours.image_seq_length,
+        tie_word_embeddings=False,
+    )
+    InternVLForConditionalGeneration(config).save_pretrained(folder)
+    VQAThinkerProcessor.from_pretrained(tiny_checkpoint).tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_init(internvl: Path, tmp_path: Path) -> None:
+    from vqathinker.model.assemble import load_policy
+
+    out, prompt = tmp_path / "out", tmp_path / "prompt.txt"
+    prompt.write_text("How sharp is it?\n")
+    arguments = ["init", "--internvl", internvl, "--out", out, "--motion", "none", "--prompt", prompt]
+    sizes = ["--num-frames", 4, "--frame-size", 56, "--scoring-frame-size", 56]
+    result = call(*arguments, *sizes)
+    assert result.exit_code == 0, result.output
+    model, processor = load_policy(out)
+    assert model.config.motion == "none"
+    assert (processor.num_frames, processor.frame_size, processor.scoring_num_frames) == (4, 56, 12)
+    assert processor.prompt["question"] == "How sharp is it?"
+    again = call(*arguments)
+    assert again.exit_code == 2
+    assert f"{out} is not empty" in again.stderr
+    assert call(*arguments, *sizes, "--overwrite", "--dtype", "bfloat16").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--internvl", "nowhere/at/all", "--motion", "none"], "nowhere/at/all"),
+        ([], "motion='slowfast' needs a SlowFast checkpoint"),
+        (["--motion", "optical"], "unknown motion 'optical', choose one of slowfast, fast, none"),
+        (["--dtype", "int8"], "unknown dtype 'int8'"),
+        (["--slowfast", "none.pyth"], "--slowfast none.pyth is not a file"),
+        (["--motion", "none", "--frame-size", "57"], "frame size 57 is not a multiple of 28"),
+        (["--motion", "none", "--prompt", "none.txt"], "none.txt"),
+    ],
+)
+def test_init_errors_are_one_line(options: list[str], message: str, internvl: Path, tmp_path: Path) -> None:
+    result = call("init", "--internvl", internvl, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert [line for line in result.stderr.splitlines() if line.startswith("Error")] == [
+        result.stderr.splitlines()[-1]
+    ]
+    assert not (tmp_path / "out").exists()

@@ -1,13 +1,29 @@
 """The shipped configurations are read by the tools that they are for."""
 
+import os
+import runpy
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
+import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from trl import ModelConfig, SFTConfig
 
-FOLDER = Path(__file__).parents[1] / "recipes" / "accelerate"
+import perturbations
+import rewards
+from vqathinker.model.assemble import load_policy
+from vqathinker.plugins import build
+from vqathinker.training import TrainingConfig
+from vqathinker.training.setup import DataConfig, parse
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+FOLDER = RECIPES / "accelerate"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
 
 # name -> distributed type, mixed precision, processes
@@ -60,3 +76,211 @@ def test_the_launcher_takes_the_second_fsdp() -> None:
     arguments = launch_arguments(FOLDER / "fsdp2.yaml")
     assert arguments.use_fsdp
     assert str(arguments.fsdp_version) == "2"
+
+
+KINDS = {"grpo": TrainingConfig, "sft": SFTConfig}
+SETTINGS = sorted(RECIPES.glob("*.yaml"))
+ON_CPU = ["--use_cpu", "true", "--bf16", "false", "--dtype", "float32", "--gradient_checkpointing", "false"]
+SHORT = ["--max_steps", "1", "--report_to", "none", "--per_device_train_batch_size", "4"]
+
+# Table 6 of the paper and SPEC's additions: key -> value
+PAPER = {
+    "num_generations": 4,
+    "beta": 0.04,
+    "epsilon": 0.2,
+    "learning_rate": 1e-6,
+    "num_train_epochs": 3,
+    "max_completion_length": 2048,
+    "temperature": 0.9,
+    "top_p": 1.0,
+    "top_k": 50,
+    "bf16": True,
+    "gradient_accumulation_steps": 2,
+    "loss_type": "grpo",
+    "use_bias_correction_kl": False,
+}
+
+
+def read(path: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> tuple[DataConfig, TrainingConfig]:
+    """Parse a YAML as its recipe does, on a machine without a GPU."""
+    kind = KINDS["sft" if "sft" in path.stem else "grpo"]
+    monkeypatch.setattr(sys, "argv", ["recipe", *ON_CPU, *options])
+    data, args, _ = parse((DataConfig, kind, ModelConfig), path)
+    return data, args
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=lambda path: path.stem)
+def test_a_recipe_reads_its_settings(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, args = read(path, monkeypatch, "--output_dir", "out")
+    if isinstance(args, TrainingConfig):
+        assert build(args.rewards, rewards.REWARDS, group="vqathinker.rewards")
+        build(args.perturbations, perturbations.PERTURBATIONS, group="vqathinker.perturbations")
+    assert args.report_to == []  # W&B only when asked
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=lambda path: path.stem)
+def test_settings_open_with_their_launch_line(path: Path) -> None:
+    opening = path.read_text(encoding="utf-8").splitlines()[0]
+    assert opening.startswith(("# accelerate launch ", "# python recipes/"))
+
+
+def test_the_settings_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = yaml.safe_load((RECIPES / "grpo_lsvq.yaml").read_text(encoding="utf-8"))
+    assert {key: written[key] for key in PAPER} == PAPER
+    data, args = read(RECIPES / "grpo_lsvq.yaml", monkeypatch)
+    assert 8 * args.per_device_train_batch_size * args.gradient_accumulation_steps == 64
+    assert (data.scale, data.mos_low, data.mos_high) == ("divide", 0, 100)
+    plugins = build(args.rewards, rewards.REWARDS, group="vqathinker.rewards")
+    assert {plugin.label: plugin.weight for plugin in plugins} == dict.fromkeys(
+        ("format", "regression", "ranking", "temporal"), 1.0
+    )
+    by_label = {plugin.label: plugin.function for plugin in plugins}
+    assert (by_label["regression"].alpha, by_label["regression"].sigma) == (0.8, 0.5)
+    assert (by_label["temporal"].delta, by_label["temporal"].tau, by_label["temporal"].gate) == (
+        0.3, 0.5, "response",
+    )  # fmt: skip
+    assert args.perturbations == list(perturbations.PERTURBATIONS)
+
+
+def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("beta: 0.1\nnum_generations: 2\noutput_dir: elsewhere\n")
+    _, args = read(
+        RECIPES / "grpo_lsvq.yaml",
+        monkeypatch,
+        f"--config={own}",
+        "--beta",
+        "0.2",
+        "--rewards",
+        "format",
+        "linear",
+    )
+    assert (args.beta, args.num_generations, args.output_dir) == (0.2, 2, "elsewhere")
+    assert args.rewards == ["format", "linear"]
+
+
+def run_recipe(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *options: object) -> None:
+    """Run a recipe in this process, from another directory."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [name, *ON_CPU, *SHORT, *map(str, options)])
+    runpy.run_path(str(RECIPES / name), run_name="__main__")
+
+
+def refusal(*arguments: Any, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a recipe that leaves with status 2; its message."""
+    with pytest.raises(SystemExit) as caught:
+        run_recipe(*arguments)
+    assert caught.value.code == 2
+    message = capsys.readouterr().err.partition("error: ")[2]
+    assert "Traceback" not in message
+    return message
+
+
+def data_options(folder: Path) -> list[object]:
+    labels = ["--train_labels", folder / "train.csv", "--train_videos", folder]
+    return [*labels, "--mos_low", 1, "--mos_high", 5]
+
+
+@pytest.mark.parametrize("recipe", ["grpo_lsvq.py", "sft_lsvq.py"])
+def test_without_data_a_recipe_says_what_to_give(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refusal(recipe, tmp_path, monkeypatch, capsys=capsys)
+    for part in (
+        "--model_name_or_path: not given",
+        "vqathinker init",
+        "--train_labels: not given",
+        "request",
+    ):
+        assert part in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rewards", "formatt"], "has no 'formatt' (nearest: format)"),
+        (["--rewards", "nowhere:reward"], "there is no module 'nowhere'"),
+        (["--per_device_train_batch_size", "7"], "must be divisible by num_generations (4)"),
+        (
+            ["--gradient_accumulation_steps", "1"],
+            "'ranking' compares videos and the global batch holds only 1",
+        ),
+        (["--train_labels", "empty.csv"], "empty.csv: no labels in the file"),
+        (["--train_labels", "nan.csv"], "nan.csv: line 2: a.mp4: the MOS is 'nan'"),
+        (["--train_videos", "."], "8 of 8 videos do not exist: ./00.mp4, ./01.mp4"),
+        (["--model_name_or_path", "."], "has no processor_config.json"),
+        (["--resume_from_checkpoint", "true"], "there is no checkpoint in new"),
+        (["--output_dir", "."], ". is not empty; choose another directory"),
+        (["--betaa", "1"], "['--betaa', '1']"),
+        (["--config", "broken.yaml"], "while parsing a flow sequence"),
+        (["--config", "none.yaml"], "none.yaml"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_bad_input_is_told_before_the_first_step(
+    options: list[str],
+    message: str,
+    tiny_checkpoint: Path,
+    labelled_videos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "nan.csv").write_text("video,mos\na.mp4,nan\n")
+    (tmp_path / "broken.yaml").write_text("beta: [1\n")
+    given = [*data_options(labelled_videos), "--model_name_or_path", tiny_checkpoint, "--output_dir", "new"]
+    assert message in refusal("grpo_lsvq.py", tmp_path, monkeypatch, *given, *options, capsys=capsys)
+    assert not (tmp_path / "new" / "trainer_state.json").exists()
+
+
+PLUG_IN = """
+def short(prompts, completions, **columns):
+    assert all(name.startswith("train/") for name in prompts)
+    return [-float(len(text)) for text in completions]
+"""
+
+
+@pytest.mark.slow
+def test_a_plug_in_from_elsewhere_trains(
+    tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
+) -> None:
+    """A function in TRL's style, outside the repository, named by its dotted path in a YAML."""
+    (tmp_path / "my_plug_in.py").write_text(PLUG_IN)
+    settings = {
+        "rewards": ["format", {"name": "my_plug_in:short", "weight": 0.5, "as": "shortness"}],
+        "perturbations": [],
+        "gradient_accumulation_steps": 1,
+        "max_completion_length": 8,
+        "log_completions": True,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "output_dir": "out",
+        "model_name_or_path": str(tiny_checkpoint),
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings))
+    options = ["--config", "mine.yaml", *ON_CPU, *SHORT, *data_options(labelled_videos)]
+    done = subprocess.run(
+        [sys.executable, RECIPES / "grpo_lsvq.py", *map(str, options)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "starts at 0 by construction" in done.stderr
+    shown = pd.read_parquet(tmp_path / "out" / "completions" / "completions_00001.parquet")
+    assert shown["shortness"].tolist() == [-len(text) for text in shown["completion"]]
+    assert (tmp_path / "out" / "trainer_state.json").is_file()
+    load_policy(tmp_path / "out" / "final")
+
+
+def test_supervised_fine_tuning(
+    tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*data_options(labelled_videos), "--output_dir", "out", "--use_peft", "true"]
+    run_recipe("sft_lsvq.py", tmp_path, monkeypatch, *options, "--model_name_or_path", tiny_checkpoint)
+    assert (tmp_path / "out" / "final" / "adapter_config.json").is_file()
+    load_policy(tmp_path / "out" / "final")

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
-from rewards import REWARDS, as_trl, evaluate, from_trl, load, pairwise
+from rewards import REWARDS, as_trl, evaluate, fidelity, from_trl, load, pairwise
 from rewards.coarse_regression import CoarseRegressionReward
 from rewards.format import FormatReward
 from rewards.length import LengthReward
@@ -167,8 +167,28 @@ def test_regression_equals_the_reference(batch: RolloutBatch) -> None:
 @settings(max_examples=150)
 @given(batches(twins=True))
 def test_ranking_equals_the_reference_clean_and_twin(batch: RolloutBatch) -> None:
-    np.testing.assert_allclose(RankingReward()(batch), slow_ranking(batch), atol=1e-9)
-    np.testing.assert_allclose(RankingReward().on_twins(batch), slow_ranking(batch, twin=True), atol=1e-9)
+    tolerance = {"rtol": 0, "atol": 2e-10}
+    np.testing.assert_allclose(RankingReward()(batch), slow_ranking(batch), **tolerance)
+    np.testing.assert_allclose(RankingReward().on_twins(batch), slow_ranking(batch, twin=True), **tolerance)
+
+
+@pytest.mark.parametrize("truth", [0.5, 1.0])
+@pytest.mark.parametrize("eps", [1e-12, 1e-6, 1e-2, 10.0])
+def test_the_table_is_the_fidelity_to_2e_10(truth: float, eps: float) -> None:
+    inner = np.linspace(-12.0, 12.0, 1_000_003)
+    z = np.concatenate([inner, [-1e9, -50.0, -fidelity.REACH, fidelity.REACH, 50.0, 1e9]])[:, None]
+    one, none = np.ones((len(z), 1)), np.zeros((len(z), 1))
+    workspace = fidelity.Workspace(len(z))
+    table = fidelity.tabulate(truth, eps)
+    exact = [
+        math.sqrt(slow_probability(x) * truth + eps) + math.sqrt(slow_probability(-x) * (1 - truth) + eps)
+        for x in z[::97, 0].tolist()
+    ]
+    np.testing.assert_allclose(fidelity.exact(z[::97, 0], truth, eps=eps), exact, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(
+        table.total(none, z, one, workspace), fidelity.exact(z, truth, eps=eps), rtol=0, atol=2e-10
+    )
+    np.testing.assert_allclose(table.total(none, z, none, workspace), 0.0, atol=1e-14)
 
 
 @pytest.mark.parametrize("gate", ["response", "group"])
@@ -186,6 +206,7 @@ def test_blocks_and_threads_change_nothing(block_size: int, monkeypatch: pytest.
     whole = RankingReward()(batch)
     monkeypatch.setattr(pairwise, "BLOCK_SIZE", block_size)
     monkeypatch.setattr(pairwise, "MIN_THREADED", 2)
+    monkeypatch.setattr(pairwise, "NUM_THREADS", 3)
     np.testing.assert_allclose(RankingReward()(batch), whole, atol=1e-14)
 
 
@@ -317,6 +338,48 @@ def test_temporal_takes_parameters_of_its_terms() -> None:
     wide = TemporalConsistencyReward(rewards=[{"name": "regression", "sigma": 1.0}])
     assert wide(batch).tolist() == [[0.3]]
     assert TemporalConsistencyReward(rewards=[ThresholdReward(1.0)])(batch).tolist() == [[0.3]]
+
+
+def test_win_rate_counts_videos_and_terms() -> None:
+    # the first video wins with regression and ties with ranking; the second ties and loses
+    batch = make([[4.0], [4.5]], [4.0, 2.0], twin=[[3.0], [-0.5]])
+    assert TemporalConsistencyReward().metrics(batch) == {"win_rate": 0.75}
+    assert TemporalConsistencyReward(rewards=["regression"]).metrics(batch) == {"win_rate": 1.0}
+    with pytest.raises(ValueError, match="name a perturbation"):
+        TemporalConsistencyReward().metrics(make([[3.0]], [3.0]))
+
+
+def test_what_the_trainer_reads_of_a_reward() -> None:
+    declared = {
+        name: (getattr(load(name), "min_videos", 1), getattr(load(name), "needs_perturbed", False))
+        for name in REWARDS
+    }
+    assert {name: value for name, value in declared.items() if value != (1, False)} == {
+        "ranking": (2, False),
+        "temporal": (2, True),
+    }
+    assert TemporalConsistencyReward(rewards=["regression"]).min_videos == 1
+
+
+def test_a_ranking_is_computed_once_per_batch_and_eps(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    compute = pairwise.mean_fidelity
+
+    def counted(*args: Any, **kwargs: Any) -> FloatArray:
+        calls.append(kwargs["eps"])
+        return compute(*args, **kwargs)
+
+    monkeypatch.setattr(pairwise, "mean_fidelity", counted)
+    batch = make([[4.0], [2.0]], [4.0, 2.0], twin=[[3.0], [1.0]])
+    rewards = RankingReward()(batch)
+    expected = rewards.copy()
+    rewards *= 0  # the caller's own copy
+    TemporalConsistencyReward()(batch)
+    TemporalConsistencyReward().metrics(batch)
+    np.testing.assert_array_equal(RankingReward()(batch), expected)
+    assert calls == [EPS, EPS]
+    RankingReward(eps=1e-3)(batch)
+    assert calls == [EPS, EPS, 1e-3]
 
 
 @pytest.mark.parametrize("name", [name for name in REWARDS if name != "length"])

@@ -65,7 +65,7 @@ def test_mos_falls_with_each_strength(strengths: list[float], name: str, step: f
 
 def test_mos_formula_by_hand() -> None:
     assert recipe.mos({}) == 100
-    assert recipe.mos({"blur": 0.5, "drop": 1.0}) == pytest.approx(100 * (1 - 0.375) * 0.75)
+    assert recipe.mos({"blur": 0.5, "drop": 1.0}) == pytest.approx(100 * (1 - 0.4) * 0.9)
 
 
 @pytest.mark.parametrize("strengths", [{"blur": 1.1}, {"noise": float("nan")}, {"glare": 0.5}])

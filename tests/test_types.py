@@ -103,7 +103,7 @@ def test_parts_that_do_not_fit_raise(changes: dict, message: str) -> None:
 def test_lengths_given_to_from_texts_are_checked() -> None:
     with pytest.raises(ValueError, match="target"):
         RolloutBatch.from_texts(texts((3,), (4,)), [3])
-    with pytest.raises(ValueError, match=r"responses|inhomogeneous"):
+    with pytest.raises(ValueError, match=r"every video needs the same number of responses, got \[1, 2\]"):
         RolloutBatch.from_texts(texts((3,), (4, 5)), [3, 4])
     with pytest.raises(ValueError, match="zip"):
         RolloutBatch.from_texts(texts((3,), (4,)), [3, 4], video_id=["a"])
@@ -113,9 +113,19 @@ def test_a_batch_is_frozen_and_pickles() -> None:
     original = batch(perturbed=batch())
     with pytest.raises(dataclasses.FrozenInstanceError):
         original.target = np.zeros(2)  # type: ignore[misc]
+    original.derived("kept here", lambda: 1)
     copy = pickle.loads(pickle.dumps(original))
+    assert copy.derived("kept here", lambda: 2) == 2
     np.testing.assert_array_equal(copy.scores, original.scores)
     np.testing.assert_array_equal(copy.perturbed.target, original.target)
+
+
+def test_a_derived_value_is_computed_once_for_each_batch() -> None:
+    original = batch()
+    assert original.derived("a", lambda: 1) == original.derived("a", lambda: 2) == 1
+    assert original.derived("b", lambda: 3) == 3
+    assert dataclasses.replace(original).derived("a", lambda: 4) == 4
+    assert "derived" not in repr(original)
 
 
 def test_any_callable_is_a_plug_in() -> None:

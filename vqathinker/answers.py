@@ -1,7 +1,7 @@
 """The one place that reads a score from a response.
 
-A response is `<think> reasoning </think> <answer> 3.42 </answer>`: one block of each, in this order, and nothing but
-white space around them. Whatever else a text holds, it has no score.
+A response is `<think> reasoning </think> <answer> 3.42 </answer>`: one block of each, in this order, and
+nothing but white space around them. Whatever else a text holds, it has no score.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 from dataclasses import dataclass
 
 NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
-TAG = r"</?(?:think|answer)>"
-THINK_BLOCK = rf"<think>(?P<reasoning>(?:(?!{TAG}).)*)</think>\s*"
+TAGLESS = r"[^<]*+(?:<(?!/?(?:think|answer)>)[^<]*+)*+"  # any text without a tag, read in one go
+THINK_BLOCK = rf"<think>(?P<reasoning>{TAGLESS})</think>\s*"
 ANSWER_BLOCK = rf"<answer>\s*(?P<written>{NUMBER})\s*</answer>"
-RESPONSE = re.compile(rf"\s*{THINK_BLOCK}{ANSWER_BLOCK}\s*", re.DOTALL)
-ANSWER_ONLY = re.compile(rf"\s*{ANSWER_BLOCK}\s*", re.DOTALL)
+RESPONSE = re.compile(rf"\s*{THINK_BLOCK}{ANSWER_BLOCK}\s*")
+ANSWER_ONLY = re.compile(rf"\s*{ANSWER_BLOCK}\s*")
 
 
 @dataclass(frozen=True)

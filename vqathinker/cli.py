@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_show_locals=False)
 USER_ERROR = 2
 NUM_SHOWN = 10
+MOTIONS = ("slowfast", "fast", "none")
+DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
 @app.callback()
@@ -27,7 +29,7 @@ def main() -> None:
 
 def fail(message: object) -> NoReturn:
     """Say what the user can correct in one line and leave with code 2."""
-    typer.echo(f"Error: {message}", err=True)
+    typer.echo(f"Error: {' '.join(str(message).split())}", err=True)
     raise typer.Exit(USER_ERROR)
 
 
@@ -81,6 +83,65 @@ def prepare(
         except OSError as error:
             fail(error)
     raise typer.Exit(0 if findings.is_clean else 1)
+
+
+@app.command()
+def init(
+    internvl: Annotated[
+        str, typer.Option(help="InternVL3 in the Hugging Face format: folder or hub id (-hf).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
+    slowfast: Annotated[
+        Path | None, typer.Option(help="SLOWFAST_8x8_R50 checkpoint of pytorchvideo.")
+    ] = None,
+    motion: Annotated[str, typer.Option(help="Motion tokens: slowfast, fast or none.")] = "slowfast",
+    prompt: Annotated[Path | None, typer.Option(help="Question (text) or whole wording (YAML).")] = None,
+    num_frames: Annotated[int | None, typer.Option(help="Keyframes in training, 6 by default.")] = None,
+    frame_size: Annotated[int | None, typer.Option(help="Their side in pixels, 448 by default.")] = None,
+    scoring_num_frames: Annotated[
+        int | None, typer.Option(help="Keyframes in scoring, 12 by default.")
+    ] = None,
+    scoring_frame_size: Annotated[int | None, typer.Option(help="Their side, 560 by default.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Precision to write: auto, bfloat16, float16 or float32.")
+    ] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write into a folder that holds files.")
+    ] = False,
+) -> None:
+    """Put a checkpoint together from a published InternVL3 and a published SlowFast.
+
+    Exit code 2: a part is missing or does not fit.
+    """
+    if motion not in MOTIONS:
+        fail(f"unknown motion {motion!r}, choose one of {', '.join(MOTIONS)}")
+    if dtype not in DTYPES:
+        fail(f"unknown dtype {dtype!r}, choose one of {', '.join(DTYPES)}")
+    if slowfast is not None and not slowfast.is_file():
+        fail(f"--slowfast {slowfast} is not a file")
+    options = {
+        "num_frames": num_frames,
+        "frame_size": frame_size,
+        "scoring_num_frames": scoring_num_frames,
+        "scoring_frame_size": scoring_frame_size,
+    }
+    from vqathinker.model.assemble import assemble
+    from vqathinker.prompts import Prompt
+
+    try:
+        assemble(
+            internvl,
+            slowfast,
+            out,
+            motion=motion,
+            prompt=None if prompt is None else Prompt.from_file(prompt),
+            dtype=dtype,
+            overwrite=overwrite,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+    except (ValueError, OSError) as error:
+        fail(error)
+    typer.echo(f"wrote {out}")
 
 
 def _inspect(rows: Dataset, num_keyframes: int, num_workers: int) -> Report:

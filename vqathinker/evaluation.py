@@ -1,4 +1,4 @@
-"""Scores for a labelled data set, with the metrics of the field and everything that shaped them stored beside.
+"""Scores for a labelled data set, with the field's metrics and everything that shaped them stored beside.
 
 Source of the metrics: VQAThinker (arXiv 2508.06051), section 4.1.
 """
@@ -100,7 +100,8 @@ def evaluate(
     for row, prediction in zip(dataset, predictions, strict=True):
         score = float(np.clip(prediction.score, *SCALE))
         num_clipped += score != prediction.score and not math.isnan(score)
-        rows.append({**{name: row[name] for name in LABELS}, "score": score, "error": prediction.error, "text": prediction.text})
+        said = {"score": score, "error": prediction.error, "text": prediction.text}
+        rows.append({name: row[name] for name in LABELS} | said)
         if on_video is not None:
             on_video(prediction)
     readable = [(row["score"], row["target"]) for row in rows if row["error"] is None]

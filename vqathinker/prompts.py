@@ -13,13 +13,14 @@ OPENING = "You will watch a video. "
 FRAME_LABEL = "Frame{number}: "
 MOTION_LABEL = "Motion Feature: "
 SCORE_QUESTION = (
-    "How good is the overall quality of this video? Answer with one number between 1 and 5 with two decimals, "
-    "where 1 is very poor and 5 is excellent. Write your reasoning between <think> and </think>, then only the "
-    "number between <answer> and </answer>."
+    "How good is the overall quality of this video? Answer with one number between 1 and 5 with two "
+    "decimals, where 1 is very poor and 5 is excellent. Write your reasoning between <think> and </think>, "
+    "then only the number between <answer> and </answer>."
 )
 DIRECT_QUESTION = (
-    "How good is the overall quality of this video? Answer with one number between 1 and 5 with two decimals, "
-    "where 1 is very poor and 5 is excellent. Write only the number, between <answer> and </answer>."
+    "How good is the overall quality of this video? Answer with one number between 1 and 5 with two "
+    "decimals, where 1 is very poor and 5 is excellent. Write only the number, between <answer> and "
+    "</answer>."
 )
 
 
@@ -42,6 +43,10 @@ class Prompt:
     def __post_init__(self) -> None:
         if not self.question.strip():
             raise ValueError("the prompt needs a question")
+        try:
+            self.frame_label.format(number=1)
+        except (LookupError, ValueError) as error:
+            raise ValueError(f"frame_label {self.frame_label!r}: only {{number}} can be filled in") from error
 
     @classmethod
     def from_dict(cls, values: dict[str, str]) -> Prompt:
@@ -64,7 +69,7 @@ class Prompt:
         """Read a prompt from a file.
 
         Args:
-            path: a `.yaml` file with some of the four texts, or any other text file, which is the question alone.
+            path: a `.yaml` file with some of the four texts, or any other file, which is the question alone.
 
         Raises:
             ValueError: if the texts are not those of a prompt.

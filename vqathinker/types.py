@@ -5,9 +5,9 @@ Knows numpy only: no model, no file, no process group.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from vqathinker import answers
 
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,11 @@ class RolloutBatch:
     dataset: Sequence[str]
     perturbed: RolloutBatch | None = None
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    _derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         num_videos = len(self.texts)
-        num_responses = {len(row) for row in self.texts}
-        if len(num_responses) > 1:
-            raise ValueError(f"every video needs the same number of responses, got {sorted(num_responses)}")
-        shape = (num_videos, num_responses.pop() if num_responses else 0)
+        shape = (num_videos, _num_responses(self.texts))
         if self.scores.shape != shape:
             raise ValueError(f"scores have shape {self.scores.shape}, the texts {shape}")
         if self.target.shape != (num_videos,):
@@ -93,17 +92,37 @@ class RolloutBatch:
             perturbed = cls.from_texts(
                 perturbed, target, video_id=video_id, dataset=dataset, columns=columns, think=think
             )
-        num_responses = len(texts[0]) if len(texts) else 0
-        scores = np.array([[answers.score(text, think=think) for text in row] for row in texts], dtype=np.float64)
+        scores = [answers.score(text, think=think) for row in texts for text in row]
         return cls(
             texts=[list(row) for row in texts],
-            scores=scores.reshape(len(texts), num_responses),
+            scores=np.array(scores, dtype=np.float64).reshape(len(texts), _num_responses(texts)),
             target=np.asarray(target, dtype=np.float64),
             video_id=video_id,
             dataset=dataset,
             perturbed=perturbed,
             columns=dict(columns or {}),
         )
+
+    def derived(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return `compute()`, computed at the first call for `key` and then remembered.
+
+        For what several plug-ins need of one batch. Copies of the batch start without it, pickled ones too.
+
+        Args:
+            key: names the value among all plug-ins' values, its parameters included.
+            compute: a pure function of this batch; nobody may change what it returns.
+
+        >>> batch = RolloutBatch.from_texts([["4.1"]], [4.0])
+        >>> batch.derived("lengths", lambda: [3]) is batch.derived("lengths", lambda: [3])
+        True
+        """
+        if key not in self._derived:
+            self._derived[key] = compute()
+        value: T = self._derived[key]
+        return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_derived": {}}
 
     @property
     def num_videos(self) -> int:
@@ -116,9 +135,23 @@ class RolloutBatch:
         return int(self.scores.shape[1])
 
 
+def _num_responses(texts: Sequence[Sequence[str]]) -> int:
+    lengths = {len(row) for row in texts}
+    if len(lengths) > 1:
+        raise ValueError(f"every video needs the same number of responses, got {sorted(lengths)}")
+    return lengths.pop() if lengths else 0
+
+
 @runtime_checkable
 class Reward(Protocol):
-    """Scores every response of a batch; a pure function of the batch."""
+    """Scores every response of a batch; a pure function of the batch.
+
+    A reward may also have, and the trainer then reads:
+
+    * `min_videos: int` – the fewest videos in the global batch that it can compare (1 if absent);
+    * `needs_perturbed: bool` – whether it compares with perturbed copies (False if absent);
+    * `metrics(batch) -> dict[str, float]` – numbers to log beside the rewards of the same batch.
+    """
 
     def __call__(self, batch: RolloutBatch) -> FloatArray:
         """Return (N, K) finite rewards."""

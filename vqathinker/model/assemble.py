@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, InternVLConfig
+from transformers import AutoTokenizer, InternVLConfig, InternVLForConditionalGeneration
 
 from vqathinker.model.modeling import VQAThinkerConfig, VQAThinkerForConditionalGeneration
 from vqathinker.model.processing import VQAThinkerProcessor
@@ -26,7 +26,7 @@ def load_policy(
         kwargs: passed on to `from_pretrained`, e.g. `attn_implementation`.
 
     Raises:
-        ValueError: if the directory does not exist or holds no processor.
+        ValueError: if the directory does not exist, holds no processor or lacks weights.
     """
     path = Path(path)
     if not path.is_dir():
@@ -35,17 +35,28 @@ def load_policy(
         )
     if not (path / PROCESSOR_FILE).is_file():
         raise ValueError(
-            f"{path} has no {PROCESSOR_FILE}, so frame size, normalisation and prompt are unknown; copy it from "
-            "the checkpoint that this one was trained from, or put the parts together with `vqathinker init`"
+            f"{path} has no {PROCESSOR_FILE}, so frame size, normalisation and prompt are unknown; copy "
+            "it from the checkpoint that this one was trained from, or put the parts together with "
+            "`vqathinker init`"
         )
     processor = VQAThinkerProcessor.from_pretrained(path)
     if not (path / ADAPTER_FILE).is_file():
-        return VQAThinkerForConditionalGeneration.from_pretrained(path, dtype=dtype, **kwargs), processor
+        return _load_model(path, dtype=dtype, **kwargs), processor
     from peft import PeftConfig, PeftModel
 
     base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
-    model = VQAThinkerForConditionalGeneration.from_pretrained(base, dtype=dtype, **kwargs)
+    model = _load_model(base, dtype=dtype, **kwargs)
     return PeftModel.from_pretrained(model, str(path)).merge_and_unload(), processor
+
+
+def _load_model(path: str | Path, **kwargs: Any) -> VQAThinkerForConditionalGeneration:
+    """Load a model; transformers alone would give missing weights random values."""
+    loaded: Any = VQAThinkerForConditionalGeneration.from_pretrained(path, output_loading_info=True, **kwargs)
+    model, info = loaded
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ValueError(f"{path} lacks {len(missing)} weights such as {missing[0]}")
+    return model  # type: ignore[no-any-return]
 
 
 def assemble(
@@ -54,6 +65,8 @@ def assemble(
     out: str | Path,
     *,
     motion: str = "slowfast",
+    slowfast_depth: int = 50,
+    slowfast_stem_dim: int = 64,
     prompt: Prompt | None = None,
     dtype: torch.dtype | str = "auto",
     overwrite: bool = False,
@@ -68,6 +81,8 @@ def assemble(
         slowfast: the `SLOWFAST_8x8_R50` checkpoint; None only with motion="none".
         out: directory to write.
         motion: "slowfast", "fast" or "none".
+        slowfast_depth: depth of the network in the SlowFast file.
+        slowfast_stem_dim: channels of its slow stem.
         prompt: replaces the default wording.
         dtype: precision of the written weights.
         overwrite: whether `out` may hold files already.
@@ -83,19 +98,37 @@ def assemble(
         raise ValueError(
             f"motion={motion!r} needs a SlowFast checkpoint (SLOWFAST_8x8_R50.pyth of pytorchvideo)"
         )
+    values = _internvl_values(internvl)
+    processor = VQAThinkerProcessor(
+        AutoTokenizer.from_pretrained(internvl),
+        motion=motion,
+        prompt=prompt.to_dict() if prompt else None,
+        **processor_options,
+    )
+    config = VQAThinkerConfig(
+        **values,
+        motion=motion,
+        motion_token_id=processor.placeholder_ids[1],
+        slowfast_depth=slowfast_depth,
+        slowfast_stem_dim=slowfast_stem_dim,
+    )
+    # The published files name their weights in an older way, which only transformers' own class translates.
+    stock = InternVLForConditionalGeneration.from_pretrained(internvl, dtype=dtype)
+    model = VQAThinkerForConditionalGeneration.from_pretrained(
+        None, config=config, state_dict=stock.state_dict(), dtype=stock.dtype
+    )
+    model.generation_config = stock.generation_config
+    if slowfast is not None and motion != "none":
+        model.model.slowfast.load_published(slowfast)
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
+
+
+def _internvl_values(internvl: str) -> dict[str, Any]:
+    """The settings of an InternVL in the Hugging Face format that carry over to ours."""
     source = InternVLConfig.from_pretrained(internvl)
     if source.model_type != InternVLConfig.model_type:
         raise ValueError(
             f"{internvl} is a {source.model_type!r} model; give an InternVL checkpoint whose name ends in -hf"
         )
-    tokenizer = AutoTokenizer.from_pretrained(internvl)
-    processor = VQAThinkerProcessor(
-        tokenizer, motion=motion, prompt=prompt.to_dict() if prompt else None, **processor_options
-    )
-    values = {k: v for k, v in source.to_dict().items() if k not in {"model_type", "architectures", "dtype"}}
-    config = VQAThinkerConfig(**values, motion=motion, motion_token_id=processor.placeholder_ids[1])
-    model = VQAThinkerForConditionalGeneration.from_pretrained(internvl, config=config, dtype=dtype)
-    if slowfast is not None and motion != "none":
-        model.model.slowfast.load_published(slowfast)
-    model.save_pretrained(out)
-    processor.save_pretrained(out)
+    return {k: v for k, v in source.to_dict().items() if k not in {"model_type", "architectures", "dtype"}}

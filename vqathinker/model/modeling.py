@@ -26,6 +26,12 @@ from vqathinker.model.slowfast import CHANNEL_RATIO, EXPANSION, SlowFast
 Motion = Literal["slowfast", "fast", "none"]
 
 
+def check_motion(motion: str) -> None:
+    """Raise a ValueError unless `motion` names a variant."""
+    if motion not in get_args(Motion):
+        raise ValueError(f"motion={motion!r}: expected one of {', '.join(get_args(Motion))}")
+
+
 class VQAThinkerConfig(InternVLConfig):
     """An InternVL configuration with the motion branch.
 
@@ -46,8 +52,7 @@ class VQAThinkerConfig(InternVLConfig):
     max_frames: int = 64
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.motion not in get_args(Motion):
-            raise ValueError(f"motion={self.motion!r}: expected one of {', '.join(get_args(Motion))}")
+        check_motion(self.motion)
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     @property
@@ -103,7 +108,7 @@ class VQAThinkerModel(InternVLModel):
         return output.pooler_output  # type: ignore[no-any-return]
 
     def motion_features(self, frames: Tensor) -> Tensor:
-        """Frozen fp32 motion features of whole videos: (B, T, 3, S, S) → (B, M, motion_dim), M = 1, T or 0."""
+        """Frozen fp32 motion features of videos: (B, T, 3, S, S) → (B, M, motion_dim), M = 1, T or 0."""
         if self.config.motion == "none":
             return frames.new_zeros(len(frames), 0, self.config.motion_dim, dtype=torch.float32)
         if self.config.motion == "fast":
@@ -152,6 +157,7 @@ class VQAThinkerModel(InternVLModel):
         motion_features: Tensor | None = None,
         placeholders: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> InternVLModelOutputWithPast | tuple[Any, ...]:
         """Run the language model over a prompt with its video merged in.
@@ -163,8 +169,15 @@ class VQAThinkerModel(InternVLModel):
                 omitted, which needs the same number of frames in every video.
             placeholders: (B, L) bool, the positions where placeholder ids stand for features.
             inputs_embeds: (B, L, d), instead of the three above.
+            attention_mask: (B, L), or (B, 1, L, L) bool of which keys each query sees.
             kwargs: passed on to the language model.
+
+        Raises:
+            ValueError: if pixels come without ids, or a 4-D mask meets an attention that would misread it.
         """
+        attention = self.language_model.config._attn_implementation
+        if attention_mask is not None and attention_mask.ndim == 4 and attention != "sdpa":
+            raise ValueError(f"attn_implementation={attention!r} cannot take packed rows, use 'sdpa'")
         if pixel_values is not None:
             if input_ids is None:
                 raise ValueError("pixel_values need input_ids to be merged into")
@@ -175,7 +188,9 @@ class VQAThinkerModel(InternVLModel):
                     motion_features = self.motion_features(pixel_values.unflatten(0, (len(input_ids), -1)))
                 motion = self.motion_projector(motion_features)
             inputs_embeds, input_ids = self.merge(input_ids, frames, motion, placeholders), None
-        return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **kwargs)
+        return super().forward(  # type: ignore[no-any-return]
+            input_ids=input_ids, inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs
+        )
 
 
 class VQAThinkerForConditionalGeneration(InternVLForConditionalGeneration):

@@ -1,7 +1,7 @@
 """From sampled frames and a question to the model's inputs.
 
-Everything that shapes a score beside the weights is kept here and saved with the checkpoint: number and size of
-the frames, normalisation, wording, placeholder tokens. Knows no files: `vqathinker.media` reads them.
+Everything that shapes a score beside the weights is kept here and saved with the checkpoint: number and size
+of the frames, normalisation, wording, placeholder tokens. Knows no files: `vqathinker.media` reads them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from vqathinker.model.modeling import VQAThinkerConfig
+from vqathinker.model.modeling import VQAThinkerConfig, check_motion
 from vqathinker.prompts import Prompt
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -77,6 +77,8 @@ class VQAThinkerProcessor(ProcessorMixin):
         **kwargs: Any,
     ) -> None:
         super().__init__(tokenizer, **kwargs)  # type: ignore[no-untyped-call]
+        check_motion(motion)
+        FrameSetting(num_frames, frame_size), FrameSetting(scoring_num_frames, scoring_frame_size)
         vocabulary = tokenizer.get_vocab()
         missing = [t for t in (IMAGE_START, IMAGE_END, IMAGE_TOKEN, motion_token) if t not in vocabulary]
         if missing:

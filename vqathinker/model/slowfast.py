@@ -1,8 +1,8 @@
 """The frozen motion encoder: SlowFast-R50 up to its last residual stage.
 
 Knows nothing of language models. Source: Feichtenhofer et al., "SlowFast Networks for Video Recognition"
-(2019), as published in pytorchvideo; pooled the way the VQAThinker weights were trained with (arXiv 2508.06051,
-section 3.2).
+(2019), as published in pytorchvideo; pooled the way the VQAThinker weights were trained with
+(arXiv 2508.06051, section 3.2).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def temporal_repeats(num_frames: int) -> int:
 
 
 class SlowFast(nn.Module):
-    """Frozen SlowFast: weights are buffers, the mode is always eval, the precision the one it was built with.
+    """Frozen SlowFast: weights are buffers, the mode is always eval, the precision always fp32.
 
     Args:
         depth: depth of the residual network, 50 for the published weights.
@@ -53,6 +53,7 @@ class SlowFast(nn.Module):
         super().__init__()
         fast_dim = max(1, stem_dim // CHANNEL_RATIO)
         network = create_slowfast(model_depth=depth, stem_dim_outs=(stem_dim, fast_dim), model_num_class=1)
+        network.float()  # also where a checkpoint in another precision is being loaded around it
         self.blocks = nn.ModuleList(network.blocks[:NUM_STAGES])
         self.slow_dim, self.fast_dim = stem_dim * EXPANSION, fast_dim * EXPANSION
         self.train()

@@ -28,7 +28,7 @@ PROMPT = Prompt(opening="", frame_label="", motion_label="", question="Rate the 
 RESPONSES = [
     answers.render(f"The quality is {level}.", 3.45) for level in ("bad", "poor", "fair", "good", "excellent")
 ]
-# Wider starting weights than a large model's: with so few channels the default of 0.02 hardly passes a signal.
+# Wider starting weights than a large model's: with so few channels the default of 0.02 passes no signal.
 VISION = {
     "hidden_size": 64,
     "num_hidden_layers": 3,

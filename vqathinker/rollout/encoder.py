@@ -58,7 +58,9 @@ class VideoEncoder:
 
     @torch.no_grad()
     def encode(self, videos: Sequence[NDArray[np.uint8]]) -> list[EncodedVideo]:
-        """Encode N arrays (T, H, W, 3) of sampled uint8 frames."""
+        """Encode N arrays (T, H, W, 3) of sampled uint8 frames; N may be 0."""
+        if not videos:
+            return []
         device = self.model.device
         pixels = [self.processor.pixels(video, self.setting.size).to(device) for video in videos]
         frames = self._frame_features(pixels)

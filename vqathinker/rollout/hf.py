@@ -69,15 +69,17 @@ class HFEngine:
             Response(ids[:n], values[:n])
             for ids, values, n in zip(sequences.tolist(), logprobs.tolist(), lengths, strict=True)
         ]
-        return [responses[i : i + num_responses] for i in range(0, len(responses), num_responses)]
+        drawn = len(responses) // len(requests)  # greedy responses are drawn once and repeated
+        groups = [responses[i : i + drawn] for i in range(0, len(responses), drawn)]
+        return [group * (num_responses // drawn) for group in groups]
 
     def _left_padded(self, requests: Sequence[RolloutRequest]) -> tuple[Tensor, Tensor]:
         """(B, L, d) embeddings padded on the left and their (B, L) mask."""
-        table: nn.Embedding = self.model.get_input_embeddings()
-        placeholders = torch.tensor(self.processor.placeholder_ids, device=table.weight.device)
+        table, device = self.model.get_input_embeddings(), self.model.device
+        placeholders = torch.tensor(self.processor.placeholder_ids, device=device)
         rows = []
         for request in requests:
-            ids = torch.tensor(request.prompt_ids, device=table.weight.device)
+            ids = torch.tensor(request.prompt_ids, device=device)
             row = table(ids)
             row[torch.isin(ids, placeholders)] = request.embeds.to(row)
             rows.append(row)
@@ -98,6 +100,7 @@ class HFEngine:
             eos_token_id=self.eos_ids,
             pad_token_id=self.processor.tokenizer.pad_token_id,
             bos_token_id=None,
+            repetition_penalty=1.0,  # the checkpoint's own would shift the log-probabilities
             **(drawn if sampling.temperature else {}),
         )
 

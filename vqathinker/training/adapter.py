@@ -1,6 +1,6 @@
 """Everything here that touches a private name of TRL. Read against TRL 1.16.0.
 
-TRL keeps its loss, its advantages and its optimisation; this module turns five of its private methods into
+TRL keeps its loss, its advantages and its optimisation; this module turns some of its private methods into
 four named hooks that work on videos: `begin_batch`, `respond`, `reward_rows` and `video_inputs`. It knows no
 rewards, no files and no engine. `tests/test_adapter.py` fails when one of the signatures changes.
 """
@@ -10,16 +10,17 @@ from __future__ import annotations
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from trl import GRPOTrainer
+from torch.utils.data import Sampler
 from trl.models.utils import unwrap_model_for_generation
-from trl.trainer.utils import split_tensor_dict
+from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer.utils import RepeatSampler, split_tensor_dict
 
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.packing import PackedGroups, pack, shuffle_groups
@@ -53,15 +54,40 @@ class VideoInputs:
     skipped: bool = False
 
 
-class GRPOAdapter(GRPOTrainer, ABC):  # type: ignore[misc]
+class EpochOrder(Sampler[int]):
+    """TRL's sampler, shuffled by seed and epoch alone, so that a resumed run goes on with the same videos.
+
+    Args:
+        sampler: repeats the rows of a batch; its own generator starts again with every process.
+        seed: of the run.
+        epoch: tells how many epochs have passed.
+    """
+
+    def __init__(self, sampler: RepeatSampler, seed: int, epoch: Callable[[], float]) -> None:
+        self.sampler, self.seed, self.epoch = sampler, seed, epoch
+
+    def __iter__(self) -> Iterator[int]:
+        if self.sampler.shuffle:
+            whole_epochs = int(self.epoch() + 1e-6)  # a sum of fractions
+            self.sampler.generator.manual_seed(self.seed + whole_epochs)
+        yield from self.sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+class GRPOAdapter(GRPOTrainer, ABC):
     """TRL's GRPO trainer with four hooks for videos instead of its private methods."""
 
     args: TrainingConfig
+    model: nn.Module
+    num_generations: int
+    _buffered_inputs: Any
     _rows: list[Row]
     _videos: list[VideoInputs]
     _policy_logps: Tensor | None = None
 
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401  TRL's own arguments
+    def __init__(self, **kwargs: Any) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)
             super().__init__(rollout_func=self._rollout, **kwargs)
@@ -82,7 +108,7 @@ class GRPOAdapter(GRPOTrainer, ABC):  # type: ignore[misc]
 
     @abstractmethod
     def reward_rows(self, rows: list[Row], texts: list[str]) -> Tensor:
-        """Return (all processes' rows, rewards); NaN in a whole row takes it out of the baseline and the loss."""
+        """Return (all processes' rows, rewards); a row of NaN is left out of the baseline and the loss."""
 
     # What the hooks may use
 
@@ -109,7 +135,7 @@ class GRPOAdapter(GRPOTrainer, ABC):  # type: ignore[misc]
                 self.model_wrapped,
                 self.accelerator,
                 gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,  # type: ignore[arg-type]
             ) as policy,
             torch.no_grad(),
             self.accelerator.autocast(),
@@ -117,6 +143,11 @@ class GRPOAdapter(GRPOTrainer, ABC):  # type: ignore[misc]
             yield policy.get_base_model() if hasattr(policy, "get_base_model") else policy
 
     # TRL's side
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochOrder:  # noqa: ANN401  the training data
+        sampler = super()._get_train_sampler(dataset)
+        assert isinstance(sampler, RepeatSampler)
+        return EpochOrder(sampler, self.args.seed, lambda: self.state.epoch or 0.0)
 
     def _rollout(self, prompts: list[Any], trainer: GRPOTrainer) -> dict[str, list[Any]]:
         responses = self.respond(self._rows)
@@ -148,27 +179,28 @@ class GRPOAdapter(GRPOTrainer, ABC):  # type: ignore[misc]
     ) -> Tensor:
         return self.reward_rows(inputs, completions).to(self.accelerator.device, torch.float32)
 
-    def _prepare_inputs(self, generation_batch: list[Row]) -> dict[str, Any]:
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:  # noqa: ANN401  a list of rows
         """As TRL's, but groups stay together when the rows are shuffled over the micro-batches."""
-        period = self.args.steps_per_generation * self.num_iterations
-        if self._step % period == 0 or self._buffered_inputs is None:
+        num_parts = self.args.steps_per_generation
+        assert num_parts is not None
+        if self._step % (num_parts * self.num_iterations) == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
             # the global step goes on after a resume, TRL's own count starts again
             generator = torch.Generator().manual_seed(self.args.seed + self.state.global_step)
             order = shuffle_groups(_group_numbers(batch["videos"]), generator)
             shuffled = {key: _take(values, order) for key, values in batch.items()}
-            self._buffered_inputs = split_tensor_dict(shuffled, self.args.steps_per_generation)
-        current: dict[str, Any] = self._buffered_inputs[self._step % self.args.steps_per_generation]
+            self._buffered_inputs = split_tensor_dict(shuffled, num_parts)
+        current: dict[str, Any] = self._buffered_inputs[self._step % num_parts]
         return current
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         self._videos = inputs["videos"]
-        loss: Tensor = super()._compute_loss(model, inputs)
+        loss: Tensor = super()._compute_loss(model, inputs)  # type: ignore[no-untyped-call]
         self._log_rollout_gap(inputs)
         return loss
 
     def _log_rollout_gap(self, inputs: Mapping[str, Any]) -> None:
-        """Log how far the rollout engine's log-probabilities are from the policy's, per token of all processes."""
+        """Log how far the engine's log-probabilities are from the policy's, over all tokens."""
         assert self._policy_logps is not None
         sampled, mask = inputs["sampling_per_token_logps"], inputs["completion_mask"].bool()
         gap = (self._policy_logps - sampled).abs()[mask & ~sampled.isnan()]

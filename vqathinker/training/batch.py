@@ -50,7 +50,7 @@ def collect(
         think: whether responses need a think block to have a score.
 
     Returns:
-        The batch (None if every record is skipped) and, for each record kept, its place (video, response) in it.
+        The batch (None if every record is skipped) and, for each record kept, its place (video, response).
 
     Raises:
         ValueError: if the videos do not all have the same number of responses.

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from itertools import cycle, islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
@@ -17,7 +16,7 @@ from vqathinker import answers
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.training.batch import Record, collect
 from vqathinker.training.config import TrainingConfig
-from vqathinker.types import FloatArray, Perturbation, Reward
+from vqathinker.types import Perturbation, Reward
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +33,9 @@ def check_setup(
     dataset: Dataset,
 ) -> None:
     """Refuse settings that cannot work together.
+
+    A reward may declare `min_videos`, the fewest videos in the global batch it can compare, and
+    `needs_perturbed`.
 
     Raises:
         ValueError: naming the setting and the way out.
@@ -57,7 +59,17 @@ def check_setup(
             f"{args.num_videos_per_generation}; lower per_device_train_batch_size or "
             "gradient_accumulation_steps"
         )
-    check_files(dataset, args.max_unreadable)
+    for label, reward in rewards.items():
+        if getattr(reward, "min_videos", 1) > args.num_videos_per_generation:
+            raise ValueError(
+                f"reward {label!r} compares videos and the global batch holds only "
+                f"{args.num_videos_per_generation}; raise per_device_train_batch_size or "
+                "gradient_accumulation_steps, or leave this reward out"
+            )
+        if getattr(reward, "needs_perturbed", False) and not perturbations:
+            raise ValueError(
+                f"reward {label!r} compares with perturbed copies; configure perturbations or leave it out"
+            )
     rehearse(rewards, dataset, args, with_twins=bool(perturbations))
 
 
@@ -83,31 +95,14 @@ def check_files(dataset: Dataset, max_missing: float) -> None:
 def rehearse(
     rewards: Mapping[str, Reward], dataset: Dataset, args: TrainingConfig, *, with_twins: bool
 ) -> None:
-    """Call every reward once on made-up responses to the first videos.
+    """Call every reward once on made-up responses: right, not parsing, wrong, and so on.
 
     Raises:
-        ValueError: if a reward refuses the batch, returns anything but finite (N, K) numbers, or tells responses
-            apart only in a larger batch than the configured one.
+        ValueError: if a reward refuses the batch or returns anything but finite (N, K) numbers.
         RuntimeError: if a reward fails otherwise.
     """
-    num_videos = args.num_videos_per_generation
-    for label, reward in rewards.items():
-        values = _rehearse(label, reward, dataset, num_videos, args, with_twins)
-        if np.ptp(values) > 0 or len(dataset) <= num_videos:
-            continue
-        if np.ptp(_rehearse(label, reward, dataset, num_videos + 1, args, with_twins)) > 0:
-            raise ValueError(
-                f"reward {label!r} compares videos and the global batch holds only {num_videos}; raise "
-                "per_device_train_batch_size or gradient_accumulation_steps, or leave this reward out"
-            )
-
-
-def _rehearse(
-    label: str, reward: Reward, dataset: Dataset, num_videos: int, args: TrainingConfig, with_twins: bool
-) -> FloatArray:
-    """Rewards (N, K) of a right answer, one that does not parse, a wrong one, and so on."""
     records = []
-    for row in dataset.select(range(num_videos)):
+    for row in dataset.select(range(args.num_videos_per_generation)):
         right = answers.render(REASONING[0], row["target"])
         wrong = answers.render(REASONING[1], row["target"] / 2)
         row["twin_text"] = wrong if with_twins else None
@@ -115,12 +110,13 @@ def _rehearse(
             records.append(Record.from_row(row, text, skipped=False))
     batch, _ = collect(records)
     assert batch is not None
-    try:
-        return evaluate(reward, batch, label)
-    except RuntimeError as error:
-        if isinstance(error.__cause__, ValueError):  # the reward says what is wrong
-            raise ValueError(f"reward {label!r}: {error.__cause__}") from error
-        raise
+    for label, reward in rewards.items():
+        try:
+            evaluate(reward, batch, label)
+        except RuntimeError as error:
+            if isinstance(error.__cause__, ValueError):  # the reward says what is wrong
+                raise ValueError(f"reward {label!r}: {error.__cause__}") from error
+            raise
 
 
 def check_precision(model: nn.Module, *, has_master_weights: bool) -> None:
@@ -128,7 +124,7 @@ def check_precision(model: nn.Module, *, has_master_weights: bool) -> None:
     low = {p.dtype for p in model.parameters() if p.requires_grad} & {torch.bfloat16, torch.float16}
     if low and not has_master_weights:
         logger.warning(
-            "the weights are trained in %s without 32-bit master weights, which rounds most updates of a small "
-            "learning rate away; use DeepSpeed, or dtype: float32 (bf16: true still computes in bfloat16)",
+            "the weights are trained in %s without 32-bit master weights, which rounds most updates of a "
+            "small learning rate away; use DeepSpeed, or dtype: float32 (bf16: true computes in bfloat16)",
             ", ".join(str(dtype) for dtype in low),
         )

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from trl import GRPOConfig
+from trl.trainer.grpo_config import GRPOConfig
 
 
 @dataclass
-class TrainingConfig(GRPOConfig):  # type: ignore[misc]
+class TrainingConfig(GRPOConfig):
     """GRPO settings. Every option of TRL's `GRPOConfig` is available; those below differ from its defaults.
 
     Attributes:
-        rewards: names or dotted paths; in a YAML also mappings with `name`, `weight`, `as` and the reward's own
-            arguments.
+        rewards: names or dotted paths; in a YAML also mappings with `name`, `weight`, `as` and the reward's
+            own arguments.
         perturbations: modes of which one is drawn per video and step for its twin; empty for no twins.
         packed: compute each group's prompt once. False computes every row on its own.
         decode_workers: threads that decode videos.
@@ -49,10 +49,13 @@ class TrainingConfig(GRPOConfig):  # type: ignore[misc]
     loss_type: str = "grpo"
     use_bias_correction_kl: bool = False
     log_multimodal: bool = False
+    num_completions_to_print: int | None = 2  # the table written beside them holds all
     ddp_broadcast_buffers: bool | None = False  # SlowFast's frozen weights are buffers
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]
+        assert self.steps_per_generation is not None
+        assert self.num_generations is not None
         local = self.per_device_train_batch_size * self.steps_per_generation
         if local % self.num_generations:
             raise ValueError(
@@ -71,4 +74,6 @@ class TrainingConfig(GRPOConfig):  # type: ignore[misc]
     @property
     def num_videos_per_generation(self) -> int:
         """N, the number of videos in the global generation batch."""
-        return int(self.generation_batch_size // self.num_generations)
+        assert self.generation_batch_size is not None
+        assert self.num_generations is not None
+        return self.generation_batch_size // self.num_generations

@@ -1,8 +1,9 @@
 """A group's prompt once, its K completions as branches: pure tensor functions.
 
 A row of B becomes a branch that forks one token before its first completion token, so that every packed
-position predicts exactly one label: `prompt[:-1] ⧺ Σᵢ (prompt[-1] ⧺ completionᵢ[:-1])`. Positions restart at the
-fork and a branch sees the prefix and itself, so log-probabilities and gradients equal those of the separate rows.
+position predicts exactly one label: `prompt[:-1] ⧺ Σᵢ (prompt[-1] ⧺ completionᵢ[:-1])`. Positions restart at
+the fork and a branch sees the prefix and itself, so log-probabilities and gradients equal those of the
+separate rows.
 Source: Prefix Grouper (arXiv 2506.05433); here for groups of any size, empty branches included.
 """
 
@@ -121,7 +122,7 @@ def _pack_group(
 def shuffle_groups(groups: Sequence[int], generator: torch.Generator) -> Tensor:
     """A permutation of rows that keeps every group together: B group numbers → (B,) row indices.
 
-    >>> shuffle_groups([7, 7, 3, 3], torch.Generator().manual_seed(0)).tolist()
+    >>> shuffle_groups([7, 7, 3, 3], torch.Generator().manual_seed(1)).tolist()
     [2, 3, 0, 1]
     """
     rows = torch.tensor(groups)

@@ -5,6 +5,8 @@ The composition itself stays in the recipes.
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from accelerate import PartialState
 from datasets import Dataset
-from trl import ModelConfig, TrlParser
+from peft import PeftConfig
+from transformers import TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+from trl.scripts.utils import TrlParser
+from trl.trainer.model_config import ModelConfig
+from trl.trainer.utils import get_peft_config
 
 from vqathinker.media.dataset import load_labels
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.assemble import load_policy
+from vqathinker.training.checks import check_files
+
+logger = logging.getLogger(__name__)
 
 USER_ERROR = 2
 HOW_TO_GET = {
@@ -27,48 +39,65 @@ HOW_TO_GET = {
         "OpenGVLab/InternVL3-8B-hf --slowfast SLOWFAST_8x8_R50.pyth --out DIR"
     ),
     "train_labels": (
-        "a label file. LSVQ: request access from its authors (LIVE, University of Texas at Austin), then give its "
-        "labels_train_test.csv; your own videos: a CSV with the columns video,mos"
+        "a label file. LSVQ: request access from its authors (LIVE, University of Texas at Austin), then "
+        "give its labels_train_test.csv; your own videos: a CSV with the columns video,mos"
     ),
     "train_videos": "the directory that the names in the label file are relative to",
+    "eval_labels": "a label file as for training, or leave validation out",
+    "eval_videos": "the directory that the names in its label file are relative to",
 }
+SPLIT_COLUMNS = {"split", "is_test"}
+LANGUAGE_LAYERS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+VISION_LAYERS = r".*vision_tower.*"
 
 
 @dataclass
 class DataConfig:
-    """Which videos a run learns from.
+    """Which videos a run learns from, and where its result goes.
 
     Attributes:
         train_labels: label file in one of the supported formats.
         train_videos: directory that its names are relative to.
+        train_split: rows to take where the label file marks splits; empty for all.
         eval_labels: label file for validation during training.
         eval_videos: its directory, that of the training videos if omitted.
-        dataset_name: name under which the videos are compared with one another; from the label file if omitted.
+        eval_split: as `train_split`, for validation.
+        dataset_name: name under which videos are compared with one another; from the label file if omitted.
         mos_low: lower end of the native scale.
         mos_high: upper end of the native scale.
         scale: how labels reach the prompt's 1-5 scale: "divide", "clip" or "affine".
         save_to: where the final checkpoint goes; `<output_dir>/final` if omitted.
+        overwrite_output_dir: whether a new run may write into directories that hold something.
     """
 
     train_labels: str | None = None
     train_videos: str | None = None
+    train_split: str = "train"
     eval_labels: str | None = None
     eval_videos: str | None = None
+    eval_split: str = ""
     dataset_name: str | None = None
     mos_low: float = 0.0
     mos_high: float = 100.0
     scale: str = "divide"
     save_to: str | None = None
+    overwrite_output_dir: bool = False
 
 
-def parse(settings: Sequence[type], default_config: Path) -> tuple[Any, ...]:
+def parse(settings: Sequence[Any], default_config: Path) -> tuple[Any, ...]:
     """Read settings from a YAML file and the command line, which wins.
 
     Args:
         settings: dataclasses, TRL's `ModelConfig` and `DataConfig` among them.
         default_config: the YAML file used without `--config`.
+
+    Raises:
+        ValueError: for unknown settings and for values that cannot be.
+        OSError: if the YAML file cannot be read.
     """
-    arguments = sys.argv[1:]
+    arguments: list[str] = []
+    for argument in sys.argv[1:]:
+        arguments += argument.split("=", 1) if argument.startswith("--config=") else [argument]
     if "--config" not in arguments:
         arguments = ["--config", str(default_config), *arguments]
     return tuple(TrlParser(dataclass_types=settings).parse_args_and_config(arguments))
@@ -79,44 +108,106 @@ def user_errors() -> Iterator[None]:
     """End the program with status 2 and one message where a setting or a file of the user is at fault."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
-        sys.stderr.write(f"error: {error}\n")
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        if os.environ.get("RANK", "0") == "0":  # once, not once per process
+            sys.stderr.write(f"error: {error}\n")
         raise SystemExit(USER_ERROR) from error
 
 
-def load_data(data: DataConfig, split: str) -> Dataset | None:
-    """Rows of the "train" or "eval" labels; None where no validation labels are named.
+def claim_output(args: TrainingArguments, data: DataConfig) -> str | None:
+    """Make sure that nothing is overwritten without being asked.
+
+    Returns:
+        The checkpoint to resume from, None for a new run.
 
     Raises:
-        ValueError: if the labels are missing or at fault.
+        ValueError: if there is no checkpoint to resume from, or a new run would write beside other files.
+    """
+    wish = str(args.resume_from_checkpoint)
+    resume: str | None = wish
+    if wish.lower() in {"none", "false", ""}:
+        resume = None
+    elif wish.lower() == "true":
+        resume = get_last_checkpoint(args.output_dir) if Path(str(args.output_dir)).is_dir() else None
+        if resume is None:
+            raise ValueError(f"resume_from_checkpoint: there is no checkpoint in {args.output_dir}")
+    elif not Path(wish, "trainer_state.json").is_file():
+        raise ValueError(f"resume_from_checkpoint: {wish} is no checkpoint of a run (no trainer_state.json)")
+    for path in (args.output_dir, data.save_to):
+        taken = path is not None and Path(path).is_dir() and any(Path(path).iterdir())
+        if taken and not resume and not data.overwrite_output_dir:
+            raise ValueError(
+                f"{path} is not empty; choose another directory, continue with "
+                "--resume_from_checkpoint true, or write beside what is there: --overwrite_output_dir true"
+            )
+    PartialState().wait_for_everyone()  # nobody writes before everybody has looked
+    return resume
+
+
+def load_data(data: DataConfig, split: str, *, max_missing: float) -> Dataset | None:
+    """Rows of the "train" or "eval" labels; None where none are named.
+
+    Args:
+        data: names the files.
+        split: "train" or "eval".
+        max_missing: share of the videos that may be missing.
+
+    Raises:
+        ValueError: if the labels are at fault, or more videos are missing.
     """
     labels = data.train_labels if split == "train" else data.eval_labels
     videos = data.train_videos if split == "train" else data.eval_videos or data.train_videos
-    if labels is None and split == "eval":
+    if labels is None or videos is None:
         return None
-    require(train_labels=labels, train_videos=videos)
-    mos_range = (data.mos_low, data.mos_high)
-    return load_labels(labels, video_dir=videos, dataset=data.dataset_name, mos_range=mos_range, scale=data.scale)
+    options = {"dataset": data.dataset_name, "mos_range": (data.mos_low, data.mos_high), "scale": data.scale}
+    rows = load_labels(labels, video_dir=videos, **options)  # type: ignore[arg-type]
+    wanted = data.train_split if split == "train" else data.eval_split
+    if wanted and SPLIT_COLUMNS & set(rows.column_names):
+        rows = load_labels(labels, video_dir=videos, split=wanted, **options)  # type: ignore[arg-type]
+    check_files(rows, max_missing)
+    return rows
 
 
 def load_model(model: ModelConfig) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
     """Model and processor of the configured checkpoint.
 
     Raises:
-        ValueError: if it is missing or incomplete.
+        ValueError: if it is incomplete.
     """
-    require(model_name_or_path=model.model_name_or_path)
+    path = Path(str(model.model_name_or_path)).resolve()  # an adapter remembers it
     attention = {"attn_implementation": model.attn_implementation} if model.attn_implementation else {}
     dtype = model.dtype if model.dtype in {None, "auto"} else getattr(torch, model.dtype)
-    return load_policy(model.model_name_or_path, dtype=dtype or "auto", **attention)
+    return load_policy(path, dtype=dtype or "auto", **attention)
 
 
-def require(**paths: str | None) -> None:
-    """Check that every named path is given and exists.
+def lora(model: ModelConfig) -> PeftConfig | None:
+    """TRL's LoRA settings, on the language model's linear layers unless others are named.
+
+    Layers of the vision tower have names like those of the language model; they take part only where
+    `lora_target_modules` says `vision_tower`.
+    """
+    if not model.use_peft:
+        return None
+    model.lora_target_modules = model.lora_target_modules or LANGUAGE_LAYERS  # type: ignore[assignment]
+    config: Any = get_peft_config(model)
+    if "vision_tower" not in str(model.lora_target_modules):
+        config.exclude_modules = VISION_LAYERS
+    return config  # type: ignore[no-any-return]
+
+
+def require(data: DataConfig, model: ModelConfig) -> None:
+    """Check that everything a run needs is given and exists.
 
     Raises:
-        ValueError: naming all that are missing and how to get them.
+        ValueError: naming all that is missing and how to get it.
     """
+    paths = {
+        "model_name_or_path": model.model_name_or_path,
+        "train_labels": data.train_labels,
+        "train_videos": data.train_videos,
+    }
+    paths |= {"eval_labels": data.eval_labels} if data.eval_labels else {}
+    paths |= {"eval_videos": data.eval_videos} if data.eval_videos else {}
     missing = [
         f"--{name}: {'not given' if path is None else f'{path} does not exist'}; give {HOW_TO_GET[name]}"
         for name, path in paths.items()

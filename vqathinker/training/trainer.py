@@ -70,7 +70,7 @@ class VQAThinkerTrainer(GRPOAdapter):
         perturbations: Mapping[str, Perturbation] | None = None,
         eval_dataset: Dataset | None = None,
         reward_weights: Mapping[str, float] | None = None,
-        **kwargs: Any,  # noqa: ANN401  TRL's own
+        **kwargs: Any,
     ) -> None:
         self.rewards = {label: as_reward(reward) for label, reward in rewards.items()}
         self.perturbations = dict(perturbations or {})
@@ -90,8 +90,9 @@ class VQAThinkerTrainer(GRPOAdapter):
         self.processing_class = processor  # what is saved with every checkpoint
         self.processor = processor
         self.think = not accepts_answer_only(self.rewards)
+        assert args.max_completion_length is not None
         self.sampling = Sampling(args.temperature, args.top_p, args.top_k, args.max_completion_length)
-        self.unreadable = UnreadableVideos(args.output_dir, len(train_dataset), args.max_unreadable)
+        self.unreadable = UnreadableVideos(str(args.output_dir), len(train_dataset), args.max_unreadable)
         self._clips: dict[Key, Clip | VideoError] = {}
         self._encoded: dict[Key, VideoInputs] = {}
         self._drawn: dict[Key, tuple[str, IndexArray]] = {}
@@ -169,13 +170,13 @@ class VQAThinkerTrainer(GRPOAdapter):
         """Score the validation videos greedily, split over the processes.
 
         Returns:
-            `eval_srcc`, `eval_plcc` and `eval_rmse` over the readable videos with a score (NaN where undefined),
-            and the numbers of parse failures and of unreadable files.
+            `eval_srcc`, `eval_plcc` and `eval_rmse` over the videos with a score (NaN where undefined), and
+            the numbers of parse failures and of unreadable files.
 
         Raises:
             ValueError: if there is no validation data.
         """
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
             raise ValueError("there is no validation data: give eval_dataset")
         number = min(self.args.eval_num_videos or len(dataset), len(dataset))
@@ -247,11 +248,14 @@ class VQAThinkerTrainer(GRPOAdapter):
         for row in rows:
             i, k = position[_key(row)], taken[_key(row)]
             taken[_key(row)] += 1
-            response, twin = responses[i][k], twins[i][k] if twins else None
-            text = twin and self.processor.tokenizer.decode(twin.token_ids, skip_special_tokens=True)
+            response = responses[i][k]
+            text = self._decode(twins[i][k]) if twins else None
             ids = requests[i].prompt_ids
             assigned.append(RowResponse(ids, response.token_ids, response.logprobs, text))
         return assigned
+
+    def _decode(self, response: Response) -> str:
+        return str(self.processor.tokenizer.decode(response.token_ids, skip_special_tokens=True))
 
     def _log_table(self, rows: list[Row], records: list[Record]) -> None:
         """Add columns to the table of sample responses."""

@@ -35,7 +35,7 @@ class UnreadableVideos:
             write: whether this process writes the report.
 
         Raises:
-            RuntimeError: if more than the allowed share is unreadable, or all videos of a batch (of several) are.
+            RuntimeError: if more than the allowed share is unreadable, or all of a batch of several videos.
         """
         self.paths.update(path for path, _ in errors)
         if errors and write:

@@ -1,0 +1,157 @@
+"""Rows of several processes become one batch; what is reported of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rewards
+from vqathinker import answers
+from vqathinker.training.batch import Record, accepts_answer_only, as_reward, collect, log_batch
+from vqathinker.training.unreadable import UnreadableVideos
+from vqathinker.types import FloatArray, RolloutBatch
+
+RULES = ("format", "regression", "ranking", "temporal")
+
+
+def record(video: int, k: int, *, skipped: bool = False, dataset: str = "d") -> Record:
+    """Response k of a video; the texts differ in every response."""
+    target = 1 + video * 0.4
+    texts = [answers.render("clean", target + k / 5 - 0.3), answers.render("twin", target - k / 3)]
+    return Record(dataset, f"v{video}", target, *texts, skipped, {"name": f"n{video}"})
+
+
+def reward_by_row(records: list[Record]) -> dict[tuple[str, str], list[float]]:
+    """Each row's rewards by all rules, under its video and text."""
+    batch, places = collect(records)
+    assert batch is not None
+    tables = [rewards.evaluate(rewards.load(name), batch, name) for name in RULES]
+    return {
+        (records[row].video_id, records[row].text): [table[place] for table in tables]
+        for row, place in places.items()
+    }
+
+
+@given(st.permutations(range(32)))
+def test_rewards_do_not_depend_on_who_holds_the_rows(order: list[int]) -> None:
+    """One process with 8 videos, or rank-major rows of any number of processes."""
+    records = [record(video, k) for video in range(8) for k in range(4)]
+    expected = reward_by_row(records)
+    found = reward_by_row([records[i] for i in order])
+    assert found.keys() == expected.keys()
+    for key, values in expected.items():
+        assert found[key] == pytest.approx(values, abs=1e-12)
+
+
+def test_grouping() -> None:
+    records = [record(0, 0), record(1, 0, skipped=True), record(2, 0), record(0, 1), record(2, 1)]
+    batch, places = collect(records)
+    assert batch is not None
+    assert batch.video_id == ["v0", "v2"]
+    assert batch.columns == {"name": ["n0", "n2"]}
+    assert places == {0: (0, 0), 3: (0, 1), 2: (1, 0), 4: (1, 1)}
+    assert batch.perturbed is not None
+    assert batch.perturbed.texts[1][1] == records[4].twin_text
+
+
+def test_videos_of_the_same_name_in_two_data_sets() -> None:
+    batch, _ = collect([record(0, 0), record(0, 0, dataset="e")])
+    assert batch is not None
+    assert batch.dataset == ["d", "e"]
+
+
+def test_nothing_readable() -> None:
+    assert collect([record(0, 0, skipped=True)]) == (None, {})
+
+
+def test_groups_of_different_size() -> None:
+    with pytest.raises(ValueError, match="same number of responses"):
+        collect([record(0, 0), record(0, 1), record(1, 0)])
+
+
+def test_a_record_keeps_the_other_columns() -> None:
+    row = {"dataset": "d", "video_id": "v", "target": 3.0, "path": "p", "prompt": "d/v", "mos": 60.0}
+    found = Record.from_row(row, "text", skipped=False)
+    assert found.columns == {"path": "p", "prompt": "d/v", "mos": 60.0}
+    assert found.twin_text is None
+
+
+def logged(records: list[Record], **named: Callable[..., Any]) -> dict[str, float]:
+    batch, _ = collect(records)
+    assert batch is not None
+    found: dict[str, float] = {}
+    log_batch(batch, named, found.__setitem__)
+    return found
+
+
+class Reporting:
+    """A reward with a number of its own."""
+
+    def __call__(self, batch: RolloutBatch) -> FloatArray:
+        return np.zeros(batch.scores.shape)
+
+    def metrics(self, batch: RolloutBatch) -> dict[str, float]:
+        return {"videos": float(batch.num_videos)}
+
+
+def test_logged_numbers() -> None:
+    found = logged([record(video, k) for video in range(4) for k in range(2)], mine=Reporting())
+    assert found["scores/parse_failures"] == 0
+    assert found["scores/srcc"] == pytest.approx(1)
+    assert found["scores/plcc"] == pytest.approx(1)
+    assert found["scores/spread"] == pytest.approx(0.1)
+    assert found["rewards/mine/videos"] == 4
+
+
+def test_logged_numbers_without_a_score() -> None:
+    nothing = [Record("d", f"v{i}", 3.0, "no", None, False) for i in range(3)]
+    found = logged(nothing)
+    assert found["scores/parse_failures"] == 1
+    assert np.isnan(found["scores/srcc"])
+    assert np.isnan(found["scores/spread"])
+
+
+def trl_style(completions: list[str], **columns: Any) -> list[float]:
+    return [len(text) + len(name) for text, name in zip(completions, columns["name"], strict=True)]
+
+
+def test_trl_functions_are_recognised() -> None:
+    batch, _ = collect([record(0, 0), record(0, 1)])
+    assert batch is not None
+    assert as_reward(trl_style)(batch).shape == (1, 2)
+    for reward in (rewards.load("format"), rewards.load("ranking")):
+        assert as_reward(reward) is reward
+    assert as_reward(max) is max
+
+
+def test_answers_alone() -> None:
+    assert not accepts_answer_only({"format": rewards.load("format")})
+    assert accepts_answer_only({"format": rewards.load("format", think=False)})
+
+
+def test_unreadable_videos_are_bounded(tmp_path: Path) -> None:
+    videos = UnreadableVideos(tmp_path / "new", num_videos=100, max_share=0.02)
+    videos.add([], 4, 0, write=True)
+    assert not videos.report.exists()
+    videos.add([("a", "cut")], 4, 0, write=True)
+    videos.add([("a", "cut"), ("b", "gone")], 4, 1, write=True)  # two different ones are allowed
+    with pytest.raises(RuntimeError, match=r"3 of 100 training videos .* The last one is c: cut; all are in"):
+        videos.add([("c", "cut")], 4, 2, write=True)
+    lines = [json.loads(line) for line in videos.report.read_text().splitlines()]
+    assert [line["path"] for line in lines] == ["a", "a", "b", "c"]
+    assert lines[-1] == {"step": 2, "path": "c", "reason": "cut"}
+
+
+def test_a_batch_without_a_readable_video_stops(tmp_path: Path) -> None:
+    videos = UnreadableVideos(tmp_path, num_videos=1000, max_share=0.5)
+    videos.add([("a", "cut")], 1, 0, write=False)
+    with pytest.raises(RuntimeError, match="none of the 2 videos of a batch can be read"):
+        videos.add([("a", "cut"), ("b", "cut")], 2, 1, write=False)
+    assert not videos.report.exists()

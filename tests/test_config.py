@@ -1,0 +1,168 @@
+"""The settings: the paper's values, what the parser makes of them, what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from trl import ModelConfig
+
+from vqathinker.training import TrainingConfig
+from vqathinker.training.checks import check_precision
+from vqathinker.training.setup import DataConfig, claim_output, load_data, lora, require, user_errors
+
+CPU = {"output_dir": "out", "use_cpu": True, "bf16": False}
+
+
+def test_defaults_are_those_of_the_paper() -> None:
+    args = TrainingConfig(**CPU)
+    found = (args.num_generations, args.beta, args.epsilon, args.learning_rate, args.num_train_epochs)
+    assert found == (4, 0.04, 0.2, 1e-6, 3.0)
+    assert (args.temperature, args.top_p, args.top_k, args.max_completion_length) == (0.9, 1.0, 50, 2048)
+    assert (args.loss_type, args.use_bias_correction_kl) == ("grpo", False)
+    assert args.rewards == ["format", "regression", "ranking", "temporal"]
+    assert args.ddp_broadcast_buffers is False
+    assert args.num_videos_per_generation == 8 * 2 // 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"per_device_train_batch_size": 3},
+            r"generation_batch_size \(6\) must be divisible by num_generations",
+        ),
+        ({"max_unreadable": 5}, "max_unreadable=5: expected a share between 0 and 1"),
+        ({"decode_workers": 0}, "decode_workers=0"),
+        ({"eval_num_videos": -1}, "eval_num_videos=-1"),
+        ({"num_generations": 1}, "GRPO requires at least 2 generations"),
+    ],
+)
+def test_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**CPU, **options)
+
+
+def test_a_group_is_not_split_between_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrainingConfig, "world_size", 2)
+    with pytest.raises(
+        ValueError, match=r"steps_per_generation = 2 must be a multiple of num_generations = 4"
+    ):
+        TrainingConfig(**CPU, per_device_train_batch_size=2, gradient_accumulation_steps=1)
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run with one checkpoint."""
+    folder = tmp_path / "run"
+    (folder / "checkpoint-3").mkdir(parents=True)
+    (folder / "checkpoint-3" / "trainer_state.json").write_text("{}")
+    return folder
+
+
+def settings(folder: Path, resume: object = None) -> TrainingConfig:
+    return TrainingConfig(**{**CPU, "output_dir": str(folder), "resume_from_checkpoint": resume})
+
+
+def test_nothing_is_overwritten_without_being_asked(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="run is not empty; choose another directory, continue with"):
+        claim_output(settings(run_folder), DataConfig())
+    with pytest.raises(ValueError, match="run is not empty"):
+        claim_output(settings(tmp_path / "new"), DataConfig(save_to=str(run_folder)))
+    assert claim_output(settings(run_folder), DataConfig(overwrite_output_dir=True)) is None
+    assert claim_output(settings(tmp_path / "new"), DataConfig()) is None
+
+
+def test_resume(run_folder: Path, tmp_path: Path) -> None:
+    last = str(run_folder / "checkpoint-3")
+    for wish in ("true", True, last):
+        assert claim_output(settings(run_folder, wish), DataConfig()) == last
+    assert claim_output(settings(tmp_path / "new", "false"), DataConfig()) is None
+    with pytest.raises(ValueError, match="there is no checkpoint in"):
+        claim_output(settings(tmp_path / "new", "true"), DataConfig())
+    with pytest.raises(ValueError, match="no checkpoint of a run"):
+        claim_output(settings(run_folder, str(tmp_path)), DataConfig())
+
+
+def test_everything_missing_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--model_name_or_path: not given") as caught:
+        require(DataConfig(train_videos="nowhere", eval_labels="none.csv"), ModelConfig())
+    message = str(caught.value)
+    for part in (
+        "vqathinker init",
+        "--train_labels: not given",
+        "nowhere does not exist",
+        "none.csv does not",
+    ):
+        assert part in message
+
+
+def test_splits_of_a_label_file_are_respected(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("name,mos,is_test\na,50,False\nb,60,True\nc,70,False\n")
+    data = DataConfig(train_labels=str(labels), train_videos=str(tmp_path), eval_labels=str(labels))
+    train, everything = load_data(data, "train", max_missing=1), load_data(data, "eval", max_missing=1)
+    assert train is not None
+    assert everything is not None
+    assert [row["mos"] for row in train] == [50, 70]
+    assert len(everything) == 3
+    data.eval_split = "test"
+    held_out = load_data(data, "eval", max_missing=1)
+    assert held_out is not None
+    assert [row["mos"] for row in held_out] == [60]
+    labels.write_text("video,mos\na.mp4,50\n")
+    plain = load_data(data, "train", max_missing=1)
+    assert plain is not None
+    assert len(plain) == 1
+    assert load_data(DataConfig(), "eval", max_missing=0) is None
+
+
+def test_missing_videos_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("video,mos\n" + "".join(f"{i}.mp4,50\n" for i in range(8)))
+    data = DataConfig(train_labels=str(labels), train_videos=str(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"8 of 8 videos do not exist: \S*0\.mp4, \S*1\.mp4, .*, \.\.\.; more than"
+    ):
+        load_data(data, "train", max_missing=0.5)
+    for i in range(7):
+        (tmp_path / f"{i}.mp4").touch()
+    load_data(data, "train", max_missing=0.2)
+    assert "1 of 8 videos do not exist" in caplog.text
+    assert "7.mp4; they will be skipped" in caplog.text
+
+
+def test_lora_takes_the_language_model_alone() -> None:
+    assert lora(ModelConfig()) is None
+    config: Any = lora(ModelConfig(use_peft=True, lora_r=2))
+    assert re.fullmatch(config.target_modules, "model.language_model.layers.0.self_attn.q_proj")
+    assert not re.fullmatch(config.target_modules, "model.vision_tower.encoder.layer.0.attention.q_proj")
+    named: Any = lora(ModelConfig(use_peft=True, lora_target_modules=["q_proj", "v_proj"]))
+    assert re.fullmatch(named.exclude_modules, "model.vision_tower.encoder.layer.0.attention.q_proj")
+    vision: Any = lora(ModelConfig(use_peft=True, lora_target_modules=[r".*vision_tower.*q_proj"]))
+    assert vision.exclude_modules is None
+
+
+def test_user_errors_leave_with_status_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rank, expected in (("0", "error: no such thing\n"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit) as caught, user_errors():
+            raise ValueError("no such thing")
+        assert caught.value.code == 2
+        assert capsys.readouterr().err == expected
+    with pytest.raises(RuntimeError), user_errors():
+        raise RuntimeError("a fault of ours")
+
+
+def test_rounding_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    check_precision(nn.Linear(1, 1), has_master_weights=False)
+    check_precision(nn.Linear(1, 1).to(torch.bfloat16), has_master_weights=True)
+    assert caplog.text == ""
+    check_precision(nn.Linear(1, 1).to(torch.bfloat16), has_master_weights=False)
+    assert "trained in torch.bfloat16 without 32-bit master weights" in caplog.text

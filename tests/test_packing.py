@@ -1,0 +1,227 @@
+"""Packed groups compute what separate rows compute; the oracle is the plain model, one row at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.training.packing import pack, shuffle_groups
+
+Ragged = tuple[list[list[int]], list[int], list[list[bool]], list[list[int]]]
+PAD = 0
+# prompts by their number of frames; groups of the rows; kept completion tokens of the rows
+CASES = {
+    "equal groups": ([6, 6], [0, 0, 0, 1, 1, 1], [5, 5, 5, 5, 5, 5]),
+    "truncated branches": ([6, 6], [0, 0, 0, 1, 1], [7, 1, 3, 2, 7]),
+    "empty branches": ([6, 6], [0, 0, 0, 1, 1], [0, 4, 0, 3, 0]),
+    "an empty group": ([6, 6], [0, 0, 1, 1], [0, 0, 3, 4]),
+    "prompts of different lengths": ([6, 3, 4], [0, 0, 1, 1, 2], [4, 2, 7, 1, 5]),
+    "groups of different sizes": ([6, 6, 6], [0, 1, 1, 1, 2, 2], [3, 4, 5, 6, 1, 2]),
+    "scattered groups": ([6, 3], [0, 1, 0, 1, 0], [3, 4, 5, 2, 6]),
+    "one row": ([6], [0], [4]),
+}
+
+
+class Batch:
+    """Rows as TRL makes them, for the videos of a tiny model."""
+
+    def __init__(
+        self,
+        processor: VQAThinkerProcessor,
+        frames: Sequence[int],
+        groups: Sequence[int],
+        lengths: Sequence[int],
+    ) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.groups, self.width = list(groups), max(lengths)
+        self.prompts = [processor.prompt_ids(n, 4) for n in frames]
+        self.pixels = [torch.randn(n, 3, 56, 56, generator=generator) for n in frames]
+        self.weights = torch.randn(len(groups), self.width, generator=generator)
+        image, motion = processor.placeholder_ids
+        self.rows = []
+        for group, length in zip(groups, lengths, strict=True):
+            reply = torch.randint(7, 300, (length,), generator=generator).tolist()
+            if length > 2:
+                reply[1] = (image, motion)[group % 2]  # outside the prompt these are ordinary tokens
+            self.rows.append((self.prompts[group], reply))
+        longest = max(len(prompt) for prompt, _ in self.rows)
+        self.input_ids = torch.full((len(groups), longest + self.width), PAD)
+        self.mask = torch.zeros_like(self.input_ids)
+        for i, (prompt, reply) in enumerate(self.rows):
+            place = slice(longest - len(prompt), longest + len(reply))
+            self.input_ids[i, place] = torch.tensor([*prompt, *reply])
+            self.mask[i, place] = 1
+
+    def separately(self, model: VQAThinkerForConditionalGeneration) -> Tensor:
+        """(B, C) log-probabilities from one causal forward pass per row."""
+        out = torch.zeros(len(self.rows), self.width)
+        for i, (prompt, reply) in enumerate(self.rows):
+            if reply:
+                ids = torch.tensor([[*prompt, *reply]])
+                in_prompt = torch.arange(ids.shape[1])[None] < len(prompt)
+                pixels = self.pixels[self.groups[i]]
+                logits = model(input_ids=ids, pixel_values=pixels, placeholders=in_prompt).logits[0]
+                logps = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+                out[i, : len(reply)] = logps[torch.arange(len(reply)), reply]
+        return out
+
+    def packed(self, model: VQAThinkerForConditionalGeneration, rows: Sequence[int]) -> Tensor:
+        """(B, C) log-probabilities of some rows from one packed forward pass."""
+        chosen = list(rows)
+        groups = [self.groups[i] for i in chosen]
+        packed = pack(self.input_ids[chosen], self.mask[chosen], self.width, groups, PAD)
+        videos = [self.pixels[groups[i]] for i in packed.first_rows]
+        logits = model(
+            input_ids=packed.input_ids,
+            position_ids=packed.position_ids,
+            attention_mask=packed.attention_mask,
+            placeholders=packed.prefix,
+            pixel_values=torch.cat(videos),
+            motion_features=torch.cat([model.model.motion_features(video[None]) for video in videos]),
+        ).logits
+        labels = packed.shift_labels.clamp(min=0)[..., None]
+        values = logits.log_softmax(-1).gather(-1, labels)[..., 0]
+        return packed.unpack(values, (len(chosen), self.width))
+
+
+def gradients(model: VQAThinkerForConditionalGeneration, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Equal to 1e-5 of each tensor's largest entry."""
+    for name, gradient in expected.items():
+        scale = gradient.abs().max().item()
+        torch.testing.assert_close(got[name], gradient, rtol=0, atol=1e-5 * scale + 1e-8, msg=name)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_packed_equals_separate(policies: Callable[..., tuple[Any, Any]], case: str) -> None:
+    model, processor = policies()
+    batch = Batch(processor, *CASES[case])
+    expected = batch.separately(model)
+    wanted = gradients(model, (expected * batch.weights).sum())
+    got = batch.packed(model, range(len(batch.rows)))
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+    assert_same(gradients(model, (got * batch.weights).sum()), wanted)
+
+
+def test_groups_split_over_micro_batches(policies: Callable[..., tuple[Any, Any]]) -> None:
+    model, processor = policies()
+    batch = Batch(processor, [6, 4], [0, 0, 0, 1, 1, 1], [3, 5, 0, 6, 2, 4])
+    expected = batch.separately(model)
+    wanted = gradients(model, (expected * batch.weights).sum())
+    parts = [[0, 1], [2, 3], [5, 4]]
+    got = torch.zeros_like(expected)
+    total = {name: torch.zeros_like(gradient) for name, gradient in wanted.items()}
+    for part in parts:
+        values = batch.packed(model, part)
+        got[part] = values.detach()
+        for name, gradient in gradients(model, (values * batch.weights[part]).sum()).items():
+            total[name] += gradient
+    torch.testing.assert_close(got, expected.detach(), rtol=0, atol=1e-5)
+    assert_same(total, wanted)
+
+
+def test_other_attention_is_refused(policies: Callable[..., tuple[Any, Any]]) -> None:
+    model, processor = policies()
+    model.set_attn_implementation("eager")  # it would add True and False to the scores
+    batch = Batch(processor, [6], [0, 0], [3, 5])
+    assert batch.separately(model).isfinite().all()
+    with pytest.raises(ValueError, match=r"attn_implementation='eager'.*sdpa"):
+        batch.packed(model, range(2))
+
+
+@pytest.mark.parametrize("motion", ["fast", "none"])
+def test_other_motion_variants(policies: Callable[..., tuple[Any, Any]], motion: str) -> None:
+    model, processor = policies(motion)
+    batch = Batch(processor, [6, 6], [0, 0, 1, 1], [3, 5, 2, 4])
+    with torch.no_grad():
+        torch.testing.assert_close(batch.packed(model, range(4)), batch.separately(model), rtol=0, atol=1e-5)
+
+
+@st.composite
+def ragged(draw: st.DrawFn) -> Ragged:
+    """Prompts per group, group of each row, kept columns and ids of the completions."""
+    tokens = st.integers(1, 50)
+    prompts = draw(st.lists(st.lists(tokens, min_size=2, max_size=6), min_size=1, max_size=4))
+    groups = draw(st.lists(st.integers(0, len(prompts) - 1), min_size=1, max_size=8))
+    width = draw(st.integers(1, 5))
+    row = st.lists(st.booleans(), min_size=width, max_size=width)
+    kept = draw(st.lists(row, min_size=len(groups), max_size=len(groups)))
+    ids = st.lists(tokens, min_size=width, max_size=width)
+    return prompts, groups, kept, draw(st.lists(ids, min_size=len(groups), max_size=len(groups)))
+
+
+@settings(deadline=None)
+@given(ragged())
+def test_every_label_sees_its_own_past(rows: Ragged) -> None:
+    prompts, groups, kept, replies = rows
+    width, longest = len(kept[0]), max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(groups), longest + width), PAD)
+    mask = torch.zeros_like(ids)
+    for i, group in enumerate(groups):
+        ids[i, longest - len(prompts[group]) :] = torch.tensor([*prompts[group], *replies[i]])
+        mask[i, longest - len(prompts[group]) : longest] = 1
+        mask[i, longest:] = torch.tensor(kept[i])
+    packed = pack(ids, mask, width, groups, PAD)
+
+    order = list(dict.fromkeys(groups))
+    shape = (
+        len(order),
+        max(
+            len(prompts[g]) - 1 + sum(sum(kept[i]) for i in range(len(groups)) if groups[i] == g)
+            for g in order
+        ),
+    )
+    assert packed.input_ids.shape == packed.position_ids.shape == packed.shift_labels.shape == shape
+    assert packed.attention_mask.shape == (shape[0], 1, shape[1], shape[1])
+    assert packed.attention_mask.any(-1).all()  # no query without a key
+    assert [groups[i] for i in packed.first_rows] == order
+    for g, group in enumerate(order):
+        assert packed.input_ids[g][packed.prefix[g]].tolist() == prompts[group][:-1]
+
+    labels = {(i, c) for i, row in enumerate(kept) for c, keep in enumerate(row) if keep}
+    assert set(zip(packed.row.tolist(), packed.column.tolist(), strict=True)) == labels
+    assert len(packed.source) == len(labels) == (packed.shift_labels != -100).sum()
+    for flat, i, c in zip(packed.source.tolist(), packed.row.tolist(), packed.column.tolist(), strict=True):
+        g, t = divmod(flat, shape[1])
+        past = prompts[groups[i]] + [
+            token for token, keep in zip(replies[i][:c], kept[i], strict=False) if keep
+        ]
+        seen = packed.attention_mask[g, 0, t]
+        assert packed.input_ids[g][seen].tolist() == past
+        assert packed.position_ids[g][seen].tolist() == list(range(len(past)))
+        assert packed.shift_labels[g, t] == replies[i][c]
+
+    unpacked = packed.unpack(packed.shift_labels.float(), (len(groups), width))
+    assert torch.equal(unpacked, torch.tensor(replies).float() * torch.tensor(kept))
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.integers(0, 1000))
+def test_shuffle_keeps_groups_together(groups: list[int], seed: int) -> None:
+    order = shuffle_groups(groups, torch.Generator().manual_seed(seed)).tolist()
+    assert sorted(order) == list(range(len(groups)))
+    shuffled = [groups[i] for i in order]
+    assert sum(a != b for a, b in pairwise(shuffled)) == len(set(groups)) - 1
+    for group in set(groups):  # within a group the order stays
+        rows = [i for i in order if groups[i] == group]
+        assert rows == sorted(rows)
+
+
+def test_shuffle_reaches_every_order() -> None:
+    orders = {
+        tuple(shuffle_groups([0, 0, 1, 1, 2], torch.Generator().manual_seed(seed)).tolist())
+        for seed in range(60)
+    }
+    assert len(orders) == 6

@@ -1,0 +1,96 @@
+"""Supervised batches: the prompt, then a templated answer that alone is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqathinker import answers
+from vqathinker.media.container import VideoError
+from vqathinker.media.video import read_keyframes
+from vqathinker.training.sft import LEVELS, SupervisedCollator, templated_answer
+
+Policies = Callable[..., tuple[Any, Any]]
+
+
+@given(st.floats(0, 6))
+def test_answers_parse(target: float) -> None:
+    parsed = answers.parse(templated_answer(target))
+    assert parsed is not None
+    assert parsed.score == pytest.approx(target, abs=0.005 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("target", "level"),
+    [(0.2, "bad"), (1.4, "bad"), (1.6, "poor"), (3.0, "fair"), (4.49, "good"), (5.3, "excellent")],
+)
+def test_levels(target: float, level: str) -> None:
+    assert level in templated_answer(target)
+    assert sum(name in templated_answer(target) for name in LEVELS) == 1
+
+
+@pytest.fixture
+def rows(video: Path, make_video: Callable[..., Path], tmp_path: Path) -> list[dict[str, Any]]:
+    other = make_video(tmp_path / "other.mp4", num_frames=20, size=(96, 96))
+    return [
+        {"path": str(video), "target": 1.234, "dataset": "a"},
+        {"path": str(other), "target": 12.5, "dataset": "a"},  # a longer answer than the other
+    ]
+
+
+def test_labels_are_the_answer_and_its_end(policies: Policies, rows: list[dict[str, Any]]) -> None:
+    _, processor = policies()
+    tokenizer = processor.tokenizer
+    batch = SupervisedCollator(processor)(rows)
+    prompt = processor.prompt_ids(6, 4)
+    texts = [
+        "<think>The quality is bad.</think><answer>1.23</answer>",
+        "<think>The quality is excellent.</think><answer>12.50</answer>",
+    ]
+    for i, text in enumerate(texts):
+        length = int(batch["attention_mask"][i].sum())
+        assert batch["attention_mask"][i, :length].all()
+        assert batch["input_ids"][i, : len(prompt)].tolist() == prompt
+        reply = batch["input_ids"][i, len(prompt) : length]
+        assert tokenizer.decode(reply) == text + tokenizer.eos_token
+        assert reply[-1] == tokenizer.eos_token_id
+        assert (batch["labels"][i, : len(prompt)] == -100).all()
+        assert torch.equal(batch["labels"][i, len(prompt) : length], reply)
+        assert (batch["labels"][i, length:] == -100).all()
+        assert (batch["input_ids"][i, length:] == tokenizer.pad_token_id).all()
+    assert len({int(row.sum()) for row in batch["attention_mask"]}) == 2  # one row is padded
+
+
+def test_pixels_are_the_keyframes(policies: Policies, rows: list[dict[str, Any]]) -> None:
+    _, processor = policies()
+    batch = SupervisedCollator(processor)(rows)
+    expected = [processor.pixels(read_keyframes(row["path"], 6).frames, 56) for row in rows]
+    assert torch.equal(batch["pixel_values"], torch.cat(expected))
+
+
+@pytest.mark.parametrize("motion", ["slowfast", "fast", "none"])
+def test_batch_is_learned_row_by_row(policies: Policies, rows: list[dict[str, Any]], motion: str) -> None:
+    model, processor = policies(motion)
+    collator = SupervisedCollator(processor, num_workers=1)
+    batch = collator(rows)
+    with torch.no_grad():
+        together = model(**batch).loss
+        tokens = [int((collator([row])["labels"] != -100).sum()) for row in rows]
+        alone = [model(**collator([row])).loss for row in rows]
+    expected = sum(loss * n for loss, n in zip(alone, tokens, strict=True)) / sum(tokens)
+    torch.testing.assert_close(together, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_unreadable_video_raises(
+    policies: Policies, rows: list[dict[str, Any]], broken_videos: dict[str, Path]
+) -> None:
+    _, processor = policies()
+    rows[1]["path"] = str(broken_videos["text"])
+    with pytest.raises(VideoError, match="text"):
+        SupervisedCollator(processor)(rows)
