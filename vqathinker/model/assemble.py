@@ -112,12 +112,7 @@ def assemble(
         slowfast_depth=slowfast_depth,
         slowfast_stem_dim=slowfast_stem_dim,
     )
-    # The published files name their weights in an older way, which only transformers' own class translates.
-    stock = InternVLForConditionalGeneration.from_pretrained(internvl, dtype=dtype)
-    model = VQAThinkerForConditionalGeneration.from_pretrained(
-        None, config=config, state_dict=stock.state_dict(), dtype=stock.dtype
-    )
-    model.generation_config = stock.generation_config
+    model = _with_weights_of(internvl, config, dtype)
     if slowfast is not None and motion != "none":
         model.model.slowfast.load_published(slowfast)
     model.save_pretrained(out)
@@ -132,3 +127,18 @@ def _internvl_values(internvl: str) -> dict[str, Any]:
             f"{internvl} is a {source.model_type!r} model; give an InternVL checkpoint whose name ends in -hf"
         )
     return {k: v for k, v in source.to_dict().items() if k not in {"model_type", "architectures", "dtype"}}
+
+
+def _with_weights_of(
+    internvl: str, config: VQAThinkerConfig, dtype: torch.dtype | str
+) -> VQAThinkerForConditionalGeneration:
+    """Our model with InternVL's weights, the motion branch at random.
+
+    The published files name their weights in an older way, which only transformers' own class translates.
+    """
+    stock = InternVLForConditionalGeneration.from_pretrained(internvl, dtype=dtype)
+    model = VQAThinkerForConditionalGeneration.from_pretrained(
+        None, config=config, state_dict=stock.state_dict(), dtype=stock.dtype
+    )
+    model.generation_config = stock.generation_config
+    return model
