@@ -57,7 +57,7 @@ def run(out: Path, seed: int) -> dict:
             str(seed),
         ]
         subprocess.run(command, check=True)
-    return json.loads(summary.read_text())
+    return {key: value for key, value in json.loads(summary.read_text()).items() if key != "seconds"}
 
 
 def gain(runs: list[dict], name: str) -> dict[str, float]:
@@ -77,7 +77,7 @@ def show(report: dict) -> None:
     for r in report["runs"]:
         cells = [f"{r[stage][name]['value']:.3f}" for name in METRICS for stage in ("before", "after")]
         rewards = f"{r['reward_first_tenth']:.3f} → {r['reward_last_tenth']:.3f}"
-        table.add_row(str(r["seed"]), *cells, rewards, f"{sum(r['seconds'].values()):.0f}")
+        table.add_row(str(r["seed"]), *cells, rewards)
     console = Console()
     console.print(table)
     for name, value in report["gain"].items():

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,17 +27,6 @@ def environment(packages: Sequence[str]) -> dict[str, Any]:
         "hardware": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
     }
-
-
-def median_seconds(function: Callable[[], object], *, runs: int, warmup: int = 1) -> float:
-    """Return the median wall-clock seconds of `runs` calls after `warmup` calls that do not count."""
-    seconds = []
-    for run in range(warmup + runs):
-        start = time.perf_counter()
-        function()
-        if run >= warmup:
-            seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
 
 
 def write(name: str, report: dict[str, Any]) -> Path:

@@ -3,13 +3,15 @@
 python recipes/demo.py --out out/demo --seed 0
 
 Writes to the output directory: `data/` (clips and labels), `init/`, `sft/` and `grpo/` (checkpoints in
-`final/`), `before/` and `after/` (predictions and metrics on the test split), `plots/` and `summary.json`.
+`final/`), `before/` and `after/` (predictions and metrics on the test split), `plots/`, `responses.md` and
+`summary.json`. The same line continues an interrupted demo and shows a finished one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -20,7 +22,7 @@ from typing import Any, TypeVar
 from synthesise import synthesise
 
 RECIPES = Path(__file__).parent
-NUM_CLIPS = {"num_train": 600, "num_val": 40, "num_test": 160}
+NUM_CLIPS = {"num_train": 1000, "num_val": 120, "num_test": 480}
 CORRELATIONS = ("srcc", "plcc", "krcc", "rmse")
 SMOOTHING = 20  # steps per point of the reward curves
 T = TypeVar("T")
@@ -38,20 +40,25 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="where the clips are or go; OUT/data if omitted")
     options = parser.parse_args()
     out, data = options.out, options.data or options.out / "data"
-    if (out / "summary.json").exists():
-        parser.error(f"{out} holds a finished demo; remove it or choose another --out")
+    if not (out / "summary.json").exists():
+        run(out, data, options.seed)
+    show(json.loads((out / "summary.json").read_text()), out)
+
+
+def run(out: Path, data: Path, seed: int) -> None:
+    """Run the stages that have not finished and write the summary."""
     seconds: dict[str, float] = {}
     timed("clips", seconds, lambda: synthesise(data, seed=0, **NUM_CLIPS))
-    timed("init", seconds, lambda: build(out / "init", options.seed))
-    timed("sft", seconds, lambda: train("sft", out / "init", data, out / "sft", options.seed))
+    timed("init", seconds, lambda: build(out / "init", seed))
+    timed("sft", seconds, lambda: train("sft", out / "init", data, out / "sft", seed))
     before = timed("eval", seconds, lambda: evaluate(out / "sft/final", data, out / "before"))
-    timed("grpo", seconds, lambda: train("grpo", out / "sft/final", data, out / "grpo", options.seed))
+    timed("grpo", seconds, lambda: train("grpo", out / "sft/final", data, out / "grpo", seed))
     after = timed("eval", seconds, lambda: evaluate(out / "grpo/final", data, out / "after"))
     history = json.loads((out / "grpo/trainer_state.json").read_text())["log_history"]
     rewards = [entry["reward"] for entry in history if "reward" in entry]
     tenth = max(1, len(rewards) // 10)
     summary = {
-        "seed": options.seed,
+        "seed": seed,
         "before": before["metrics"],
         "after": after["metrics"],
         "reward_first_tenth": sum(rewards[:tenth]) / tenth,
@@ -59,8 +66,8 @@ def main() -> None:
         "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
     }
     plot(history, out)
+    write_responses(out)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    show(summary, out)
 
 
 def timed(stage: str, seconds: dict[str, float], run: Callable[[], T]) -> T:
@@ -80,7 +87,10 @@ def build(directory: Path, seed: int) -> None:
 
 
 def train(kind: str, checkpoint: Path, data: Path, out: Path, seed: int) -> None:
-    """Launch one of the recipes on the CPU."""
+    """Launch one of the recipes on the CPU, from its start unless it has finished."""
+    if (out / "final").exists():
+        return
+    shutil.rmtree(out, ignore_errors=True)
     command = [
         *(
             sys.executable,
@@ -153,6 +163,17 @@ def plot_scores(out: Path) -> None:
         axes.set(title=f"{stage} GRPO", xlabel="target", ylabel="predicted")
     figure.savefig(out / "plots" / "scores.png", dpi=120)
     plt.close(figure)
+
+
+def write_responses(out: Path, number: int = 12) -> None:
+    """Write what the model says about some test clips, before and after GRPO."""
+    import pandas as pd
+
+    before, after = (pd.read_csv(out / stage / "predictions.csv") for stage in ("before", "after"))
+    lines = ["| clip | target | before GRPO | after GRPO |", "|---|---|---|---|"]
+    for old, new in zip(before.head(number).itertuples(), after.head(number).itertuples(), strict=True):
+        lines.append(f"| {new.video_id} | {new.target:.2f} | `{old.text}` | `{new.text}` |")
+    (out / "responses.md").write_text("\n".join(lines) + "\n")
 
 
 def show(summary: dict[str, Any], out: Path) -> None:

@@ -17,6 +17,7 @@ from vqathinker.plugins import build
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
 from vqathinker.training.setup import (
     DataConfig,
+    check_evaluation,
     claim_output,
     load_data,
     load_model,
@@ -31,8 +32,10 @@ def main() -> None:
     """Parse, load, train, save."""
     with user_errors():
         settings = (DataConfig, TrainingConfig, ModelConfig)
-        data, args, model_config = parse(settings, Path(__file__).with_suffix(".yaml"))
-        require(data, model_config)
+        default = Path(__file__).with_suffix(".yaml")
+        require(*parse((DataConfig, ModelConfig), default, partly=True))  # before TRL looks for a GPU
+        data, args, model_config = parse(settings, default)
+        check_evaluation(args, data)
         reward_plugins = build(args.rewards, rewards.REWARDS, group="vqathinker.rewards")
         modes = build(args.perturbations, perturbations.PERTURBATIONS, group="vqathinker.perturbations")
         train = load_data(data, "train", max_missing=args.max_unreadable)
@@ -48,7 +51,7 @@ def main() -> None:
             perturbations={plugin.label: plugin.function for plugin in modes},
             train_dataset=train,
             eval_dataset=validation,
-            peft_config=lora(model_config),
+            peft_config=lora(model_config, model),
         )
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_state()

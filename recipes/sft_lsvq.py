@@ -12,6 +12,8 @@ from trl import ModelConfig, SFTConfig, SFTTrainer
 
 from vqathinker.training.setup import (
     DataConfig,
+    SupervisedDataConfig,
+    check_evaluation,
     claim_output,
     load_data,
     load_model,
@@ -21,24 +23,30 @@ from vqathinker.training.setup import (
     user_errors,
 )  # fmt: skip
 from vqathinker.training.sft import SupervisedCollator
+from vqathinker.training.unreadable import UnreadableVideos
 
 
 def main() -> None:
     """Parse, load, train, save."""
     with user_errors():
-        settings = (DataConfig, SFTConfig, ModelConfig)
-        data, args, model_config = parse(settings, Path(__file__).with_suffix(".yaml"))
-        require(data, model_config)
-        train = load_data(data, "train", max_missing=0.0)
+        settings = (SupervisedDataConfig, SFTConfig, ModelConfig)
+        default = Path(__file__).with_suffix(".yaml")
+        require(*parse((DataConfig, ModelConfig), default, partly=True))  # before TRL looks for a GPU
+        data, args, model_config = parse(settings, default)
+        check_evaluation(args, data)
+        train = load_data(data, "train", max_missing=data.max_unreadable)
+        validation = load_data(data, "eval", max_missing=data.max_unreadable)
+        unreadable = UnreadableVideos(args.output_dir, len(train) // args.world_size, data.max_unreadable)
         resume = claim_output(args, data)
         model, processor = load_model(model_config)
         trainer = SFTTrainer(
             model,
             args,
             train_dataset=train,
-            data_collator=SupervisedCollator(processor),
+            eval_dataset=validation,
+            data_collator=SupervisedCollator(processor, unreadable=unreadable),
             processing_class=processor.tokenizer,
-            peft_config=lora(model_config),
+            peft_config=lora(model_config, model),
         )
     trainer.processing_class = processor  # what is saved with every checkpoint
     trainer.train(resume_from_checkpoint=resume)

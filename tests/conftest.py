@@ -14,6 +14,10 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no_deadline", deadline=None)  # the speed of a shared machine is not tested
+settings.load_profile("no_deadline")
 
 NUM_BITS = 7
 CELL = 16

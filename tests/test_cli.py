@@ -81,13 +81,27 @@ def test_wrong_arguments(tmp_path: Path) -> None:
 def test_reports_are_not_overwritten(labels: Path, video: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     report.write_text("precious")
-    arguments = ("prepare", labels, "--videos", video.parent, "--no-decode", "--report", report)
+    arguments = ("prepare", labels, "--videos", video.parent, "--no-decode", "--range", 1, 5)
+    arguments = (*arguments, "--report", report)
     result = call(*arguments)
     assert result.exit_code == 2
     assert f"{report} exists; give --overwrite" in result.stderr
     assert report.read_text() == "precious"
     assert call(*arguments, "--overwrite").exit_code == 0
     assert json.loads(report.read_text())["is_clean"] is True
+
+
+def test_a_report_needs_its_folder(labels: Path, video: Path, tmp_path: Path) -> None:
+    report = tmp_path / "gone" / "report.json"
+    result = call("prepare", labels, "--videos", video.parent, "--range", 1, 5, "--report", report)
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: --report {report}: {report.parent} is not a folder\n"
+
+
+def test_a_wrong_range_is_told(labels: Path, video: Path) -> None:
+    result = call("prepare", labels, "--videos", video.parent, "--no-decode")
+    assert result.exit_code == 1
+    assert "give the native range as --range LOW HIGH" in result.stdout
 
 
 def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:

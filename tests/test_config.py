@@ -39,6 +39,12 @@ def test_defaults_are_those_of_the_paper() -> None:
         ({"max_unreadable": 5}, "max_unreadable=5: expected a share between 0 and 1"),
         ({"decode_workers": 0}, "decode_workers=0"),
         ({"eval_num_videos": -1}, "eval_num_videos=-1"),
+        ({"min_p": 0.1}, "min_p=0.1 has no effect"),
+        ({"repetition_penalty": 1.2}, "repetition_penalty=1.2 has no effect"),
+        ({"generation_kwargs": {"num_beams": 2}}, "generation_kwargs="),
+        ({"use_vllm": True}, "use_vllm=True"),
+        ({"cache_implementation": "static"}, "cache_implementation='static'"),
+        ({"use_transformers_continuous_batching": True}, "use_transformers_continuous_batching=True"),
         ({"num_generations": 1}, "GRPO requires at least 2 generations"),
     ],
 )
@@ -121,6 +127,25 @@ def test_splits_of_a_label_file_are_respected(tmp_path: Path) -> None:
     assert load_data(DataConfig(), "eval", max_missing=0) is None
 
 
+def test_validation_has_its_own_range_and_a_column_names_the_sets(tmp_path: Path) -> None:
+    own, mixed = tmp_path / "own.csv", tmp_path / "mixed.csv"
+    own.write_text("video,mos\na.mp4,4\n")
+    mixed.write_text("video,mos,dataset\na.mp4,50,one\nb.mp4,50,other\n")
+    data = DataConfig(train_labels=str(mixed), train_videos=str(tmp_path), eval_labels=str(own))
+    data.eval_mos_low, data.eval_mos_high = 1, 5
+    train, validation = (load_data(data, split, max_missing=1) for split in ("train", "eval"))
+    assert train is not None
+    assert validation is not None
+    assert list(train["dataset"]) == ["one", "other"]
+    assert list(validation["target"]) == [4]
+    data.dataset_name = "all"
+    with pytest.raises(ValueError, match="has a column dataset, which dataset_name='all' contradicts"):
+        load_data(data, "train", max_missing=1)
+    renamed = load_data(data, "eval", max_missing=1)
+    assert renamed is not None
+    assert list(renamed["dataset"]) == ["all"]
+
+
 def test_missing_videos_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("video,mos\n" + "".join(f"{i}.mp4,50\n" for i in range(8)))
@@ -137,25 +162,36 @@ def test_missing_videos_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 
 def test_lora_takes_the_language_model_alone() -> None:
-    assert lora(ModelConfig()) is None
-    config: Any = lora(ModelConfig(use_peft=True, lora_r=2))
+    policy: Any = nn.Module()
+    policy.model = nn.Module()
+    assert lora(ModelConfig(), policy) is None
+    config: Any = lora(ModelConfig(use_peft=True, lora_r=2), policy)
+    assert config.modules_to_save is None
     assert re.fullmatch(config.target_modules, "model.language_model.layers.0.self_attn.q_proj")
     assert not re.fullmatch(config.target_modules, "model.vision_tower.encoder.layer.0.attention.q_proj")
-    named: Any = lora(ModelConfig(use_peft=True, lora_target_modules=["q_proj", "v_proj"]))
+    named: Any = lora(ModelConfig(use_peft=True, lora_target_modules=["q_proj", "v_proj"]), policy)
     assert re.fullmatch(named.exclude_modules, "model.vision_tower.encoder.layer.0.attention.q_proj")
-    vision: Any = lora(ModelConfig(use_peft=True, lora_target_modules=[r".*vision_tower.*q_proj"]))
+    vision: Any = lora(ModelConfig(use_peft=True, lora_target_modules=[r".*vision_tower.*q_proj"]), policy)
     assert vision.exclude_modules is None
+    policy.model.motion_projector = nn.Linear(1, 1)
+    motion: Any = lora(ModelConfig(use_peft=True), policy)
+    assert motion.modules_to_save == ["motion_projector"]
 
 
 def test_user_errors_leave_with_status_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for rank, expected in (("0", "error: no such thing\n"), ("1", "")):
-        monkeypatch.setenv("RANK", rank)
+    for ranks, expected in (("1", "error: no such thing\n"), ("2", "[rank 1] error: no such thing\n")):
+        monkeypatch.setenv("WORLD_SIZE", ranks)
+        monkeypatch.setenv("RANK", "1")
         with pytest.raises(SystemExit) as caught, user_errors():
             raise ValueError("no such thing")
         assert caught.value.code == 2
         assert capsys.readouterr().err == expected
+    monkeypatch.setenv("VQATHINKER_TRACEBACK", "1")
+    with pytest.raises(SystemExit), user_errors():
+        raise ValueError("no such thing")
+    assert "Traceback" in capsys.readouterr().err
     with pytest.raises(RuntimeError), user_errors():
         raise RuntimeError("a fault of ours")
 

@@ -82,7 +82,7 @@ def test_own_csv_keeps_other_columns(tmp_path: Path) -> None:
 def test_own_csv_with_its_own_ranges_and_splits(tmp_path: Path) -> None:
     text = "video,mos,mos_low,mos_high,split\na.mp4,80,0,100,val\nb.mp4,4,1,5,train\nc.mp4,4,1,7,val\n"
     path = write(tmp_path, text)
-    rows = load_labels(path, mos_range=None, scale="affine", split="val")
+    rows = load_labels(path, scale="affine", split="val")
     assert rows["video_id"][:] == ["a.mp4", "c.mp4"]
     assert rows["mos_high"][:] == [100.0, 7.0]
     assert rows["target"][:] == pytest.approx([4.2, 3.0])
@@ -197,10 +197,10 @@ FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "range": (OWN, {"mos_range": (5, 1)}, "a MOS range of 5 to 1 is no range above 0"),
     "range twice": (
         "video,mos,mos_low\na.mp4,3,1\n",
-        {},
-        "column 'mos_low' contradicts mos_range; remove it, or give mos_range=None",
+        {"mos_range": (1, 5)},
+        "column 'mos_low' contradicts the range given; leave one of them out",
     ),
-    "no range": (OWN, {"mos_range": None}, "no columns mos_low and mos_high; give the native range"),
+    "half a range": ("video,mos,mos_low\na.mp4,3,1\n", {}, "the column 'mos_low' is alone; write both"),
     "no split": (OWN, {"split": "train"}, "no column is_test or split to select 'train' by; leave"),
     "other split": (LSVQ, {"split": "val"}, "no rows of split 'val', there are test, train"),
     "flag": (

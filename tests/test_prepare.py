@@ -41,7 +41,6 @@ def test_nothing_to_find(folder: Path) -> None:
     )
     assert report == Report(num_videos=2, num_keyframes=6)
     assert report.is_clean
-    assert report.summary() == "2 videos: nothing found"
     assert len(ticks) == 2
 
 
@@ -63,7 +62,15 @@ def test_everything_to_find(folder: Path) -> None:
     assert report.duplicate_paths == [["set/good.mp4", "set/link.mp4"]]
     assert [set(group) for group in report.duplicate_contents] == [{"set/link.mp4", "set/copy.mp4"}]
     assert not report.is_clean
-    assert report.summary() == "8 videos: 1 missing, 4 unreadable, 1 files listed twice, 1 copies of a file"
+    assert report.counts() == {
+        "videos": 8,
+        "missing": 1,
+        "unreadable": 4,
+        "ids given twice": 0,
+        "files listed twice": 1,
+        "copies of a file": 1,
+        "targets outside 1-5": 0,
+    }
 
 
 def test_without_decoding_only_absence_shows(folder: Path) -> None:
@@ -80,10 +87,14 @@ def test_ids_given_twice(folder: Path) -> None:
     assert not report.is_clean
 
 
-def test_targets_outside_the_scale_are_listed_but_allowed(folder: Path) -> None:
-    report = inspect(label(folder, ["good.mp4"], mos=10), decode=False)
+def test_targets_outside_the_scale_are_listed_and_only_most_are_a_fault(folder: Path) -> None:
+    low = label(folder, ["good.mp4"], mos=10)
+    report = inspect(concatenate_datasets([low, label(folder, ["other.mp4"])]), decode=False)
     assert report.out_of_scale == {"set/good.mp4": 0.5}
     assert report.is_clean
+    report = inspect(low, decode=False)
+    assert report.is_range_doubtful
+    assert not report.is_clean
 
 
 def test_the_report_is_json_and_never_overwritten_by_accident(tmp_path: Path) -> None:

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from vqathinker.prompts import DIRECT_QUESTION, SCORE_QUESTION, Prompt
+from vqathinker.prompts import SCORE_QUESTION, Prompt
 
 
 def test_default_asks_for_both_blocks() -> None:
     assert Prompt().question == SCORE_QUESTION
     for tag in ("<think>", "</think>", "<answer>", "</answer>"):
         assert tag in SCORE_QUESTION
-    assert "<answer>" in DIRECT_QUESTION
-    assert "think>" not in DIRECT_QUESTION
 
 
 def test_ask_replaces_only_the_question() -> None:

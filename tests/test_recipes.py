@@ -185,6 +185,7 @@ def data_options(folder: Path) -> list[object]:
 def test_without_data_a_recipe_says_what_to_give(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("test_recipes.ON_CPU", [])  # bf16 stays on, with or without a GPU
     message = refusal(recipe, tmp_path, monkeypatch, capsys=capsys)
     for part in (
         "--model_name_or_path: not given",
@@ -212,6 +213,8 @@ def test_without_data_a_recipe_says_what_to_give(
         (["--model_name_or_path", "."], "has no processor_config.json"),
         (["--resume_from_checkpoint", "true"], "there is no checkpoint in new"),
         (["--output_dir", "."], ". is not empty; choose another directory"),
+        (["--eval_labels", "nan.csv"], "eval_labels are given but never used"),
+        (["--attn_implementation", "eager"], "attn_implementation='eager' cannot take packed rows"),
         (["--betaa", "1"], "['--betaa', '1']"),
         (["--config", "broken.yaml"], "while parsing a flow sequence"),
         (["--config", "none.yaml"], "none.yaml"),
@@ -281,6 +284,8 @@ def test_supervised_fine_tuning(
     tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = [*data_options(labelled_videos), "--output_dir", "out", "--use_peft", "true"]
+    options += ["--eval_labels", labelled_videos / "val.csv", "--eval_strategy", "steps", "--eval_steps", 1]
     run_recipe("sft_lsvq.py", tmp_path, monkeypatch, *options, "--model_name_or_path", tiny_checkpoint)
     assert (tmp_path / "out" / "final" / "adapter_config.json").is_file()
+    assert "eval_loss" in (tmp_path / "out" / "trainer_state.json").read_text()
     load_policy(tmp_path / "out" / "final")

@@ -15,6 +15,7 @@ from vqathinker import answers
 from vqathinker.media.container import VideoError
 from vqathinker.media.video import read_keyframes
 from vqathinker.training.sft import LEVELS, SupervisedCollator, templated_answer
+from vqathinker.training.unreadable import UnreadableVideos
 
 Policies = Callable[..., tuple[Any, Any]]
 
@@ -88,9 +89,15 @@ def test_batch_is_learned_row_by_row(policies: Policies, rows: list[dict[str, An
 
 
 def test_unreadable_video_raises(
-    policies: Policies, rows: list[dict[str, Any]], broken_videos: dict[str, Path]
+    policies: Policies, rows: list[dict[str, Any]], broken_videos: dict[str, Path], tmp_path: Path
 ) -> None:
     _, processor = policies()
     rows[1]["path"] = str(broken_videos["text"])
     with pytest.raises(VideoError, match="text"):
         SupervisedCollator(processor)(rows)
+    unreadable = UnreadableVideos(tmp_path, 2, 0.5)
+    collator = SupervisedCollator(processor, unreadable=unreadable)
+    assert len(collator(rows)["input_ids"]) == 1
+    assert unreadable.report.is_file()
+    with pytest.raises(VideoError, match="text"):
+        collator(rows[1:])

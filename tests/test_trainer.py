@@ -32,6 +32,7 @@ from vqathinker.training.setup import lora
 from vqathinker.types import FloatArray, RolloutBatch
 
 RULES = {name: rewards.load(name) for name in ("format", "regression", "ranking", "temporal")}
+NAMES = ("prompt", "video_id", "dataset", "path")
 MODES = {name: PERTURBATIONS[name]() for name in ("global_shuffle", "reverse", "random_drop")}
 SETTINGS = {
     "use_cpu": True,
@@ -321,11 +322,11 @@ def test_lora(
     config = ModelConfig(use_peft=True, lora_r=4, lora_target_modules=targets)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "HFEngine", ScriptedEngine)
-        run = make(peft_config=lora(config), max_steps=2, learning_rate=0.01)
+        run = make(peft_config=lora(config, load_policy(tiny_checkpoint)[0]), max_steps=2, learning_rate=0.01)
         run.train()
     trained = [name for name, weight in run.model.named_parameters() if weight.requires_grad]
     assert trained
-    assert all("language_model" in name for name in trained)
+    assert all("language_model" in name or "motion_projector" in name for name in trained)
     first, second = entries(run)
     assert first["kl"] == pytest.approx(0, abs=1e-6)  # the reference is the base model, adapter off
     assert second["kl"] > 1e-6
@@ -337,7 +338,8 @@ def test_lora(
         name for name, value in merged.state_dict().items() if not torch.equal(value, base.state_dict()[name])
     }
     assert changed
-    assert all("language_model" in name for name in changed)
+    assert all("language_model" in name or "motion_projector" in name for name in changed)
+    assert any("motion_projector" in name for name in changed)
 
 
 def as_trl_function(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
@@ -375,6 +377,14 @@ def test_a_trl_function_is_a_reward(make: Callable[..., VQAThinkerTrainer]) -> N
         (
             {"train_dataset": Dataset.from_dict({"prompt": ["a"]})},
             "lacks the columns video_id, dataset, path",
+        ),
+        (
+            {
+                "train_dataset": Dataset.from_dict(
+                    {**dict.fromkeys(NAMES, ["a"] * 3), "target": [0.2, 0.5, 3.0]}
+                )
+            },
+            "2 of 3 training targets lie outside 1 to 5, .* mos_low and mos_high",
         ),
         ({"num_frames": 1}, "perturbations need at least 2 frames per video, the processor takes 1"),
         ({"per_device_train_batch_size": 7}, "must be divisible by num_generations"),

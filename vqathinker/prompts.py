@@ -17,11 +17,6 @@ SCORE_QUESTION = (
     "decimals, where 1 is very poor and 5 is excellent. Write your reasoning between <think> and </think>, "
     "then only the number between <answer> and </answer>."
 )
-DIRECT_QUESTION = (
-    "How good is the overall quality of this video? Answer with one number between 1 and 5 with two "
-    "decimals, where 1 is very poor and 5 is excellent. Write only the number, between <answer> and "
-    "</answer>."
-)
 
 
 @dataclass(frozen=True)

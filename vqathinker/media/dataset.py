@@ -18,6 +18,8 @@ from vqathinker.types import FloatArray
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp"}
 )
+TARGET_RANGE = (1.0, 5.0)  # the scale that the prompt asks for
+DEFAULT_RANGE = (0.0, 100.0)
 OWN_COLUMNS = frozenset({"prompt", "video_id", "path", "target", "mos_low", "mos_high"})
 TEST_FLAGS = {"true": "test", "1": "test", "false": "train", "0": "train"}
 
@@ -33,7 +35,7 @@ def divide(mos: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
 
 def clip(mos: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
     """Scale MOS by 5/high and clip it to 1-5, the range the prompt asks for."""
-    return np.clip(divide(mos, low, high), 1.0, 5.0)
+    return np.clip(divide(mos, low, high), *TARGET_RANGE)
 
 
 def affine(mos: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
@@ -53,7 +55,7 @@ def load_labels(
     *,
     video_dir: str | os.PathLike[str] = ".",
     dataset: str | None = None,
-    mos_range: tuple[float, float] | None = (0.0, 100.0),
+    mos_range: tuple[float, float] | None = None,
     scale: str = "divide",
     split: str | None = None,
     label_format: str | None = None,
@@ -64,7 +66,8 @@ def load_labels(
         path: a file in one of the formats of `labels.FORMATS`.
         video_dir: the folder that the names in the file start from.
         dataset: name of the data set for every row; None takes the column `dataset`, else the file's stem.
-        mos_range: lowest and highest possible MOS; None takes the columns `mos_low` and `mos_high`.
+        mos_range: lowest and highest possible MOS; None takes the columns `mos_low` and `mos_high`, without
+            them 0 to 100.
         scale: one of `SCALES`, native range to the prompt's 1-5 scale.
         split: only rows of this split, by the column `split`, or `is_test` for "train" and "test".
         label_format: one of `labels.FORMATS`; None detects it from the content.
@@ -133,16 +136,15 @@ def _with_suffix(name: str, suffix: str) -> str:
 def _native_range(labels: Labels, mos_range: tuple[float, float] | None) -> tuple[FloatArray, FloatArray]:
     """Return (N,) lowest and (N,) highest possible MOS."""
     written = [name for name in ("mos_low", "mos_high") if name in labels.columns]
-    if mos_range is None:
+    if written and mos_range is None:
         if len(written) < 2:
-            raise ValueError("no columns mos_low and mos_high; give the native range as mos_range")
+            raise ValueError(f"the column {written[0]!r} is alone; write both mos_low and mos_high, or none")
         low, high = (_floats(labels, labels.columns[name], name) for name in written)
     else:
         if written:
-            raise ValueError(
-                f"the column {written[0]!r} contradicts mos_range; remove it, or give mos_range=None"
-            )
-        low, high = (np.full(len(labels.names), bound, dtype=np.float64) for bound in mos_range)
+            raise ValueError(f"the column {written[0]!r} contradicts the range given; leave one of them out")
+        bounds = mos_range or DEFAULT_RANGE
+        low, high = (np.full(len(labels.names), bound, dtype=np.float64) for bound in bounds)
     wrong = np.flatnonzero(~((low < high) & (high > 0) & np.isfinite(low) & np.isfinite(high)))
     if len(wrong):
         row = wrong[0]

@@ -18,10 +18,10 @@ from pathlib import Path
 from datasets import Dataset
 
 from vqathinker.media.container import VideoError, require_content
+from vqathinker.media.dataset import TARGET_RANGE
 from vqathinker.media.video import read_keyframes
 
 FINGERPRINT_BYTES = 64 * 1024
-SCALE = (1.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,14 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        """Whether every video is usable and there once; targets outside 1-5 do not count."""
+        """Whether every video is usable and there once, and the native range plausible."""
         duplicates = (self.duplicate_ids, self.duplicate_paths, self.duplicate_contents)
-        return not any((self.missing, self.unreadable, *duplicates))
+        return not any((self.missing, self.unreadable, *duplicates, self.is_range_doubtful))
+
+    @property
+    def is_range_doubtful(self) -> bool:
+        """Whether more than half of the targets lie outside 1-5: hardly true of the native range."""
+        return 2 * len(self.out_of_scale) > self.num_videos
 
     def counts(self) -> dict[str, int]:
         """Return the number of findings of each kind, in words."""
@@ -65,15 +70,6 @@ class Report:
             "copies of a file": len(self.duplicate_contents),
             "targets outside 1-5": len(self.out_of_scale),
         }
-
-    def summary(self) -> str:
-        """Return one line, for logs.
-
-        >>> Report(num_videos=2, num_keyframes=6, missing={"set/a.mp4": "a.mp4"}).summary()
-        '2 videos: 1 missing'
-        """
-        found = [f"{count} {kind}" for kind, count in self.counts().items() if count and kind != "videos"]
-        return f"{self.num_videos} videos: {', '.join(found) or 'nothing found'}"
 
     def to_json(self) -> str:
         """Return everything as JSON."""
@@ -124,6 +120,7 @@ def inspect(
             else:
                 unreadable[name] = fault
     targets = zip(names, dataset["target"], strict=True)
+    low, high = TARGET_RANGE
     return Report(
         num_videos=len(names),
         num_keyframes=num_keyframes if decode else 0,
@@ -132,7 +129,7 @@ def inspect(
         duplicate_ids=[group[0] for group in _groups(zip(names, names, strict=True))],
         duplicate_paths=_groups(zip(map(os.path.realpath, paths), names, strict=True)),
         duplicate_contents=_same_contents(usable),
-        out_of_scale={name: target for name, target in targets if not SCALE[0] <= target <= SCALE[1]},
+        out_of_scale={name: target for name, target in targets if not low <= target <= high},
     )
 
 

@@ -69,6 +69,7 @@ def assemble(
     slowfast_stem_dim: int = 64,
     prompt: Prompt | None = None,
     dtype: torch.dtype | str = "auto",
+    seed: int = 0,
     overwrite: bool = False,
     **processor_options: Any,
 ) -> None:
@@ -85,19 +86,14 @@ def assemble(
         slowfast_stem_dim: channels of its slow stem.
         prompt: replaces the default wording.
         dtype: precision of the written weights.
+        seed: of the motion projector.
         overwrite: whether `out` may hold files already.
         processor_options: frames and sizes, as `VQAThinkerProcessor` takes them.
 
     Raises:
         ValueError: if a part is missing or does not fit.
     """
-    out = Path(out)
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise ValueError(f"{out} is not empty; choose another directory or allow overwriting")
-    if motion != "none" and slowfast is None:
-        raise ValueError(
-            f"motion={motion!r} needs a SlowFast checkpoint (SLOWFAST_8x8_R50.pyth of pytorchvideo)"
-        )
+    _check_request(Path(out), motion, slowfast, overwrite)
     values = _internvl_values(internvl)
     processor = VQAThinkerProcessor(
         AutoTokenizer.from_pretrained(internvl),
@@ -112,11 +108,22 @@ def assemble(
         slowfast_depth=slowfast_depth,
         slowfast_stem_dim=slowfast_stem_dim,
     )
-    model = _with_weights_of(internvl, config, dtype)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _with_weights_of(internvl, config, dtype)
     if slowfast is not None and motion != "none":
         model.model.slowfast.load_published(slowfast)
     model.save_pretrained(out)
     processor.save_pretrained(out)
+
+
+def _check_request(out: Path, motion: str, slowfast: str | Path | None, overwrite: bool) -> None:
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise ValueError(f"{out} is not empty; choose another directory or allow overwriting")
+    if motion != "none" and slowfast is None:
+        raise ValueError(
+            f"motion={motion!r} needs a SlowFast checkpoint (SLOWFAST_8x8_R50.pyth of pytorchvideo)"
+        )
 
 
 def _internvl_values(internvl: str) -> dict[str, Any]:

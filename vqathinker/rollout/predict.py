@@ -40,6 +40,7 @@ def predict(
     sampling: Sampling | None = None,
     batch_size: int = 16,
     num_workers: int = 4,
+    think: bool = True,
 ) -> Iterator[Prediction]:
     """Answer the prompt's question for every file, in order.
 
@@ -51,6 +52,7 @@ def predict(
         sampling: greedy with responses of up to 2,048 tokens if omitted.
         batch_size: videos at a time.
         num_workers: threads that decode.
+        think: False also reads the score of an answer block alone.
     """
     setting = setting or processor.scoring
     sampling = sampling or Sampling()
@@ -67,4 +69,4 @@ def predict(
                 yield Prediction(path, math.nan, "", clip.reason)
                 continue
             text = processor.tokenizer.decode(next(responses)[0].token_ids, skip_special_tokens=True)
-            yield Prediction(path, answers.score(text), text)
+            yield Prediction(path, answers.score(text, think=think), text)

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from itertools import cycle, islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
 
 from rewards import evaluate
 from vqathinker import answers
-from vqathinker.model import VQAThinkerProcessor
+from vqathinker.media.dataset import TARGET_RANGE
+from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.training.batch import Record, collect
 from vqathinker.training.config import TrainingConfig
 from vqathinker.types import Perturbation, Reward
@@ -47,6 +49,15 @@ def check_setup(
         raise ValueError(
             f"the training data lacks the columns {', '.join(missing)}; "
             "load it with vqathinker.media.dataset.load_labels"
+        )
+    low, high = TARGET_RANGE
+    target = np.asarray(dataset["target"])
+    outside = int(((target < low) | (target > high)).sum())
+    if outside > len(target) / 2:
+        raise ValueError(
+            f"{outside} of {len(target)} training targets lie outside {low:g} to {high:g}, between "
+            f"{target.min():.3g} and {target.max():.3g}; give the native range of the labels as mos_low and "
+            "mos_high"
         )
     if perturbations and processor.num_frames < 2:
         raise ValueError(
@@ -117,6 +128,17 @@ def rehearse(
             if isinstance(error.__cause__, ValueError):  # the reward says what is wrong
                 raise ValueError(f"reward {label!r}: {error.__cause__}") from error
             raise
+
+
+def check_attention(model: VQAThinkerForConditionalGeneration) -> None:
+    """Refuse an attention that cannot take packed rows.
+
+    Raises:
+        ValueError: for any but "sdpa".
+    """
+    attention = model.model.language_model.config._attn_implementation
+    if attention != "sdpa":
+        raise ValueError(f"attn_implementation={attention!r} cannot take packed rows; use 'sdpa'")
 
 
 def check_precision(model: nn.Module, *, has_master_weights: bool) -> None:

@@ -9,6 +9,12 @@ from dataclasses import dataclass, field
 
 from trl.trainer.grpo_config import GRPOConfig
 
+# Options of TRL's own generation, which is never called
+NOT_OURS = (
+    "min_p", "repetition_penalty", "generation_kwargs", "use_vllm", "use_transformers_continuous_batching",
+    "cache_implementation",
+)  # fmt: skip
+
 
 @dataclass
 class TrainingConfig(GRPOConfig):
@@ -54,6 +60,10 @@ class TrainingConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]
+        for name in NOT_OURS:
+            value = getattr(self, name)
+            if value != self.__dataclass_fields__[name].default:
+                raise ValueError(f"{name}={value!r} has no effect on our rollouts; leave it out")
         assert self.steps_per_generation is not None
         assert self.num_generations is not None
         local = self.per_device_train_batch_size * self.steps_per_generation

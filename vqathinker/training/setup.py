@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from vqathinker.training.checks import check_files
 logger = logging.getLogger(__name__)
 
 USER_ERROR = 2
+TRACEBACK = "VQATHINKER_TRACEBACK"  # set it to see where an error comes from
 HOW_TO_GET = {
     "model_name_or_path": (
         "a checkpoint directory. Put one together from the published parts: vqathinker init --internvl "
@@ -62,9 +64,12 @@ class DataConfig:
         eval_labels: label file for validation during training.
         eval_videos: its directory, that of the training videos if omitted.
         eval_split: as `train_split`, for validation.
-        dataset_name: name under which videos are compared with one another; from the label file if omitted.
+        dataset_name: name under which videos are compared with one another, for a label file without a column
+            `dataset`; its stem if omitted.
         mos_low: lower end of the native scale.
         mos_high: upper end of the native scale.
+        eval_mos_low: that of the validation labels, as for training if omitted.
+        eval_mos_high: likewise.
         scale: how labels reach the prompt's 1-5 scale: "divide", "clip" or "affine".
         save_to: where the final checkpoint goes; `<output_dir>/final` if omitted.
         overwrite_output_dir: whether a new run may write into directories that hold something.
@@ -79,17 +84,31 @@ class DataConfig:
     dataset_name: str | None = None
     mos_low: float = 0.0
     mos_high: float = 100.0
+    eval_mos_low: float | None = None
+    eval_mos_high: float | None = None
     scale: str = "divide"
     save_to: str | None = None
     overwrite_output_dir: bool = False
 
 
-def parse(settings: Sequence[Any], default_config: Path) -> tuple[Any, ...]:
+@dataclass
+class SupervisedDataConfig(DataConfig):
+    """As `DataConfig`, for the recipe whose training settings are TRL's alone.
+
+    Attributes:
+        max_unreadable: share of the training videos that may be missing or unreadable before the run stops.
+    """
+
+    max_unreadable: float = 0.05
+
+
+def parse(settings: Sequence[Any], default_config: Path, *, partly: bool = False) -> tuple[Any, ...]:
     """Read settings from a YAML file and the command line, which wins.
 
     Args:
         settings: dataclasses, TRL's `ModelConfig` and `DataConfig` among them.
         default_config: the YAML file used without `--config`.
+        partly: leave options that belong to other dataclasses alone.
 
     Raises:
         ValueError: for unknown settings and for values that cannot be.
@@ -100,7 +119,9 @@ def parse(settings: Sequence[Any], default_config: Path) -> tuple[Any, ...]:
         arguments += argument.split("=", 1) if argument.startswith("--config=") else [argument]
     if "--config" not in arguments:
         arguments = ["--config", str(default_config), *arguments]
-    return tuple(TrlParser(dataclass_types=settings).parse_args_and_config(arguments))
+    parser = TrlParser(dataclass_types=settings)
+    parsed = parser.parse_args_and_config(arguments, return_remaining_strings=partly)
+    return tuple(parsed[: len(settings)])
 
 
 @contextmanager
@@ -109,8 +130,11 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, yaml.YAMLError) as error:
-        if os.environ.get("RANK", "0") == "0":  # once, not once per process
-            sys.stderr.write(f"error: {error}\n")
+        if os.environ.get(TRACEBACK):
+            traceback.print_exc()
+        alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+        rank = "" if alone else f"[rank {os.environ.get('RANK', '0')}] "
+        sys.stderr.write(f"{rank}error: {error}\n")
         raise SystemExit(USER_ERROR) from error
 
 
@@ -153,19 +177,41 @@ def load_data(data: DataConfig, split: str, *, max_missing: float) -> Dataset | 
         max_missing: share of the videos that may be missing.
 
     Raises:
-        ValueError: if the labels are at fault, or more videos are missing.
+        ValueError: if the labels are at fault, `dataset_name` contradicts them, or more videos are missing.
     """
     labels = data.train_labels if split == "train" else data.eval_labels
     videos = data.train_videos if split == "train" else data.eval_videos or data.train_videos
     if labels is None or videos is None:
         return None
-    options = {"dataset": data.dataset_name, "mos_range": (data.mos_low, data.mos_high), "scale": data.scale}
+    low, high = data.mos_low, data.mos_high
+    if split == "eval":
+        low = low if data.eval_mos_low is None else data.eval_mos_low
+        high = high if data.eval_mos_high is None else data.eval_mos_high
+    options = {"mos_range": (low, high), "scale": data.scale}
     rows = load_labels(labels, video_dir=videos, **options)  # type: ignore[arg-type]
+    if data.dataset_name:
+        if set(rows["dataset"]) != {Path(labels).stem}:
+            raise ValueError(
+                f"{labels} has a column dataset, which dataset_name={data.dataset_name!r} contradicts; leave "
+                "one of them out"
+            )
+        options["dataset"] = data.dataset_name
+        rows = load_labels(labels, video_dir=videos, **options)  # type: ignore[arg-type]
     wanted = data.train_split if split == "train" else data.eval_split
     if wanted and SPLIT_COLUMNS & set(rows.column_names):
         rows = load_labels(labels, video_dir=videos, split=wanted, **options)  # type: ignore[arg-type]
     check_files(rows, max_missing)
     return rows
+
+
+def check_evaluation(args: TrainingArguments, data: DataConfig) -> None:
+    """Refuse validation labels that no evaluation would read.
+
+    Raises:
+        ValueError: naming the setting that is missing.
+    """
+    if data.eval_labels and args.eval_strategy == "no":
+        raise ValueError("eval_labels are given but never used; add --eval_strategy steps --eval_steps 100")
 
 
 def load_model(model: ModelConfig) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
@@ -180,15 +226,18 @@ def load_model(model: ModelConfig) -> tuple[VQAThinkerForConditionalGeneration, 
     return load_policy(path, dtype=dtype or "auto", **attention)
 
 
-def lora(model: ModelConfig) -> PeftConfig | None:
+def lora(model: ModelConfig, policy: VQAThinkerForConditionalGeneration) -> PeftConfig | None:
     """TRL's LoRA settings, on the language model's linear layers unless others are named.
 
     Layers of the vision tower have names like those of the language model; they take part only where
-    `lora_target_modules` says `vision_tower`.
+    `lora_target_modules` says `vision_tower`. The motion projector, which `vqathinker init` starts from
+    random weights, is trained whole unless `lora_modules_to_save` names others.
     """
     if not model.use_peft:
         return None
     model.lora_target_modules = model.lora_target_modules or LANGUAGE_LAYERS  # type: ignore[assignment]
+    if model.lora_modules_to_save is None and hasattr(policy.model, "motion_projector"):
+        model.lora_modules_to_save = ["motion_projector"]
     config: Any = get_peft_config(model)
     if "vision_tower" not in str(model.lora_target_modules):
         config.exclude_modules = VISION_LAYERS

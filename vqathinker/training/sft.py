@@ -14,6 +14,7 @@ from torch import Tensor
 from vqathinker import answers
 from vqathinker.media.video import VideoError, read_many
 from vqathinker.model import VQAThinkerProcessor
+from vqathinker.training.unreadable import UnreadableVideos
 
 LEVELS = ("bad", "poor", "fair", "good", "excellent")
 REASONING = "The quality is {level}."
@@ -36,23 +37,35 @@ class SupervisedCollator:
     Args:
         processor: the checkpoint's.
         num_workers: threads that decode.
+        unreadable: takes note of unreadable videos, which are left out; None to raise at the first.
     """
 
-    def __init__(self, processor: VQAThinkerProcessor, *, num_workers: int = 4) -> None:
-        self.processor, self.num_workers = processor, num_workers
+    def __init__(
+        self,
+        processor: VQAThinkerProcessor,
+        *,
+        num_workers: int = 4,
+        unreadable: UnreadableVideos | None = None,
+    ) -> None:
+        self.processor, self.num_workers, self.unreadable = processor, num_workers, unreadable
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Build `input_ids`, `attention_mask`, `labels` (B, L) and `pixel_values` (B·T, 3, S, S).
 
         Raises:
-            VideoError: if a video cannot be read; find those before with `vqathinker prepare`.
+            VideoError: if no video can be read, or one cannot and `unreadable` is None.
+            RuntimeError: if too many cannot be read.
         """
         setting = self.processor.training
-        frames = []
-        for clip in read_many([row["path"] for row in rows], setting.num_frames, self.num_workers):
-            if isinstance(clip, VideoError):
-                raise clip
-            frames.append(clip.frames)
+        clips = read_many([row["path"] for row in rows], setting.num_frames, self.num_workers)
+        errors = [clip for clip in clips if isinstance(clip, VideoError)]
+        if errors and self.unreadable is not None:
+            noted = [(error.path, error.reason) for error in errors]
+            self.unreadable.add(noted, len(clips), None, write=True)
+        if errors and (self.unreadable is None or len(errors) == len(clips)):
+            raise errors[0]
+        rows = [row for row, clip in zip(rows, clips, strict=True) if not isinstance(clip, VideoError)]
+        frames = [clip.frames for clip in clips if not isinstance(clip, VideoError)]
         prompt = self.processor.prompt_ids(setting.num_frames, setting.tokens_per_frame)
         tokenizer = self.processor.tokenizer
         texts = [templated_answer(row["target"]) + tokenizer.eos_token for row in rows]

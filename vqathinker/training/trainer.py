@@ -28,7 +28,7 @@ from vqathinker.rollout import EncodedVideo, HFEngine, Response, RolloutRequest,
 from vqathinker.rollout.predict import Prediction, predict
 from vqathinker.training.adapter import GRPOAdapter, Row, RowResponse, VideoInputs
 from vqathinker.training.batch import Record, accepts_answer_only, as_reward, collect, log_batch
-from vqathinker.training.checks import check_precision, check_setup
+from vqathinker.training.checks import check_attention, check_precision, check_setup
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.types import IndexArray, Perturbation
@@ -75,6 +75,7 @@ class VQAThinkerTrainer(GRPOAdapter):
         self.rewards = {label: as_reward(reward) for label, reward in rewards.items()}
         self.perturbations = dict(perturbations or {})
         check_setup(args, processor, self.rewards, self.perturbations, train_dataset)
+        check_attention(model)
         args.reward_weights = [float((reward_weights or {}).get(label, 1.0)) for label in self.rewards]
         super().__init__(
             model=model,
@@ -85,7 +86,9 @@ class VQAThinkerTrainer(GRPOAdapter):
             eval_dataset=eval_dataset,
             **kwargs,
         )
-        check_precision(self.model, has_master_weights=self.is_deepspeed_enabled or self.is_fsdp_enabled)
+        if self.is_fsdp_enabled:  # the engine calls submodules, whose weights only the root's forward gathers
+            raise ValueError("rollouts under FSDP2 are not supported yet; use recipes/accelerate/zero3.yaml")
+        check_precision(self.model, has_master_weights=self.is_deepspeed_enabled)
         self.reward_func_names = list(self.rewards)
         self.processing_class = processor  # what is saved with every checkpoint
         self.processor = processor
@@ -199,12 +202,13 @@ class VQAThinkerTrainer(GRPOAdapter):
                 sampling=Sampling(max_new_tokens=self.sampling.max_new_tokens),
                 batch_size=self.args.per_device_eval_batch_size,
                 num_workers=self.args.decode_workers,
+                think=self.think,
             )
             local = list(zip(predictions, [row["target"] for row in part], strict=True))
         pairs: list[tuple[Prediction, float]] = gather_object(local)
-        readable = [(p.text, target) for p, target in pairs if p.error is None]
-        scores = [answers.score(text, think=self.think) for text, _ in readable]
-        result = correlations(scores, [target for _, target in readable], num_bootstrap=0)
+        readable = [(p.score, target) for p, target in pairs if p.error is None]
+        scores, targets = [score for score, _ in readable], [target for _, target in readable]
+        result = correlations(scores, targets, num_bootstrap=0)
         return {
             "srcc": result.srcc.value,
             "plcc": result.plcc.value,

@@ -13,7 +13,7 @@ REPORT_FILE = "unreadable_videos.jsonl"
 
 
 class UnreadableVideos:
-    """Decides when too many videos are unreadable. Every process counts those of all processes.
+    """Decides when too many videos are unreadable. It counts what it is told of.
 
     Args:
         directory: where the report is written.
@@ -25,13 +25,15 @@ class UnreadableVideos:
         self.report, self.num_videos, self.max_share = Path(directory, REPORT_FILE), num_videos, max_share
         self.paths: set[str] = set()
 
-    def add(self, errors: Sequence[tuple[str, str]], batch_size: int, step: int, *, write: bool) -> None:
-        """Take note of one global batch.
+    def add(
+        self, errors: Sequence[tuple[str, str]], batch_size: int, step: int | None, *, write: bool
+    ) -> None:
+        """Take note of one batch.
 
         Args:
             errors: path and reason of every unreadable video.
             batch_size: number of videos in the batch.
-            step: of the training.
+            step: of the training, None where it is not known.
             write: whether this process writes the report.
 
         Raises:

@@ -1,0 +1,197 @@
+"""Scores of real files: what is counted, clipped and written, and the two commands around it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+from datasets import Dataset
+from typer.testing import CliRunner
+
+from vqathinker.cli import app
+from vqathinker.evaluation import COLUMNS, Evaluation, evaluate
+from vqathinker.media.dataset import load_labels
+from vqathinker.rollout import Sampling
+
+REPLIES = ("<think>sharp</think><answer>4.20</answer>", "<think></think><answer>9.00</answer>", "3.00", "")
+NAMES = ("00.mp4", "01.mp4", "broken.mp4", "02.mp4", "03.mp4")
+
+
+@pytest.fixture(scope="module")
+def folder(labelled_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four good files, one unreadable, and their labels."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    for name in NAMES:
+        if name != "broken.mp4":
+            shutil.copy(labelled_videos / name, folder)
+    (folder / "broken.mp4").write_text("no video")
+    lines = [f"{name},{1 + i / 2}" for i, name in enumerate(NAMES)]
+    (folder / "own.csv").write_text("\n".join(["video,mos", *lines]) + "\n")
+    return folder
+
+
+@pytest.fixture
+def rows(folder: Path) -> Dataset:
+    return load_labels(folder / "own.csv", video_dir=folder, mos_range=(1, 5))
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets every engine give these responses, one after the other, through the real tokenizer."""
+    from vqathinker.rollout import HFEngine, Response
+
+    def use(*texts: str) -> None:
+        replies: Iterator[str] = iter(texts)
+
+        def generate(self: HFEngine, requests: list[Any], *_: object) -> list[list[Response]]:
+            ids = [self.processor.tokenizer(next(replies))["input_ids"] for _ in requests]
+            return [[Response(tokens, [0.0] * len(tokens))] for tokens in ids]
+
+        monkeypatch.setattr(HFEngine, "generate", generate)
+
+    return use
+
+
+def strict(text: str) -> Any:  # noqa: ANN401
+    """Parse JSON without the NaN that Python alone allows."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def run(policies: Callable[..., Any], rows: Dataset, **options: Any) -> Evaluation:
+    return evaluate(*policies("none"), rows, sampling=Sampling(max_new_tokens=4), batch_size=2, **options)
+
+
+def test_counts_and_clipping(policies: Callable[..., Any], rows: Dataset, say: Callable[..., None]) -> None:
+    say(*REPLIES)
+    seen: list[str] = []
+    result = run(policies, rows, on_video=lambda prediction: seen.append(prediction.path))
+    assert seen == rows["path"][:]
+    assert (result.num_unreadable, result.num_clipped) == (1, 1)
+    assert (result.metrics.num_videos, result.metrics.num_failed) == (4, 2)
+    assert [row["score"] for row in result.rows[:2]] == [4.2, 5.0]
+    assert all(math.isnan(row["score"]) for row in result.rows[2:])
+    assert [row["error"] is None for row in result.rows] == [name != "broken.mp4" for name in NAMES]
+    assert result.rows[1]["text"] == REPLIES[1]
+
+
+def test_an_answer_alone(policies: Callable[..., Any], rows: Dataset, say: Callable[..., None]) -> None:
+    replies = [f"<answer>{score}</answer>" for score in ("1.00", "2.00", "3.00", "4.00")]
+    say(*replies)
+    assert run(policies, rows).metrics.num_failed == 4
+    say(*replies)
+    metrics = run(policies, rows, think=False).metrics
+    assert metrics.num_failed == 0
+    assert metrics.srcc.value == pytest.approx(1)
+
+
+def test_settings(policies: Callable[..., Any], rows: Dataset) -> None:
+    settings = run(policies, rows, origin={"checkpoint": "mine", "labels": "own.csv"}).settings
+    _, processor = policies("none")
+    assert settings["checkpoint"] == "mine"
+    assert settings["labels"] == "own.csv"
+    assert (settings["num_frames"], settings["size"]) == (6, processor.scoring.size)
+    assert settings["image_mean"] == processor.image_mean
+    assert settings["image_std"] == processor.image_std
+    assert settings["dtype"] == "float32"
+    assert settings["native_ranges"] == {"own": [[1.0, 5.0]]}
+    assert settings["sampling"]["max_new_tokens"] == 4
+    assert settings["think"] is True
+    assert settings["versions"]["torch"] == torch.__version__
+
+
+def test_files(policies: Callable[..., Any], rows: Dataset, say: Callable[..., None], tmp_path: Path) -> None:
+    say(*REPLIES)
+    result = run(policies, rows)
+    out = tmp_path / "a" / "b"
+    result.write(out)
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert list(table[0]) == list(COLUMNS)
+    assert [row["video_id"] for row in table] == list(NAMES)
+    summary = strict((out / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["unreadable"], summary["clipped"]) == (1, 1)
+    assert summary["metrics"]["srcc"] == {"value": None, "low": None, "high": None}  # two scores only
+    (out / "summary.json").write_text("precious")
+    with pytest.raises(ValueError, match=r"predictions.csv exists; choose another directory"):
+        result.write(out)
+    assert (out / "summary.json").read_text() == "precious"
+    result.write(out, overwrite=True)
+    assert strict((out / "summary.json").read_text())["unreadable"] == 1
+    with pytest.raises(ValueError, match="is not a directory"):
+        result.write(out / "summary.json")
+
+
+def test_evaluate_command(checkpoints: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["evaluate", checkpoints["none"], folder / "own.csv", "--videos", folder, "--range", 1, 5]
+    options = ["--dataset", "mine", "--out", out, "--max-new-tokens", 4, "--batch-size", 2, "--workers", 1]
+    result = call(*arguments, *options)
+    assert result.exit_code == 1, result.output  # one file is unreadable
+    for name in ("srcc", "plcc_logistic", "rmse", "unreadable files", "unparsed responses", "clipped scores"):
+        assert name in result.stdout
+    summary = strict((out / "summary.json").read_text())
+    assert summary["unreadable"] == 1
+    settings = summary["settings"]
+    assert settings["checkpoint"] == str(checkpoints["none"])
+    assert (settings["labels"], settings["scale"]) == ("own.csv", "divide")
+    assert settings["native_ranges"] == {"mine": [[1, 5]]}
+    again = call(*arguments, *options)
+    assert again.exit_code == 2
+    assert (
+        again.stderr
+        == f"Error: {out / 'predictions.csv'} exists; choose another directory or allow overwriting\n"
+    )
+    assert call(*arguments, *options, "--overwrite", "--answer-only").exit_code == 1
+    assert strict((out / "summary.json").read_text())["settings"]["think"] is False
+
+
+def test_score_command(checkpoints: dict[str, Path], folder: Path, say: Callable[..., None]) -> None:
+    files = [folder / name for name in ("00.mp4", "broken.mp4", "01.mp4")]
+    say(*REPLIES)
+    result = call("score", checkpoints["none"], *files)
+    assert result.exit_code == 1, result.output
+    assert result.stdout == f"4.20\t{files[0]}\nnan\t{files[1]}\n5.00\t{files[2]}\n"
+    assert f"{files[1]}: " in result.stderr
+    assert "1 scores outside 1-5" in result.stderr
+    say(*REPLIES)
+    lines = [
+        strict(line) for line in call("score", checkpoints["none"], *files, "--json").stdout.splitlines()
+    ]
+    assert [line["score"] for line in lines] == [4.2, None, 5.0]
+    assert [line["text"] for line in lines] == [REPLIES[0], "", REPLIES[1]]
+    assert lines[1]["error"]
+    say("<answer>2.00</answer>")
+    result = call("score", checkpoints["none"], files[0], "--answer-only")
+    assert (result.exit_code, result.stdout) == (0, f"2.00\t{files[0]}\n")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "score"])
+def test_a_wrong_checkpoint_is_one_line(command: str, folder: Path, tmp_path: Path) -> None:
+    rest = [folder / "own.csv", "--videos", folder, "--range", 1, 5] if command == "evaluate" else ["a.mp4"]
+    result = call(command, tmp_path / "none", *rest)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {tmp_path / 'none'} is not a directory")
+    assert result.stderr.count("\n") == 1
+
+
+def test_wrong_labels_are_told_before_the_checkpoint(folder: Path, tmp_path: Path) -> None:
+    result = call("evaluate", tmp_path, folder / "none.csv", "--videos", folder)
+    assert result.exit_code == 2
+    assert "none.csv" in result.stderr
+    assert call("evaluate", tmp_path, folder / "own.csv", "--videos", folder / "none").exit_code == 2

@@ -1,0 +1,292 @@
+"""What people call: `vqathinker COMMAND`.
+
+Commands import what they need when they run, so that the help is there at once.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from vqathinker.cli.options import (
+    AnswerOnly,
+    BatchSize,
+    Checkpoint,
+    DatasetName,
+    LabelFile,
+    LabelFormat,
+    MaxNewTokens,
+    NativeRange,
+    Scale,
+    Split,
+    VideoFolder,
+    Workers,
+)
+from vqathinker.cli.show import progress_bar, show_findings, show_metrics, show_prediction
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from vqathinker.media.prepare import Report
+    from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_show_locals=False)
+USER_ERROR = 2
+MOTIONS = ("slowfast", "fast", "none")
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+
+
+@app.callback()
+def main() -> None:
+    """Train video language models that reason about video quality, and score videos with them."""
+
+
+def fail(message: object) -> NoReturn:
+    """Say what the user can correct in one line and leave with code 2."""
+    typer.echo(f"Error: {' '.join(str(message).split())}", err=True)
+    raise typer.Exit(USER_ERROR)
+
+
+@app.command()
+def prepare(
+    labels: LabelFile,
+    videos: VideoFolder,
+    dataset: DatasetName = None,
+    mos_range: NativeRange = None,
+    scale: Scale = "divide",
+    split: Split = None,
+    label_format: LabelFormat = None,
+    keyframes: Annotated[int, typer.Option(min=1, help="Frames to decode of each video.")] = 6,
+    decode: Annotated[bool, typer.Option("--decode/--no-decode", help="Decode the videos too.")] = True,
+    workers: Workers = 4,
+    report: Annotated[Path | None, typer.Option(help="JSON file for every finding.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
+) -> None:
+    """Check a label file and its videos before a run.
+
+    Exit code 0: all usable. 1: videos missing, unreadable or there twice, or most labels off the 1-5 scale.
+    2: a wrong argument or label file.
+    """
+    if report is not None and report.exists() and not overwrite:
+        fail(f"{report} exists; give --overwrite to replace it")
+    if report is not None and not report.parent.is_dir():
+        fail(f"--report {report}: {report.parent} is not a folder")
+    rows = _load(labels, videos, dataset, mos_range, scale, split, label_format)
+    findings = _inspect(rows, keyframes if decode else 0, workers)
+    show_findings(findings)
+    if report is not None:
+        try:
+            findings.write(report, overwrite=overwrite)
+        except OSError as error:
+            fail(error)
+    raise typer.Exit(0 if findings.is_clean else 1)
+
+
+@app.command()
+def init(
+    internvl: Annotated[
+        str, typer.Option(help="InternVL3 in the Hugging Face format: folder or hub id (-hf).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
+    slowfast: Annotated[
+        Path | None, typer.Option(help="SLOWFAST_8x8_R50 checkpoint of pytorchvideo.")
+    ] = None,
+    motion: Annotated[str, typer.Option(help="Motion tokens: slowfast, fast or none.")] = "slowfast",
+    prompt: Annotated[Path | None, typer.Option(help="Question (text) or whole wording (YAML).")] = None,
+    num_frames: Annotated[int | None, typer.Option(help="Keyframes in training, 6 by default.")] = None,
+    frame_size: Annotated[int | None, typer.Option(help="Their side in pixels, 448 by default.")] = None,
+    scoring_num_frames: Annotated[
+        int | None, typer.Option(help="Keyframes in scoring, 12 by default.")
+    ] = None,
+    scoring_frame_size: Annotated[int | None, typer.Option(help="Their side, 560 by default.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Precision to write: auto, bfloat16, float16 or float32.")
+    ] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write into a folder that holds files.")
+    ] = False,
+) -> None:
+    """Put a checkpoint together from a published InternVL3 and a published SlowFast.
+
+    Exit code 2: a part is missing or does not fit.
+    """
+    if motion not in MOTIONS:
+        fail(f"unknown motion {motion!r}, choose one of {', '.join(MOTIONS)}")
+    if dtype not in DTYPES:
+        fail(f"unknown dtype {dtype!r}, choose one of {', '.join(DTYPES)}")
+    if slowfast is not None and not slowfast.is_file():
+        fail(f"--slowfast {slowfast} is not a file")
+    options = {
+        "num_frames": num_frames,
+        "frame_size": frame_size,
+        "scoring_num_frames": scoring_num_frames,
+        "scoring_frame_size": scoring_frame_size,
+    }
+    from vqathinker.model.assemble import assemble
+    from vqathinker.prompts import Prompt
+
+    try:
+        assemble(
+            internvl,
+            slowfast,
+            out,
+            motion=motion,
+            prompt=None if prompt is None else Prompt.from_file(prompt),
+            dtype=dtype,
+            overwrite=overwrite,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+    except (ValueError, OSError) as error:
+        fail(error)
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Checkpoint,
+    labels: LabelFile,
+    videos: VideoFolder,
+    dataset: DatasetName = None,
+    mos_range: NativeRange = None,
+    scale: Scale = "divide",
+    split: Split = None,
+    label_format: LabelFormat = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for predictions.csv and summary.json.")] = None,
+    batch_size: BatchSize = 16,
+    workers: Workers = 4,
+    max_new_tokens: MaxNewTokens = 2048,
+    answer_only: AnswerOnly = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
+) -> None:
+    """Score the videos of a label file and compare with their labels.
+
+    Exit code 0: all read. 1: unreadable files. 2: a wrong argument, label file or checkpoint.
+    """
+    rows = _load(labels, videos, dataset, mos_range, scale, split, label_format)
+    from vqathinker import evaluation
+    from vqathinker.rollout import Sampling
+
+    try:
+        if out is not None:
+            evaluation.require_free(out, overwrite=overwrite)
+        model, processor = _load_policy(checkpoint)
+        with progress_bar() as progress:
+            task = progress.add_task("scoring videos", total=rows.num_rows)
+            result = evaluation.evaluate(
+                model,
+                processor,
+                rows,
+                sampling=Sampling(max_new_tokens=max_new_tokens),
+                batch_size=batch_size,
+                num_workers=workers,
+                think=not answer_only,
+                origin={"checkpoint": str(checkpoint), "labels": labels.name, "split": split, "scale": scale},
+                on_video=lambda _: progress.advance(task),
+            )
+        if out is not None:
+            result.write(out, overwrite=overwrite)
+    except (ValueError, OSError) as error:
+        fail(error)
+    show_metrics(result)
+    raise typer.Exit(1 if result.num_unreadable else 0)
+
+
+@app.command()
+def score(
+    checkpoint: Checkpoint,
+    files: Annotated[list[str], typer.Argument(help="Video files.")],
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines, with the responses.")] = False,
+    batch_size: BatchSize = 16,
+    workers: Workers = 4,
+    max_new_tokens: MaxNewTokens = 2048,
+    answer_only: AnswerOnly = False,
+) -> None:
+    """Print the score, from 1 to 5, and the path of each video file.
+
+    Exit code 0: all scored. 1: unreadable files, answers without a score. 2: a wrong argument or checkpoint.
+    """
+    from vqathinker.evaluation import clip
+    from vqathinker.rollout import Sampling
+    from vqathinker.rollout.predict import predict
+
+    try:
+        model, processor = _load_policy(checkpoint)
+    except (ValueError, OSError) as error:
+        fail(error)
+    sampling = Sampling(max_new_tokens=max_new_tokens)
+    predictions = predict(
+        model,
+        processor,
+        files,
+        sampling=sampling,
+        batch_size=batch_size,
+        num_workers=workers,
+        think=not answer_only,
+    )
+    num_failed = num_clipped = 0
+    for prediction in predictions:
+        num_failed += math.isnan(prediction.score)
+        num_clipped += prediction.score != clip(prediction.score) and not math.isnan(prediction.score)
+        show_prediction(prediction, as_json=as_json)
+    if num_clipped:
+        typer.echo(f"{num_clipped} scores outside 1-5, set to its nearer end", err=True)
+    raise typer.Exit(1 if num_failed else 0)
+
+
+def _load(
+    labels: Path,
+    videos: Path,
+    dataset: str | None,
+    mos_range: tuple[float, float] | None,
+    scale: str,
+    split: str | None,
+    label_format: str | None,
+) -> Dataset:
+    """Read a label file or leave with what the user can correct."""
+    from vqathinker.media.dataset import load_labels
+
+    if not videos.is_dir():
+        fail(f"--videos {videos} is not a folder")
+    try:
+        return load_labels(
+            labels,
+            video_dir=videos,
+            dataset=dataset,
+            mos_range=mos_range,
+            scale=scale,
+            split=split,
+            label_format=label_format,
+        )
+    except (ValueError, OSError) as error:
+        fail(error)
+
+
+def _load_policy(
+    checkpoint: Path,
+) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
+    """Load a checkpoint onto the GPU, if there is one."""
+    import torch
+
+    from vqathinker.model.assemble import load_policy
+
+    model, processor = load_policy(checkpoint)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    return model, processor
+
+
+def _inspect(rows: Dataset, num_keyframes: int, num_workers: int) -> Report:
+    """Inspect a data set under a progress bar, decoding nothing if `num_keyframes` is 0."""
+    from vqathinker.media.prepare import inspect
+
+    with progress_bar() as progress:
+        task = progress.add_task("checking videos", total=rows.num_rows)
+        return inspect(
+            rows,
+            num_keyframes=num_keyframes,
+            num_workers=num_workers,
+            decode=num_keyframes > 0,
+            on_video=lambda: progress.advance(task),
+        )

@@ -1,0 +1,81 @@
+"""What the commands show: a progress bar on stderr, tables on stdout. Loads rich when it is needed."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from vqathinker.evaluation import Evaluation
+    from vqathinker.media.prepare import Report
+    from vqathinker.rollout.predict import Prediction
+
+NUM_SHOWN = 10
+
+
+def progress_bar() -> Progress:
+    """A progress bar that counts videos, on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def show_findings(findings: Report) -> None:
+    """Print the number of findings of each kind and the first unusable videos."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("finding")
+    table.add_column("count", justify="right")
+    for kind, count in findings.counts().items():
+        table.add_row(kind, str(count))
+    Console().print(table)
+    faults = {**dict.fromkeys(findings.missing, "no such file"), **findings.unreadable}
+    for video, fault in list(faults.items())[:NUM_SHOWN]:
+        typer.echo(f"{video}: {fault}")
+    if len(faults) > NUM_SHOWN:
+        typer.echo(f"... and {len(faults) - NUM_SHOWN} more; --report FILE lists all")
+    if findings.is_range_doubtful:
+        typer.echo("more than half of the targets lie outside 1-5: give the native range as --range LOW HIGH")
+
+
+def show_metrics(result: Evaluation) -> None:
+    """Print every metric with its interval, and the counts."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from vqathinker.metrics import METRICS
+
+    table = Table("metric", title=f"{len(result.rows)} videos")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for name in METRICS:
+        estimate = getattr(result.metrics, name)
+        table.add_row(name, f"{estimate.value:.4f}", f"{estimate.low:.4f} to {estimate.high:.4f}")
+    table.add_section()
+    table.add_row("unreadable files", str(result.num_unreadable))
+    table.add_row("unparsed responses", str(result.metrics.num_failed))
+    table.add_row("clipped scores", str(result.num_clipped))
+    Console().print(table)
+
+
+def show_prediction(prediction: Prediction, *, as_json: bool) -> None:
+    """Print the score of a file in one line; on stderr, why there is none."""
+    from vqathinker.evaluation import clip
+
+    failed, score = math.isnan(prediction.score), clip(prediction.score)
+    if as_json:
+        line = {"path": prediction.path, "score": None if failed else score}
+        line |= {"text": prediction.text, "error": prediction.error}
+        typer.echo(json.dumps(line, ensure_ascii=False))
+    else:
+        typer.echo(f"{score:.2f}\t{prediction.path}")
+    if failed:
+        typer.echo(f"{prediction.path}: {prediction.error or 'the response holds no score'}", err=True)
