@@ -14,11 +14,11 @@ from torch import Tensor
 from vqathinker import answers
 from vqathinker.media.video import VideoError, read_many
 from vqathinker.model import VQAThinkerProcessor
+from vqathinker.training.packing import IGNORED
 from vqathinker.training.unreadable import UnreadableVideos
 
 LEVELS = ("bad", "poor", "fair", "good", "excellent")
 REASONING = "The quality is {level}."
-IGNORED = -100
 
 
 def templated_answer(target: float) -> str:
