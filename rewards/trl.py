@@ -7,68 +7,31 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from rewards.check import evaluate
+from rewards.rows import Record, collect
 from vqathinker import plugins
 from vqathinker.types import FloatArray, Reward, RolloutBatch
 
 
-@dataclass(frozen=True)
-class Row:
-    """One completion with the columns of its data set row."""
-
-    dataset: str
-    video_id: str
-    target: float
-    text: str
-    twin_text: str | None = None
-    columns: Mapping[str, Any] = field(default_factory=dict)
-
-
-def reward_rows(reward: Reward, rows: Sequence[Row], *, name: str, think: bool = True) -> list[float]:
+def reward_rows(reward: Reward, rows: Sequence[Record], *, name: str, think: bool = True) -> list[float]:
     """Return one reward per row of the global batch, in their order; rows are grouped by their ids.
 
     Raises:
         ValueError: if the rows of a video differ in number from another's or in target, or only some have a
             twin text.
     """
-    groups: dict[tuple[str, str], list[int]] = {}
-    for position, row in enumerate(rows):
-        groups.setdefault((row.dataset, row.video_id), []).append(position)
-    counts = {key: len(members) for key, members in groups.items()}
-    if len(set(counts.values())) > 1:
-        raise ValueError(
-            f"every video needs the same number of completions in the global batch, got {counts}"
-        )
-    for key, members in groups.items():
-        if len({rows[i].target for i in members}) > 1:
-            raise ValueError(f"the rows of the video {key} have different targets")
-    num_twins = sum(row.twin_text is not None for row in rows)
-    if num_twins not in (0, len(rows)):
-        raise ValueError(f"{num_twins} of {len(rows)} rows have a twin_text; give it for all or for none")
-    first = [rows[members[0]] for members in groups.values()]
-    batch = RolloutBatch.from_texts(
-        [[rows[i].text for i in members] for members in groups.values()],
-        [row.target for row in first],
-        video_id=[row.video_id for row in first],
-        dataset=[row.dataset for row in first],
-        perturbed=[[str(rows[i].twin_text) for i in members] for members in groups.values()]
-        if num_twins
-        else None,
-        columns={key: [row.columns[key] for row in first] for key in (first[0].columns if first else {})},
-        think=think,
-    )
-    values = np.empty(len(rows))
-    if rows:
-        values[np.concatenate(list(groups.values()))] = evaluate(reward, batch, name).ravel()
-    return values.tolist()
+    batch, places = collect(rows, think=think)
+    if batch is None:
+        return []
+    values = evaluate(reward, batch, name)
+    return [float(values[places[place]]) for place in range(len(rows))]
 
 
-def gather(rows: list[Row]) -> tuple[list[Row], int]:
+def gather(rows: list[Record]) -> tuple[list[Record], int]:
     """Return the rows of all processes in the order of their ranks, and where this process's rows start."""
     if "torch" not in sys.modules:
         return rows, 0
@@ -115,13 +78,13 @@ class TrlReward:
                 raise ValueError(f"the data set needs a column {name!r} for the reward {self.__name__!r}")
         num_rows = len(completions)
         rows = [
-            Row(
+            Record(
                 str(dataset),
                 str(video_id),
                 float(target),
                 _text(completion),
                 twin,
-                dict(zip(self.columns, extra, strict=True)),
+                columns=dict(zip(self.columns, extra, strict=True)),
             )
             for completion, video_id, target, dataset, twin, *extra in zip(
                 completions,

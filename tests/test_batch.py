@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rewards
+from rewards.rows import Record, collect
 from vqathinker import answers
-from vqathinker.training.batch import Record, accepts_answer_only, as_reward, collect, log_batch
+from vqathinker.training.batch import accepts_answer_only, as_reward, log_batch
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.types import FloatArray, RolloutBatch
 
@@ -74,6 +76,16 @@ def test_nothing_readable() -> None:
 def test_groups_of_different_size() -> None:
     with pytest.raises(ValueError, match="same number of responses"):
         collect([record(0, 0), record(0, 1), record(1, 0)])
+
+
+def test_rows_of_one_video_with_two_targets() -> None:
+    with pytest.raises(ValueError, match="different targets"):
+        collect([record(0, 0), replace(record(0, 1), target=1.5)])
+
+
+def test_twin_texts_for_some_rows() -> None:
+    with pytest.raises(ValueError, match="1 of 2 rows have a twin_text"):
+        collect([record(0, 0), replace(record(0, 1), twin_text=None)])
 
 
 def test_a_record_keeps_the_other_columns() -> None:

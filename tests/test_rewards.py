@@ -24,9 +24,10 @@ from rewards.format import FormatReward
 from rewards.length import LengthReward
 from rewards.ranking import RankingReward
 from rewards.regression import RegressionReward
+from rewards.rows import Record
 from rewards.temporal import TemporalConsistencyReward
 from rewards.threshold import ThresholdReward
-from rewards.trl import FromTrl, Row, reward_rows
+from rewards.trl import FromTrl, reward_rows
 from vqathinker import answers
 from vqathinker.types import FloatArray, Reward, RolloutBatch
 
@@ -485,10 +486,10 @@ def test_evaluate_accepts_other_number_types() -> None:
 # --- TRL
 
 
-def rows_of(batch: RolloutBatch) -> list[Row]:
+def rows_of(batch: RolloutBatch) -> list[Record]:
     assert batch.perturbed is not None
     return [
-        Row(
+        Record(
             batch.dataset[i],
             batch.video_id[i],
             float(batch.target[i]),
@@ -528,7 +529,7 @@ def test_as_trl_in_two_processes(conversational: bool, monkeypatch: pytest.Monke
 
     for rank in (0, 1):
 
-        def gathered(local: list[Row], rank: int = rank) -> tuple[list[Row], int]:
+        def gathered(local: list[Record], rank: int = rank) -> tuple[list[Record], int]:
             assert local == halves[rank]
             return halves[0] + halves[1], rank * len(halves[0])
 
@@ -586,7 +587,7 @@ def test_as_trl_names_what_is_missing_or_unequal() -> None:
     function = as_trl(load("regression"))
     with pytest.raises(ValueError, match="column 'target'"):
         function([""], [text], video_id=["a"])
-    with pytest.raises(ValueError, match="same number of completions"):
+    with pytest.raises(ValueError, match="same number of responses"):
         function([""] * 3, [text] * 3, video_id=["a", "a", "b"], target=[3.0] * 3)
     with pytest.raises(ValueError, match="different targets"):
         function([""] * 2, [text] * 2, video_id=["a", "a"], target=[3.0, 4.0])

@@ -5,6 +5,7 @@ The tokenizer is trained on the prompt and on typical responses; digits are toke
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,20 @@ def build_tokenizer(prompt: Prompt, vocab_size: int = 400) -> PreTrainedTokenize
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=TURN_END, pad_token=PAD)
     fast.chat_template = CHAT_TEMPLATE
     return fast
+
+
+def frequency_filters(num_filters: int, size: int) -> Tensor:
+    """Grey cosine patterns (C, 3, size, size) of all frequencies, fine ones amplified most.
+
+    Fine detail is faint in pictures: random filters would see the content only, and no noise or blur.
+    """
+    wave = torch.arange(size)
+    basis = torch.cos(math.pi * (wave + 0.5) * wave[:, None] / size) * (2 / size) ** 0.5
+    radius = torch.hypot(*torch.meshgrid(wave.float(), wave.float(), indexing="ij")).flatten()
+    chosen = radius.argsort(stable=True)[torch.linspace(0, size**2 - 1, num_filters).round().long()]
+    patterns: Tensor = basis[chosen // size, :, None] * basis[chosen % size, None, :]
+    patterns *= (4 + radius[chosen, None, None] ** 2) ** 2 / 12000
+    return patterns[:, None].expand(-1, 3, -1, -1)
 
 
 def calibrate(slowfast: SlowFast, noise: Tensor) -> None:
@@ -139,6 +154,9 @@ def build_tiny(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VQAThinkerForConditionalGeneration(config)
+        filters = model.model.vision_tower.embeddings.patch_embeddings.projection.weight
+        with torch.no_grad():
+            filters.copy_(frequency_filters(filters.shape[0], filters.shape[-1]))
         if motion != "none":
             calibrate(model.model.slowfast, torch.randn(CALIBRATION_SHAPE))
     model.save_pretrained(out)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout.engine import Response, RolloutRequest, Sampling
@@ -54,12 +54,16 @@ class HFEngine:
     def _generate_chunk(
         self, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
     ) -> list[list[Response]]:
+        drawn = num_responses if sampling.temperature else 1  # greedy responses are drawn once and repeated
         embeds, mask = self._left_padded(requests)
+        cache = self._prefill(embeds, mask)
+        cache.batch_repeat_interleave(drawn)
         chosen = ChosenLogprobs(sampling.temperature or 1.0)
         sequences: Tensor = self.model.generate(  # type: ignore[misc, assignment]
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            generation_config=self._generation_config(num_responses, sampling),
+            inputs_embeds=embeds.repeat_interleave(drawn, 0),
+            attention_mask=mask.repeat_interleave(drawn, 0),
+            past_key_values=cache,
+            generation_config=self._generation_config(sampling),
             logits_processor=LogitsProcessorList([chosen]),
         )
         logprobs = chosen.finish(sequences)
@@ -69,7 +73,6 @@ class HFEngine:
             Response(ids[:n], values[:n])
             for ids, values, n in zip(sequences.tolist(), logprobs.tolist(), lengths, strict=True)
         ]
-        drawn = len(responses) // len(requests)  # greedy responses are drawn once and repeated
         groups = [responses[i : i + drawn] for i in range(0, len(responses), drawn)]
         return [group * (num_responses // drawn) for group in groups]
 
@@ -90,11 +93,21 @@ class HFEngine:
         )
         return embeds, mask
 
-    def _generation_config(self, num_responses: int, sampling: Sampling) -> GenerationConfig:
+    def _prefill(self, embeds: Tensor, mask: Tensor) -> Cache:
+        """Keys and values of the prompts (B, L, d) without their last tokens, once for all responses."""
+        output = self.model.model(
+            inputs_embeds=embeds[:, :-1],
+            attention_mask=mask[:, :-1],
+            position_ids=(mask[:, :-1].cumsum(1) - 1).clamp(min=0),
+            use_cache=True,
+        )
+        cache: Cache = output.past_key_values
+        return cache
+
+    def _generation_config(self, sampling: Sampling) -> GenerationConfig:
         drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
         return GenerationConfig(
             max_new_tokens=sampling.max_new_tokens,
-            num_return_sequences=num_responses if sampling.temperature else 1,
             do_sample=sampling.temperature > 0,
             suppress_tokens=self.processor.suppressed_ids,
             eos_token_id=self.eos_ids,

@@ -1,4 +1,4 @@
-"""From gathered rows to one `RolloutBatch` and what is logged of it.
+"""What is asked of rewards before a batch, and what is logged of one.
 
 Knows no trainer and no process group.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,65 +15,6 @@ import numpy as np
 from rewards import from_trl
 from vqathinker.metrics import plcc, srcc
 from vqathinker.types import Reward, RolloutBatch
-
-ROW_KEYS = ("dataset", "video_id", "target", "twin_text")
-
-
-@dataclass(frozen=True)
-class Record:
-    """One row with its response, as the processes exchange it."""
-
-    dataset: str
-    video_id: str
-    target: float
-    text: str
-    twin_text: str | None
-    skipped: bool
-    columns: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any], text: str, skipped: bool) -> Record:
-        """Take what the rewards may need of a data set row."""
-        columns = {key: value for key, value in row.items() if key not in ROW_KEYS}
-        twin = row.get("twin_text")
-        return cls(row["dataset"], row["video_id"], row["target"], text, twin, skipped, columns)
-
-
-def collect(
-    records: Sequence[Record], *, think: bool = True
-) -> tuple[RolloutBatch | None, dict[int, tuple[int, int]]]:
-    """Group the records of all processes by video.
-
-    Args:
-        records: one per row, in any order; those marked as skipped are left out.
-        think: whether responses need a think block to have a score.
-
-    Returns:
-        The batch (None if every record is skipped) and, for each record kept, its place (video, response).
-
-    Raises:
-        ValueError: if the videos do not all have the same number of responses.
-    """
-    groups: dict[tuple[str, str], list[int]] = {}
-    for place, record in enumerate(records):
-        if not record.skipped:
-            groups.setdefault((record.dataset, record.video_id), []).append(place)
-    if not groups:
-        return None, {}
-    first = [records[rows[0]] for rows in groups.values()]
-    texts = [[records[place].text for place in rows] for rows in groups.values()]
-    twins = [[records[place].twin_text for place in rows] for rows in groups.values()]
-    batch = RolloutBatch.from_texts(
-        texts,
-        [record.target for record in first],
-        video_id=[record.video_id for record in first],
-        dataset=[record.dataset for record in first],
-        perturbed=None if first[0].twin_text is None else twins,  # type: ignore[arg-type]
-        columns={name: [record.columns[name] for record in first] for name in first[0].columns},
-        think=think,
-    )
-    places = {place: (i, k) for i, rows in enumerate(groups.values()) for k, place in enumerate(rows)}
-    return batch, places
 
 
 def as_reward(function: Callable[..., Any]) -> Reward:

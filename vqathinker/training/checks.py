@@ -13,10 +13,10 @@ from datasets import Dataset
 from torch import nn
 
 from rewards import evaluate
+from rewards.rows import Record, collect
 from vqathinker import answers
 from vqathinker.media.dataset import TARGET_RANGE
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.training.batch import Record, collect
 from vqathinker.training.config import TrainingConfig
 from vqathinker.types import Perturbation, Reward
 

@@ -21,14 +21,16 @@ LEVELS = ("bad", "poor", "fair", "good", "excellent")
 REASONING = "The quality is {level}."
 
 
-def templated_answer(target: float) -> str:
-    """The response that a model should give for a target on the 1-5 scale.
+def templated_answer(target: float, reasoning: str | None = None) -> str:
+    """The response that a model should give for a target on the 1-5 scale, with the level if not told why.
 
     >>> templated_answer(3.417)
     '<think>The quality is fair.</think><answer>3.42</answer>'
+    >>> templated_answer(3.417, "Slight noise.")
+    '<think>Slight noise.</think><answer>3.42</answer>'
     """
     level = LEVELS[min(max(round(target), 1), len(LEVELS)) - 1]
-    return answers.render(REASONING.format(level=level), target)
+    return answers.render(reasoning or REASONING.format(level=level), target)
 
 
 class SupervisedCollator:
@@ -68,7 +70,7 @@ class SupervisedCollator:
         frames = [clip.frames for clip in clips if not isinstance(clip, VideoError)]
         prompt = self.processor.prompt_ids(setting.num_frames, setting.tokens_per_frame)
         tokenizer = self.processor.tokenizer
-        texts = [templated_answer(row["target"]) + tokenizer.eos_token for row in rows]
+        texts = [templated_answer(row["target"], row.get("reasoning")) + tokenizer.eos_token for row in rows]
         replies = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         pad = torch.nn.utils.rnn.pad_sequence
         ids = pad(

@@ -20,6 +20,7 @@ from transformers import Trainer
 
 import rewards as reward_plugins
 from perturbations import draw
+from rewards.rows import Record, collect
 from vqathinker import answers
 from vqathinker.media.video import Clip, VideoError, read_many
 from vqathinker.metrics import correlations
@@ -27,7 +28,7 @@ from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProce
 from vqathinker.rollout import EncodedVideo, HFEngine, Response, RolloutRequest, Sampling, VideoEncoder
 from vqathinker.rollout.predict import Prediction, predict
 from vqathinker.training.adapter import GRPOAdapter, Row, RowResponse, VideoInputs
-from vqathinker.training.batch import Record, accepts_answer_only, as_reward, collect, log_batch
+from vqathinker.training.batch import accepts_answer_only, as_reward, log_batch
 from vqathinker.training.checks import check_attention, check_precision, check_setup
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.unreadable import UnreadableVideos
