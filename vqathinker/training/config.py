@@ -11,8 +11,8 @@ from trl.trainer.grpo_config import GRPOConfig
 
 # Options of TRL's own generation, which is never called
 NOT_OURS = (
-    "min_p", "repetition_penalty", "generation_kwargs", "use_vllm", "use_transformers_continuous_batching",
-    "cache_implementation",
+    "min_p", "repetition_penalty", "generation_kwargs", "use_transformers_continuous_batching",
+    "cache_implementation", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode", "vllm_model_impl",
 )  # fmt: skip
 
 
@@ -27,6 +27,8 @@ class TrainingConfig(GRPOConfig):
         packed: compute each group's prompt once. False computes every row on its own.
         decode_workers: threads that decode videos.
         max_unreadable: share of the training videos that may be missing or unreadable before the run stops.
+        max_logp_gap: mean difference between the log-probabilities of engine and policy, in nats per token,
+            above which the run stops.
         eval_num_videos: most validation videos scored at each evaluation, 0 for all.
     """
 
@@ -39,6 +41,7 @@ class TrainingConfig(GRPOConfig):
     packed: bool = True
     decode_workers: int = 4
     max_unreadable: float = 0.05
+    max_logp_gap: float = 0.5
     eval_num_videos: int = 0
 
     num_generations: int | None = 4
@@ -64,6 +67,8 @@ class TrainingConfig(GRPOConfig):
             value = getattr(self, name)
             if value != self.__dataclass_fields__[name].default:
                 raise ValueError(f"{name}={value!r} has no effect on our rollouts; leave it out")
+        if self.use_vllm and self.vllm_mode != "colocate":
+            raise ValueError(f"vllm_mode={self.vllm_mode!r} is not supported, use 'colocate'")
         assert self.steps_per_generation is not None
         assert self.num_generations is not None
         local = self.per_device_train_batch_size * self.steps_per_generation

@@ -27,6 +27,7 @@ from vqathinker.metrics import correlations
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout import EncodedVideo, HFEngine, Response, RolloutRequest, Sampling, VideoEncoder
 from vqathinker.rollout.predict import Prediction, predict
+from vqathinker.rollout.vllm import VLLMEngine
 from vqathinker.training.adapter import GRPOAdapter, Row, RowResponse, VideoInputs
 from vqathinker.training.batch import accepts_answer_only, as_reward, log_batch
 from vqathinker.training.checks import check_attention, check_precision, check_setup
@@ -77,6 +78,9 @@ class VQAThinkerTrainer(GRPOAdapter):
         self.perturbations = dict(perturbations or {})
         check_setup(args, processor, self.rewards, self.perturbations, train_dataset)
         check_attention(model)
+        self.policy_directory = str(model.name_or_path)
+        self.policy_dtype = model.dtype
+        self.processor = processor
         args.reward_weights = [float((reward_weights or {}).get(label, 1.0)) for label in self.rewards]
         super().__init__(
             model=model,
@@ -92,7 +96,6 @@ class VQAThinkerTrainer(GRPOAdapter):
         check_precision(self.model, has_master_weights=self.is_deepspeed_enabled)
         self.reward_func_names = list(self.rewards)
         self.processing_class = processor  # what is saved with every checkpoint
-        self.processor = processor
         self.think = not accepts_answer_only(self.rewards)
         assert args.max_completion_length is not None
         self.sampling = Sampling(args.temperature, args.top_p, args.top_k, args.max_completion_length)
@@ -106,6 +109,23 @@ class VQAThinkerTrainer(GRPOAdapter):
         if self.accelerator.is_main_process:
             logger.warning(LOSS_NOTE)
         return super().train(*args, **kwargs)
+
+    def make_engine(self) -> VLLMEngine:
+        """A vLLM engine of this process, started from the policy's checkpoint."""
+        args, setting = self.args, self.processor.training
+        assert args.max_completion_length is not None
+        assert args.steps_per_generation is not None
+        prompt_length = len(self.processor.prompt_ids(setting.num_frames, setting.tokens_per_frame))
+        num_rows = args.per_device_train_batch_size * args.steps_per_generation
+        return VLLMEngine(
+            self.policy_directory,
+            self.processor,
+            max_length=args.vllm_max_model_length or prompt_length + args.max_completion_length,
+            max_sequences=num_rows * (2 if self.perturbations else 1),
+            gpu_memory_utilization=args.vllm_gpu_memory_utilization,
+            seed=args.seed + self.accelerator.process_index,
+            dtype=str(self.policy_dtype).removeprefix("torch."),
+        )
 
     def begin_batch(self, rows: list[Row]) -> None:
         """Decode the unique videos of the local rows; count the unreadable ones over all processes."""
@@ -134,7 +154,7 @@ class VQAThinkerTrainer(GRPOAdapter):
                 twins = encoder.perturb(videos, indices) if self._drawn else []
                 requests = self._requests(encoder, videos, "clean") + self._requests(encoder, twins, "twin")
             with self.timed("rollout"):
-                engine = HFEngine(policy, self.processor)
+                engine = self.own_engine or HFEngine(policy, self.processor)
                 responses = engine.generate(requests, self.num_generations, self.sampling)
         self._encoded = {
             key: VideoInputs(video.pixels, video.motion_features, isinstance(self._clips[key], VideoError))

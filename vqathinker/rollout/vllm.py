@@ -1,0 +1,154 @@
+"""The vLLM engine: all responses of a generation in one call, from the embeddings that the trainer computed.
+
+Read against vLLM 0.31. One engine lives in the process of each trainer (colocated).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqathinker.model import VQAThinkerProcessor
+from vqathinker.rollout.engine import Response, RolloutRequest, Sampling
+from vqathinker.rollout.vllm_plugin import register
+
+USED = ("model.language_model.", "lm_head.")  # vision and motion reach the engine as embeddings
+
+
+def set_temperature(model: nn.Module, temperature: float) -> None:
+    """Run on the worker's model."""
+    model.temperature = temperature  # type: ignore[assignment]
+
+
+class VLLMEngine:
+    """Rollouts by vLLM.
+
+    Args:
+        checkpoint: directory that the weights are read from at the start.
+        processor: that of the same checkpoint.
+        max_length: most tokens of a prompt with its response.
+        max_sequences: most responses generated at a time.
+        gpu_memory_utilization: share of the GPU's memory for weights and key-value cache.
+        seed: of the sampling.
+        options: further arguments of `vllm.LLM`.
+
+    Raises:
+        ImportError: if vLLM is not installed.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | os.PathLike[str],
+        processor: VQAThinkerProcessor,
+        *,
+        max_length: int,
+        max_sequences: int = 256,
+        gpu_memory_utilization: float = 0.3,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        # own functions are sent to the worker, which is this very process
+        os.environ.setdefault("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")
+        try:
+            from vllm import LLM
+        except ImportError as error:
+            raise ImportError("vLLM is not installed: pip install 'vqathinker[vllm]'") from error
+        register()
+        num_processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        self.processor, self.max_length = processor, max_length
+        self.llm = LLM(
+            model=str(checkpoint),
+            max_model_len=max_length,
+            max_num_seqs=max_sequences,
+            gpu_memory_utilization=gpu_memory_utilization,
+            seed=seed,
+            **{
+                "enable_mm_embeds": True,
+                "limit_mm_per_prompt": {"video": 1},
+                "skip_mm_profiling": True,
+                "enable_prefix_caching": True,
+                "logprobs_mode": "raw_logprobs",
+                "disable_log_stats": True,
+                "enforce_eager": not torch.cuda.is_available(),  # nothing to compile for
+                "distributed_executor_backend": "external_launcher" if num_processes > 1 else None,
+                **options,
+            },
+        )
+
+    def synchronise(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Replace the language model's weights and forget everything computed with the old ones.
+
+        Args:
+            weights: names as in the checkpoint; those of vision and motion are skipped.
+        """
+        used = ((name, weight) for name, weight in weights if name.startswith(USED))
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": used})
+        self.llm.llm_engine.engine_core.reset_encoder_cache()
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError("vLLM kept its prefix cache after new weights: requests are still running")
+
+    def generate(
+        self, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
+    ) -> list[list[Response]]:
+        """Return `num_responses` responses for every request, in order.
+
+        Raises:
+            ValueError: if a prompt leaves no room for a response.
+        """
+        from vllm import SamplingParams
+
+        longest = max((len(request.prompt_ids) for request in requests), default=0)
+        if longest >= self.max_length:
+            raise ValueError(
+                f"a prompt of {longest} tokens leaves no room in the engine's {self.max_length}; raise "
+                "vllm_max_model_length"
+            )
+        drawn = num_responses if sampling.temperature else 1  # greedy responses are drawn once and repeated
+        parameters = SamplingParams(
+            n=drawn,
+            temperature=1.0 if sampling.temperature else 0.0,  # the model divides by the temperature
+            top_p=sampling.top_p if sampling.temperature else 1.0,
+            top_k=sampling.top_k if sampling.temperature else 0,
+            max_tokens=sampling.max_new_tokens,
+            logprobs=0,
+            detokenize=False,
+        )
+        self.llm.apply_model(partial(set_temperature, temperature=sampling.temperature or 1.0))
+        outputs = self.llm.generate(
+            [self._prompt(request) for request in requests], parameters, use_tqdm=False
+        )
+        groups = [[self._response(choice) for choice in output.outputs] for output in outputs]
+        return [group * (num_responses // drawn) for group in groups]
+
+    def _prompt(self, request: RolloutRequest) -> dict[str, Any]:
+        """The request with its visual part folded into one placeholder."""
+        from vqathinker.rollout.vllm_model import SPAN
+
+        ids, marks = list(request.prompt_ids), self.processor.placeholder_ids
+        places = [place for place, token in enumerate(ids) if token in marks]
+        start, end = places[0], places[-1] + 1
+        return {
+            "prompt_token_ids": [*ids[:start], marks[0], *ids[end:]],
+            "multi_modal_data": {"video": [request.embeds]},
+            "multi_modal_uuids": {"video": [request.cache_key]},
+            "mm_processor_kwargs": {SPAN: tuple(ids[start:end])},
+        }
+
+    def _response(self, choice: Any) -> Response:  # noqa: ANN401  vLLM's own class
+        ids = list(choice.token_ids)
+        if not ids:
+            raise RuntimeError("vLLM returned a response without a token, not even an end of sequence")
+        logprobs = [step[token].logprob for step, token in zip(choice.logprobs, ids, strict=True)]
+        if not all(map(math.isfinite, logprobs)):
+            raise RuntimeError(
+                "vLLM returned a log-probability that is no number: the policy has diverged; go on from "
+                "an earlier checkpoint with a lower learning rate"
+            )
+        return Response(ids, logprobs)
