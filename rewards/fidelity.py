@@ -14,7 +14,7 @@ from scipy.special import ndtr
 
 from vqathinker.types import FloatArray
 
-CELLS = 256  # parabolas per unit of z: 1e-10 off at most
+CELLS = 4096  # lines per unit of z: 1.2e-9 off at most
 REACH = 9.5  # |z| from which a fidelity is constant, to 1e-10 for every ε
 
 
@@ -39,20 +39,19 @@ class Workspace:
 
     def __init__(self, size: int) -> None:
         """Allocate for blocks of up to `size` comparisons."""
-        self.floats = np.empty((3, size))
+        self.floats = np.empty((2, size))
         self.cells = np.empty(size, dtype=np.int64)
 
 
 @dataclass(frozen=True)
-class Parabolas:
-    """A fidelity as a table: a + x·(b + x·c) with the coefficients of cell ⌊x⌋, x = (z + REACH)·CELLS.
+class Lines:
+    """A fidelity as a table: a + x·b with the coefficients of cell ⌊x⌋, x = (z + REACH)·CELLS.
 
     Takes a quarter of the time of the normal distribution and the square root.
     """
 
     a: FloatArray
     b: FloatArray
-    c: FloatArray
     at_zero: float
 
     def total(
@@ -68,28 +67,25 @@ class Parabolas:
         """
         shape = (*spread.shape, gap.shape[1])  # (B, K, J)
         size = math.prod(shape)
-        x, line, value = workspace.floats[:, :size].reshape(3, *shape)
+        x, value = workspace.floats[:, :size].reshape(2, *shape)
         cell = workspace.cells[:size].reshape(shape)
         step = scale * CELLS
         start = np.clip(gap * step, -1e9, 1e9) + REACH * CELLS  # far beyond the table, yet an integer
         np.matmul(np.stack([spread, np.ones_like(spread)], axis=2), np.stack([step, start], axis=1), out=x)
         np.copyto(cell, x, casting="unsafe")
-        self.c.take(cell, out=line, mode="clip")  # "clip" keeps what is beyond in the outermost cells
-        line *= x
-        line += self.b.take(cell, out=value, mode="clip")
-        total = np.vecdot(x, line)
+        # "clip" keeps what is beyond in the outermost cells
+        total = np.vecdot(x, self.b.take(cell, out=value, mode="clip"))
         total += self.a.take(cell, out=value, mode="clip").sum(axis=2)
         total -= (scale == 0).sum(axis=1, keepdims=True) * self.at_zero
         return np.asarray(total, dtype=np.float64)
 
 
 @lru_cache(maxsize=8)
-def tabulate(truth: float, eps: float) -> Parabolas:
-    """Return the fidelity for one h, interpolated at borders and middles of the cells."""
+def tabulate(truth: float, eps: float) -> Lines:
+    """Return the fidelity for one h, interpolated between the borders of the cells."""
     cell = np.arange(2 * int(REACH * CELLS))
-    left, middle, right = (exact((cell + u) / CELLS - REACH, truth, eps=eps) for u in (0.0, 0.5, 1.0))
-    c = 2.0 * (left - 2.0 * middle + right)
-    b = right - left - c
-    b[[0, -1]] = c[[0, -1]] = 0.0  # constant from there on
+    left, right = (exact((cell + u) / CELLS - REACH, truth, eps=eps) for u in (0.0, 1.0))
+    b = right - left
+    b[[0, -1]] = 0.0  # constant from there on
     at_zero = float(left[int(REACH * CELLS)])
-    return Parabolas(left - b * cell + c * cell**2, b - 2.0 * c * cell, c, at_zero)
+    return Lines(left - b * cell, b, at_zero)

@@ -84,6 +84,8 @@ SETTINGS = sorted(RECIPES.glob("*.yaml"))
 ON_CPU = ["--use_cpu", "true", "--bf16", "false", "--dtype", "float32", "--gradient_checkpointing", "false"]
 SHORT = ["--max_steps", "1", "--report_to", "none", "--per_device_train_batch_size", "4"]
 
+LORA = ["--use_peft", "true", "--lora_target_modules", "q_proj", "v_proj"]
+
 # Table 6 of the paper and SPEC's additions: key -> value
 PAPER = {
     "num_generations": 4,
@@ -283,13 +285,16 @@ def test_a_plug_in_from_elsewhere_trains(
 
 @pytest.mark.slow
 @pytest.mark.vllm
-def test_rollouts_by_vllm(tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapter", [[], LORA], ids=["all weights", "lora"])
+def test_rollouts_by_vllm(
+    adapter: list[object], tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
+) -> None:
     (tmp_path / "my_plug_in.py").write_text(PLUG_IN)  # tells an untrained model's responses apart
     options = [*ON_CPU, *data_options(labelled_videos), "--model_name_or_path", tiny_checkpoint]
     options += ["--rewards", "my_plug_in:short", "--perturbations", "reverse", "--use_vllm", "true"]
     options += ["--max_steps", 3, "--learning_rate", 1e-2, "--logging_steps", 1]
     options += ["--per_device_train_batch_size", 16, "--gradient_accumulation_steps", 1]
-    options += ["--max_completion_length", 8, "--output_dir", "out", "--save_strategy", "no"]
+    options += ["--max_completion_length", 8, "--output_dir", "out", "--save_strategy", "no", *adapter]
     on_cpu = {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
     done = subprocess.run(
         [sys.executable, RECIPES / "grpo_lsvq.py", *map(str, options)],
