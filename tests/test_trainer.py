@@ -68,7 +68,8 @@ class ScriptedEngine:
 
     def _respond(self, key: str, k: int) -> Response:
         score = 1 + sum(map(ord, key + "!" * k)) * 37 % 400 / 100
-        reasoning = key.partition("/")[2] + "." * k
+        name = "-".join(map(str, json.loads(key)[1:])) if key.startswith("[") else ""
+        reasoning = name + "." * k
         ids = self.tokenizer(answers.render(reasoning, score) + self.tokenizer.eos_token)["input_ids"]
         return Response(ids, [-1.0] * len(ids))
 

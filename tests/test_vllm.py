@@ -137,8 +137,21 @@ def test_responses_are_cut(policy: tuple[Any, Any], engine: VLLMEngine, limit: i
 def test_a_prompt_that_leaves_no_room(policy: tuple[Any, Any], engine: VLLMEngine) -> None:
     (request,) = requests(policy, 500, 1)
     long = RolloutRequest([*request.prompt_ids, *[9] * MAX_LENGTH], request.embeds, "long")
-    with pytest.raises(ValueError, match="leaves no room in the engine's 160"):
+    with pytest.raises(ValueError, match="a response of 12 tokens do not fit"):
         engine.generate([long], 1, GREEDY)
+
+
+def test_weights_under_foreign_names(policy: tuple[Any, Any], engine: VLLMEngine) -> None:
+    with pytest.raises(RuntimeError, match="no weights of a language model among"):
+        engine.synchronise((f"module.{name}", w) for name, w in policy[0].named_parameters())
+
+
+def test_a_prompt_without_a_video(policy: tuple[Any, Any], engine: VLLMEngine) -> None:
+    model, processor = policy
+    ids = processor.tokenizer("Rate the quality from 1 to 5.")["input_ids"]
+    asked = [RolloutRequest(ids, torch.empty(0, model.config.text_config.hidden_size), "text")]
+    engine.synchronise(model.named_parameters())
+    assert_same(engine.generate(asked, 1, GREEDY), HFEngine(model, processor).generate(asked, 1, GREEDY))
 
 
 def test_a_diverged_policy(policy: tuple[Any, Any], engine: VLLMEngine) -> None:

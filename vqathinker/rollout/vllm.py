@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -87,10 +87,22 @@ class VLLMEngine:
 
         Args:
             weights: names as in the checkpoint; those of vision and motion are skipped.
+
+        Raises:
+            RuntimeError: if no weights of a language model are among them.
         """
-        used = ((name, weight) for name, weight in weights if name.startswith(USED))
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": used})
-        self.llm.llm_engine.engine_core.reset_encoder_cache()
+        given: list[str] = []
+
+        def used() -> Iterator[tuple[str, Tensor]]:
+            for name, weight in weights:
+                given.append(name)
+                if name.startswith(USED):
+                    yield name, weight
+
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": used()})
+        if not any(name.startswith(USED[0]) for name in given):
+            raise RuntimeError(f"no weights of a language model among {given[:3]} …: expected {USED[0]}*")
+        self.llm.llm_engine.reset_encoder_cache()
         if not self.llm.reset_prefix_cache():
             raise RuntimeError("vLLM kept its prefix cache after new weights: requests are still running")
 
@@ -100,15 +112,15 @@ class VLLMEngine:
         """Return `num_responses` responses for every request, in order.
 
         Raises:
-            ValueError: if a prompt leaves no room for a response.
+            ValueError: if a prompt leaves no room for the longest response.
         """
         from vllm import SamplingParams
 
         longest = max((len(request.prompt_ids) for request in requests), default=0)
-        if longest >= self.max_length:
+        if longest + sampling.max_new_tokens > self.max_length:
             raise ValueError(
-                f"a prompt of {longest} tokens leaves no room in the engine's {self.max_length}; raise "
-                "vllm_max_model_length"
+                f"a prompt of {longest} and a response of {sampling.max_new_tokens} tokens do not fit into "
+                f"the engine's max_length={self.max_length}; raise it (--vllm_max_model_length)"
             )
         drawn = num_responses if sampling.temperature else 1  # greedy responses are drawn once and repeated
         parameters = SamplingParams(
@@ -133,6 +145,8 @@ class VLLMEngine:
 
         ids, marks = list(request.prompt_ids), self.processor.placeholder_ids
         places = [place for place, token in enumerate(ids) if token in marks]
+        if not places:
+            return {"prompt_token_ids": ids}
         start, end = places[0], places[-1] + 1
         return {
             "prompt_token_ids": [*ids[:start], marks[0], *ids[end:]],

@@ -1,8 +1,8 @@
-"""The policy as a vLLM model: native InternVL whose "video" item is a block of precomputed embeddings.
+"""The policy as a vLLM model: InternVL whose "video" item is a block of precomputed embeddings.
 
-Read against vLLM 0.31. Only this module and `vllm` know vLLM; the plug-in entry point `vllm.general_plugins`
-calls `register` in every process of vLLM's. A prompt holds one placeholder token where the video goes; the
-request says in `mm_processor_kwargs` which ids stand there, so that vLLM sees exactly the trainer's prompt.
+Read against vLLM 0.31, which runs InternVL in the Hugging Face format by its class InternS1. `vllm_plugin`
+makes it known. A prompt holds one placeholder token where the video goes; the request says in
+`mm_processor_kwargs` which ids stand there, so that vLLM sees exactly the trainer's prompt.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class VQAThinkerForVLLM(InternS1ForConditionalGeneration):  # type: ignore[misc]
     """The language model of a checkpoint behind precomputed visual embeddings.
 
     Its logits are those of `temperature`, without the ids that a response may never hold; so vLLM's raw
-    log-probabilities are those that training computes, whatever top-k and top-p are.
+    log-probabilities are those that training computes, whatever top-k and top-p are, but for the share of the
+    suppressed ids, which a trained policy gives nothing.
     """
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:

@@ -1,7 +1,7 @@
 """Everything here that touches a private name of TRL. Read against TRL 1.16.0.
 
 TRL keeps its loss, its advantages and its optimisation; this module turns some of its private methods into
-named hooks that work on videos. It knows no rewards, no files and no engine.
+named hooks that work on videos. It knows no rewards and no files.
 `tests/test_adapter.py` fails when one of the signatures changes.
 """
 
@@ -88,6 +88,7 @@ class GRPOAdapter(GRPOTrainer, ABC):
     _rows: list[Row]
     _videos: list[VideoInputs]
     _policy_logps: Tensor | None = None
+    _rollout_step: int  # of the weights that generated
 
     def __init__(self, **kwargs: Any) -> None:
         with warnings.catch_warnings(), engine_in_place_of_vllm(self.make_engine):
@@ -175,6 +176,7 @@ class GRPOAdapter(GRPOTrainer, ABC):
         self._rows = inputs
         self.begin_batch(inputs)
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        self._rollout_step = self.state.global_step
         output["videos"] = self._videos
         mask = output["completion_mask"]
         skipped = torch.tensor([video.skipped for video in self._videos], device=mask.device)
@@ -220,7 +222,8 @@ class GRPOAdapter(GRPOTrainer, ABC):
         everyone = self.accelerator.gather(local).view(-1, 3)
         total, count = everyone[:, :2].sum(dim=0).tolist()
         if count:
-            check_gap(total / count, self.args.max_logp_gap)
+            if self.own_engine is not None and self._rollout_step == self.state.global_step:
+                check_gap(total / count, self.args.max_logp_gap)
             self.log_metric("sampling/logp_gap_mean", total / count)
             self.log_metric("sampling/logp_gap_max", everyone[:, 2].max().item())
 

@@ -13,6 +13,8 @@ from trl.trainer.grpo_config import GRPOConfig
 NOT_OURS = (
     "min_p", "repetition_penalty", "generation_kwargs", "use_transformers_continuous_batching",
     "cache_implementation", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode", "vllm_model_impl",
+    "vllm_structured_outputs_regex", "vllm_server_base_url", "vllm_server_host", "vllm_server_port",
+    "vllm_server_timeout", "vllm_group_port",
 )  # fmt: skip
 
 
@@ -56,6 +58,7 @@ class TrainingConfig(GRPOConfig):
     top_k: int = 50
     gradient_accumulation_steps: int = 2
     loss_type: str = "grpo"
+    vllm_importance_sampling_correction: bool = False  # would change the paper's loss and cost a forward pass
     use_bias_correction_kl: bool = False
     log_multimodal: bool = False
     num_completions_to_print: int | None = 2  # the table written beside them holds all

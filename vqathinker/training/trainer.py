@@ -6,6 +6,7 @@ Rewards and perturbations are callables; the trainer knows none by name. What TR
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,8 @@ from vqathinker import answers
 from vqathinker.media.video import Clip, VideoError, read_many
 from vqathinker.metrics import correlations
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.rollout import EncodedVideo, HFEngine, Response, RolloutRequest, Sampling, VideoEncoder
+from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling
+from vqathinker.rollout.encoder import EncodedVideo, VideoEncoder
 from vqathinker.rollout.predict import Prediction, predict
 from vqathinker.rollout.vllm import VLLMEngine
 from vqathinker.training.adapter import GRPOAdapter, Row, RowResponse, VideoInputs
@@ -113,18 +115,16 @@ class VQAThinkerTrainer(GRPOAdapter):
     def make_engine(self) -> VLLMEngine:
         """A vLLM engine of this process, started from the policy's checkpoint."""
         args, setting = self.args, self.processor.training
-        assert args.max_completion_length is not None
-        assert args.steps_per_generation is not None
         prompt_length = len(self.processor.prompt_ids(setting.num_frames, setting.tokens_per_frame))
-        num_rows = args.per_device_train_batch_size * args.steps_per_generation
+        num_rows = args.per_device_train_batch_size * (args.steps_per_generation or 1)
         return VLLMEngine(
             self.policy_directory,
             self.processor,
-            max_length=args.vllm_max_model_length or prompt_length + args.max_completion_length,
+            max_length=args.vllm_max_model_length or prompt_length + (args.max_completion_length or 0),
             max_sequences=num_rows * (2 if self.perturbations else 1),
             gpu_memory_utilization=args.vllm_gpu_memory_utilization,
             seed=args.seed + self.accelerator.process_index,
-            dtype=str(self.policy_dtype).removeprefix("torch."),
+            dtype="bfloat16" if args.bf16 else self.policy_dtype,
         )
 
     def begin_batch(self, rows: list[Row]) -> None:
@@ -153,9 +153,13 @@ class VQAThinkerTrainer(GRPOAdapter):
                 indices = [index for _, index in self._drawn.values()]
                 twins = encoder.perturb(videos, indices) if self._drawn else []
                 requests = self._requests(encoder, videos, "clean") + self._requests(encoder, twins, "twin")
+            if self.own_engine is None:
+                with self.timed("rollout"):
+                    engine = HFEngine(policy, self.processor)
+                    responses = engine.generate(requests, self.num_generations, self.sampling)
+        if self.own_engine is not None:  # outside of the policy's autocast and gathered weights
             with self.timed("rollout"):
-                engine = self.own_engine or HFEngine(policy, self.processor)
-                responses = engine.generate(requests, self.num_generations, self.sampling)
+                responses = self.own_engine.generate(requests, self.num_generations, self.sampling)
         self._encoded = {
             key: VideoInputs(video.pixels, video.motion_features, isinstance(self._clips[key], VideoError))
             for key, video in zip(self._clips, videos, strict=True)
@@ -255,7 +259,7 @@ class VQAThinkerTrainer(GRPOAdapter):
         """The prompt of each video; `videos` are those of `_clips`, or none."""
         step = self.state.global_step
         return [
-            encoder.request(video, f"{'/'.join(key)}-{kind}-{step}")
+            encoder.request(video, json.dumps([*key, kind, step]))
             for key, video in zip(self._clips, videos, strict=False)
         ]
 
