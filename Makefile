@@ -15,11 +15,10 @@ READY := .venv/.complete
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGES := vqathinker rewards perturbations
 # One torch thread per worker: two workers with a thread per core each would wait for one another.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) -m "$(MARKERS)"
-
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 VLLM_READY := .venv/.vllm
 # gibibytes: on a CPU vLLM's cache takes half of the memory if it is not told how much
-PYTEST_VLLM := VLLM_CPU_KVCACHE_SPACE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -m vllm
+export VLLM_CPU_KVCACHE_SPACE ?= 2
 
 .PHONY: env env-vllm demo test test-vllm check bench
 
@@ -53,15 +52,15 @@ demo: $(READY)
 
 # the packages are given for their doctests; a module of vLLM's cannot be imported without it
 test: $(READY)
-	$(PYTEST) --ignore-glob='vqathinker/rollout/vllm*' $(PACKAGES) tests
+	$(PYTEST) -n $(JOBS) -m "$(MARKERS)" --ignore-glob='vqathinker/rollout/vllm*' $(PACKAGES) tests
 
 test-vllm: $(VLLM_READY)
-	$(PYTEST_VLLM) tests
+	$(PYTEST) -m vllm tests
 
 check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(READY)
+bench: $(VLLM_READY)
 	@set -e; for file in $(wildcard benchmarks/bench_*.py); do echo "== $$file"; $(BIN)/python $$file; done

@@ -42,7 +42,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         ({"min_p": 0.1}, "min_p=0.1 has no effect"),
         ({"repetition_penalty": 1.2}, "repetition_penalty=1.2 has no effect"),
         ({"generation_kwargs": {"num_beams": 2}}, "generation_kwargs="),
-        ({"use_vllm": True, "vllm_mode": "server"}, "vllm_mode='server' is not supported"),
+        ({"vllm_mode": "remote"}, "vllm_mode='remote': expected one of colocate, server"),
         ({"vllm_enable_sleep_mode": True}, "vllm_enable_sleep_mode=True has no effect"),
         ({"cache_implementation": "static"}, "cache_implementation='static'"),
         ({"use_transformers_continuous_batching": True}, "use_transformers_continuous_batching=True"),

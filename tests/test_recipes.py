@@ -248,6 +248,20 @@ def short(prompts, completions, **columns):
 """
 
 
+def launch_elsewhere(folder: Path, options: list[object], **environment: str) -> str:
+    """Run the GRPO recipe in another process from a folder whose modules it can import; its messages."""
+    done = subprocess.run(
+        [sys.executable, RECIPES / "grpo_lsvq.py", *map(str, options)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
 @pytest.mark.slow
 def test_a_plug_in_from_elsewhere_trains(
     tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
@@ -267,16 +281,7 @@ def test_a_plug_in_from_elsewhere_trains(
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(settings))
     options = ["--config", "mine.yaml", *ON_CPU, *SHORT, *data_options(labelled_videos)]
-    done = subprocess.run(
-        [sys.executable, RECIPES / "grpo_lsvq.py", *map(str, options)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "starts at 0 by construction" in done.stderr
+    assert "starts at 0 by construction" in launch_elsewhere(tmp_path, options)
     shown = pd.read_parquet(tmp_path / "out" / "completions" / "completions_00001.parquet")
     assert shown["shortness"].tolist() == [-len(text) for text in shown["completion"]]
     assert (tmp_path / "out" / "trainer_state.json").is_file()
@@ -295,16 +300,7 @@ def test_rollouts_by_vllm(
     options += ["--max_steps", 3, "--learning_rate", 1e-2, "--logging_steps", 1]
     options += ["--per_device_train_batch_size", 16, "--gradient_accumulation_steps", 1]
     options += ["--max_completion_length", 8, "--output_dir", "out", "--save_strategy", "no", *adapter]
-    on_cpu = {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
-    done = subprocess.run(
-        [sys.executable, RECIPES / "grpo_lsvq.py", *map(str, options)],
-        env={**os.environ, **on_cpu, "PYTHONPATH": str(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launch_elsewhere(tmp_path, options, VLLM_CPU_KVCACHE_SPACE="1")
     history = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
     gaps = [entry["sampling/logp_gap_max"] for entry in history if "sampling/logp_gap_max" in entry]
     assert len(gaps) == 3

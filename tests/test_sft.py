@@ -101,3 +101,14 @@ def test_unreadable_video_raises(
     assert unreadable.report.is_file()
     with pytest.raises(VideoError, match="text"):
         collator(rows[1:])
+
+
+def test_a_column_of_reasoning_is_what_is_learned(policies: Policies, rows: list[dict[str, Any]]) -> None:
+    _, processor = policies()
+    reasons = ["Strong blur.", None]
+    batch = SupervisedCollator(processor)(
+        [row | {"reasoning": why} for row, why in zip(rows, reasons, strict=True)]
+    )
+    texts = processor.tokenizer.batch_decode([labels[labels != -100] for labels in batch["labels"]])
+    assert "<think>Strong blur.</think><answer>1.23</answer>" in texts[0]
+    assert "<think>The quality is excellent.</think><answer>12.50</answer>" in texts[1]

@@ -50,7 +50,6 @@ SETTINGS = {
     "gradient_accumulation_steps": 1,
     "max_completion_length": 12,
     "learning_rate": 1e-3,
-    "max_logp_gap": math.inf,  # scripted responses have no true log-probabilities
     "decode_workers": 2,
 }
 

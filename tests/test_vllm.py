@@ -1,19 +1,29 @@
-"""The vLLM engine against the policy in Hugging Face form: the same tokens, the same log-probabilities."""
+"""Every rollout engine against the policy itself: the same tokens, the same log-probabilities."""
 
 from __future__ import annotations
 
+import base64
+import json
 import os
-from collections.abc import Sequence
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
 
+from vqathinker.media.video import read_keyframes
 from vqathinker.model.assemble import load_policy
 from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling, VideoEncoder
 from vqathinker.rollout.vllm import VLLMEngine
+from vqathinker.rollout.vllm_server import RolloutServerError, ServerEngine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]  # vLLM's own imports warn
 
@@ -28,10 +38,70 @@ def policy(tiny_checkpoint: Path) -> tuple[Any, Any]:
     return model.eval(), processor
 
 
+@dataclass(frozen=True)
+class Server:
+    """A running `vqathinker serve`."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def start_server(checkpoint: Path, folder: Path) -> Server:
+    """Start a server for rollouts that answers people too."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("vqathinker")), "serve", str(checkpoint), "--rollouts"]
+    command += ["--port", str(port), "--dtype", "float32", "--max-model-len", str(MAX_LENGTH)]
+    command += ["--limit-mm-per-prompt", '{"image": 0, "video": 1}', "--gpu-memory-utilization", "0.3"]
+    log = folder / "server.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*command, "--served-model-name", "tiny"],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"},
+        )
+    return Server(f"http://localhost:{port}", process, log)
+
+
 @pytest.fixture(scope="module")
-def engine(tiny_checkpoint: Path, policy: tuple[Any, Any]) -> VLLMEngine:
-    os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
-    return VLLMEngine(tiny_checkpoint, policy[1], max_length=MAX_LENGTH, dtype="float32")
+def server(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    started = start_server(tiny_checkpoint, tmp_path_factory.mktemp("server"))
+    yield started
+    started.kill()
+
+
+Update = Callable[[Any], None]
+Engine = tuple[Any, Update]
+
+
+@pytest.fixture(scope="module", params=["hf", "colocated", "server"])
+def engine(
+    request: pytest.FixtureRequest,
+    tiny_checkpoint: Path,
+    policy: tuple[Any, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Engine:
+    """An engine, and what brings it up to date with the policy."""
+    model, processor = policy
+    if request.param == "hf":
+        return HFEngine(model, processor), lambda weights: None
+    if request.param == "colocated":
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
+        made: Any = VLLMEngine(tiny_checkpoint, processor, max_length=MAX_LENGTH, dtype="float32")
+    else:
+        url = request.getfixturevalue("server").url
+        made = ServerEngine(url, model.config, processor, weights_folder=tmp_path_factory.mktemp("weights"))
+    made.synchronise(model.named_parameters())
+    return made, made.synchronise
 
 
 def requests(policy: tuple[Any, Any], step: int, number: int = 4) -> list[RolloutRequest]:
@@ -64,9 +134,7 @@ def assert_same(ours: Sequence[list[Response]], theirs: Sequence[list[Response]]
         np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-3)
 
 
-def test_greedy_equals_hugging_face_before_and_after_updates(
-    policy: tuple[Any, Any], engine: VLLMEngine
-) -> None:
+def test_greedy_equals_hugging_face_before_and_after_updates(policy: tuple[Any, Any], engine: Engine) -> None:
     model, processor = policy
     reference = HFEngine(model, processor)
     generator = torch.Generator().manual_seed(0)
@@ -74,47 +142,47 @@ def test_greedy_equals_hugging_face_before_and_after_updates(
     for step in range(4):
         asked = requests(policy, step, NUM_PROMPTS)
         found = reference.generate(asked, 1, GREEDY)
-        assert_same(engine.generate(asked, 1, GREEDY), found)
+        assert_same(engine[0].generate(asked, 1, GREEDY), found)
         assert found != before
         before = found
         with torch.no_grad():  # vision, motion and language weights
             for weight in model.parameters():
                 weight.add_(0.02 * torch.randn(weight.shape, generator=generator))
-        engine.synchronise(model.named_parameters())
+        engine[1](model.named_parameters())
 
 
 def test_samples_differ_and_their_logprobs_are_those_of_training(
-    policy: tuple[Any, Any], engine: VLLMEngine
+    policy: tuple[Any, Any], engine: Engine
 ) -> None:
-    engine.synchronise(policy[0].named_parameters())
+    engine[1](policy[0].named_parameters())
     sampling = Sampling(temperature=0.7, top_p=0.9, top_k=20, max_new_tokens=10)
     asked = requests(policy, 100)
-    for request, group in zip(asked, engine.generate(asked, 4, sampling), strict=True):
+    for request, group in zip(asked, engine[0].generate(asked, 4, sampling), strict=True):
         assert len({tuple(response.token_ids) for response in group}) == 4
         for response in group:
             expected = expected_logprobs(policy, request, response, 0.7)
             np.testing.assert_allclose(response.logprobs, expected, atol=1e-3)
 
 
-def test_suppressed_ids_are_never_drawn(policy: tuple[Any, Any], engine: VLLMEngine) -> None:
+def test_suppressed_ids_are_never_drawn(policy: tuple[Any, Any], engine: Engine) -> None:
     hot = Sampling(temperature=50.0, max_new_tokens=40)
-    drawn = {i for g in engine.generate(requests(policy, 200), 16, hot) for r in g for i in r.token_ids}
+    drawn = {i for g in engine[0].generate(requests(policy, 200), 16, hot) for r in g for i in r.token_ids}
     assert len(drawn) > 100
     assert not drawn & set(policy[1].suppressed_ids)
 
 
-def test_an_empty_response_is_its_end_alone(policy: tuple[Any, Any], engine: VLLMEngine) -> None:
+def test_an_empty_response_is_its_end_alone(policy: tuple[Any, Any], engine: Engine) -> None:
     model, processor = policy
     head = model.lm_head.weight.detach().clone()
     try:
         with torch.no_grad():
             hidden = model(inputs_embeds=_embeds(policy), output_hidden_states=True).hidden_states[-1][0, -1]
             model.lm_head.weight[processor.tokenizer.eos_token_id] = 100 * hidden
-        engine.synchronise(model.named_parameters())
-        (group,) = engine.generate(requests(policy, 300, 1), 2, GREEDY)
+        engine[1](model.named_parameters())
+        (group,) = engine[0].generate(requests(policy, 300, 1), 2, GREEDY)
     finally:
         model.lm_head.weight.data.copy_(head)
-        engine.synchronise(model.named_parameters())
+        engine[1](model.named_parameters())
     assert [response.token_ids for response in group] == [[processor.tokenizer.eos_token_id]] * 2
 
 
@@ -127,39 +195,165 @@ def _embeds(policy: tuple[Any, Any]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("limit", [1, 5])
-def test_responses_are_cut(policy: tuple[Any, Any], engine: VLLMEngine, limit: int) -> None:
+def test_responses_are_cut(policy: tuple[Any, Any], engine: Engine, limit: int) -> None:
     sampling = Sampling(temperature=1.0, max_new_tokens=limit)
-    for group in engine.generate(requests(policy, 400), 2, sampling):
+    for group in engine[0].generate(requests(policy, 400), 2, sampling):
         for response in group:
             assert len(response.token_ids) == len(response.logprobs) <= limit
 
 
-def test_a_prompt_that_leaves_no_room(policy: tuple[Any, Any], engine: VLLMEngine) -> None:
+def test_a_prompt_that_leaves_no_room(policy: tuple[Any, Any], engine: Engine) -> None:
     (request,) = requests(policy, 500, 1)
-    long = RolloutRequest([*request.prompt_ids, *[9] * MAX_LENGTH], request.embeds, "long")
-    with pytest.raises(ValueError, match="a response of 12 tokens do not fit"):
-        engine.generate([long], 1, GREEDY)
+    long = RolloutRequest([*request.prompt_ids, *[9] * 4096], request.embeds, "long")
+    with pytest.raises(ValueError, match=r"a response of 12 tokens do not fit into (160|4096)"):
+        engine[0].generate([long], 1, GREEDY)
 
 
-def test_weights_under_foreign_names(policy: tuple[Any, Any], engine: VLLMEngine) -> None:
+@pytest.mark.parametrize("engine", ["colocated", "server"], indirect=True)
+def test_weights_under_foreign_names(policy: tuple[Any, Any], engine: Engine) -> None:
     with pytest.raises(RuntimeError, match="no weights of a language model among"):
-        engine.synchronise((f"module.{name}", w) for name, w in policy[0].named_parameters())
+        engine[1]((f"module.{name}", w) for name, w in policy[0].named_parameters())
 
 
-def test_a_prompt_without_a_video(policy: tuple[Any, Any], engine: VLLMEngine) -> None:
+def test_a_prompt_without_a_video(policy: tuple[Any, Any], engine: Engine) -> None:
     model, processor = policy
     ids = processor.tokenizer("Rate the quality from 1 to 5.")["input_ids"]
     asked = [RolloutRequest(ids, torch.empty(0, model.config.text_config.hidden_size), "text")]
-    engine.synchronise(model.named_parameters())
-    assert_same(engine.generate(asked, 1, GREEDY), HFEngine(model, processor).generate(asked, 1, GREEDY))
+    engine[1](model.named_parameters())
+    assert_same(engine[0].generate(asked, 1, GREEDY), HFEngine(model, processor).generate(asked, 1, GREEDY))
 
 
-def test_a_diverged_policy(policy: tuple[Any, Any], engine: VLLMEngine) -> None:
+def test_a_diverged_policy(policy: tuple[Any, Any], engine: Engine) -> None:
     model, _ = policy
-    broken = ((name, torch.full_like(w, torch.nan)) for name, w in model.named_parameters())
-    engine.synchronise(broken)
+    head = model.lm_head.weight.detach().clone()
+
+    def go_on() -> None:
+        engine[1](model.named_parameters())
+        engine[0].generate(asked, 1, GREEDY)
+
+    asked = requests(policy, 600, 1)
+    model.lm_head.weight.data.fill_(torch.nan)
     try:
         with pytest.raises(RuntimeError, match="diverged"):
-            engine.generate(requests(policy, 600, 1), 1, GREEDY)
+            go_on()
     finally:
-        engine.synchronise(model.named_parameters())
+        model.lm_head.weight.data.copy_(head)
+        engine[1](model.named_parameters())
+
+
+def chat(server: Server, *content: dict[str, Any], **options: Any) -> httpx.Response:
+    """Ask for one greedy answer."""
+    body = {"model": "tiny", "messages": [{"role": "user", "content": list(content)}], "temperature": 0}
+    body |= {"max_tokens": 12, "return_token_ids": True, **options}
+    return httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+
+
+def as_content(path: Path) -> dict[str, Any]:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{data}"}}
+
+
+@pytest.mark.parametrize("question", [None, "Is it sharp?"])
+def test_a_chat_about_a_video_file(
+    server: Server, policy: tuple[Any, Any], video: Path, question: str | None, tmp_path: Path
+) -> None:
+    model, processor = policy
+    url, config = server.url, model.config
+    ServerEngine(url, config, processor, weights_folder=tmp_path).synchronise(model.named_parameters())
+    text = [] if question is None else [{"type": "text", "text": question}]
+    answer = chat(server, as_content(video), *text).json()
+    setting = processor.scoring
+    expected = processor.prompt_ids(setting.num_frames, setting.tokens_per_frame, question=question)
+    assert answer["prompt_token_ids"] == expected
+    encoder = VideoEncoder(model, processor, setting, question=question)
+    request = encoder.request(encoder.encode([read_keyframes(video, setting.num_frames).frames])[0], "served")
+    ((response,),) = HFEngine(model, processor).generate([request], 1, GREEDY)
+    assert answer["choices"][0]["token_ids"] == response.token_ids
+
+
+def test_what_a_chat_cannot_hold(server: Server, video: Path, broken_videos: dict[str, Path]) -> None:
+    for fault, reason in (("text", "cannot be decoded"), ("audio", "no video stream")):
+        answer = chat(server, as_content(broken_videos[fault]))
+        assert answer.status_code == 400
+        assert reason in answer.text
+    assert chat(server, as_content(video), as_content(video)).status_code == 400
+
+
+def test_a_server_of_another_model(server: Server, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    model, processor = load_policy(checkpoints["none"])
+    with pytest.raises(RolloutServerError, match=r"serves another model than the policy's: .*slowfast"):
+        ServerEngine(server.url, model.config, processor, weights_folder=tmp_path)
+
+
+def test_a_server_of_another_version(
+    server: Server, policy: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vqathinker.__version__", "0.0.9")
+    with pytest.raises(RolloutServerError, match=r"this process .*0.0.9.* install the same versions"):
+        ServerEngine(server.url, policy[0].config, policy[1], weights_folder=tmp_path)
+
+
+def test_a_server_that_another_run_uses(server: Server, policy: tuple[Any, Any], tmp_path: Path) -> None:
+    model, processor = policy
+    first, second = (
+        ServerEngine(server.url, model.config, processor, weights_folder=tmp_path) for _ in range(2)
+    )
+    first.synchronise(model.named_parameters())
+    second.synchronise(model.named_parameters())
+    with pytest.raises(RolloutServerError, match="has other weights than this run gave it"):
+        first.generate(requests(policy, 700, 1), 1, GREEDY)
+
+
+def test_no_server(policy: tuple[Any, Any], tmp_path: Path) -> None:
+    with pytest.raises(RolloutServerError, match="no rollout server answers at http://localhost:9"):
+        ServerEngine(
+            "http://localhost:9", policy[0].config, policy[1], weights_folder=tmp_path, start_within=2
+        )
+
+
+def train(server: Server, checkpoint: Path, videos: Path, folder: Path, *more: str) -> subprocess.Popen[str]:
+    """Start eight steps of the recipe with a server's rollouts, a checkpoint after every other."""
+    command = [sys.executable, "recipes/grpo_lsvq.py", "--model_name_or_path", str(checkpoint)]
+    command += ["--train_labels", str(videos / "train.csv"), "--train_videos", str(videos)]
+    command += ["--mos_low", "1", "--mos_high", "5", "--use_cpu", "true", "--bf16", "false"]
+    command += ["--dtype", "float32", "--gradient_checkpointing", "false", "--report_to", "none"]
+    command += ["--use_vllm", "true", "--vllm_mode", "server", "--vllm_server_base_url", server.url]
+    command += ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "1"]
+    command += ["--max_completion_length", "8", "--logging_steps", "1", "--max_steps", "8"]
+    command += ["--save_steps", "100", "--output_dir", str(folder / "out"), *more]
+    streams: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=Path(__file__).parents[1], **streams)
+
+
+@pytest.mark.slow
+def test_a_server_killed_in_the_middle_of_a_run(
+    server: Server, tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
+) -> None:
+    run = train(server, tiny_checkpoint, labelled_videos, tmp_path)
+    assert run.stdout is not None
+    steps = 0
+    for line in run.stdout:
+        steps += "'reward':" in line
+        if steps == 2:
+            break
+    server.kill()
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode != 0
+    assert "does not answer" in output
+    assert "--resume_from_checkpoint true goes on" in output
+    (kept,) = (tmp_path / "out").glob("checkpoint-*")
+    step = int(kept.name.removeprefix("checkpoint-"))
+    assert 2 <= step < 8
+    again = start_server(tiny_checkpoint, tmp_path)
+    try:
+        more = ["--resume_from_checkpoint", "true"]
+        resumed = train(again, tiny_checkpoint, labelled_videos, tmp_path, *more)
+        output, _ = resumed.communicate(timeout=300)
+    finally:
+        again.kill()
+    assert resumed.returncode == 0, output[-3000:]
+    history = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
+    steps_seen = [entry["step"] for entry in history if "reward" in entry]
+    assert steps_seen == list(range(1, 9))
+    assert max(entry["sampling/logp_gap_mean"] for entry in history if "reward" in entry) < 0.05
+    assert not list((tmp_path / "out").glob("rollout_weights/*"))

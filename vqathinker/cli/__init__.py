@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,7 +25,8 @@ from vqathinker.cli.options import (
     VideoFolder,
     Workers,
 )
-from vqathinker.cli.show import progress_bar, show_findings, show_metrics, show_prediction
+from vqathinker.cli.serve import serve
+from vqathinker.cli.show import fail, progress_bar, show_findings, show_metrics, show_prediction
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_show_locals=False)
-USER_ERROR = 2
 MOTIONS = ("slowfast", "fast", "none")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
@@ -42,12 +42,6 @@ DTYPES = ("auto", "bfloat16", "float16", "float32")
 @app.callback()
 def main() -> None:
     """Train video language models that reason about video quality, and score videos with them."""
-
-
-def fail(message: object) -> NoReturn:
-    """Say what the user can correct in one line and leave with code 2."""
-    typer.echo(f"Error: {' '.join(str(message).split())}", err=True)
-    raise typer.Exit(USER_ERROR)
 
 
 @app.command()
@@ -234,6 +228,9 @@ def score(
     if num_clipped:
         typer.echo(f"{num_clipped} scores outside 1-5, set to its nearer end", err=True)
     raise typer.Exit(1 if num_failed else 0)
+
+
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
 
 
 def _load(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from vqathinker.rollout.predict import Prediction
 
 NUM_SHOWN = 10
+USER_ERROR = 2
+
+
+def fail(message: object) -> NoReturn:
+    """Say what the user can correct in one line and leave with code 2."""
+    typer.echo(f"Error: {' '.join(str(message).split())}", err=True)
+    raise typer.Exit(USER_ERROR)
 
 
 def progress_bar() -> Progress:

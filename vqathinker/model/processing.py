@@ -129,24 +129,32 @@ class VQAThinkerProcessor(ProcessorMixin):
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.image_mean, self.image_std))
         return (images.float() / 255 - mean) / std
 
-    def prompt_ids(self, num_frames: int, tokens_per_frame: int, *, question: str | None = None) -> list[int]:
-        """Token ids of the chat turn around one video, with a placeholder for every visual feature.
+    def visual_text(self, num_frames: int, tokens_per_frame: int) -> str:
+        """The prompt up to its question, with a placeholder for every visual feature.
 
         Args:
             num_frames: T; may be smaller than in the setting (a perturbation can drop frames).
             tokens_per_frame: visual tokens of one frame.
-            question: replaces the prompt's own question.
         """
         prompt = Prompt.from_dict(self.prompt)
-        prompt = prompt if question is None else prompt.ask(question)
         motion = f"{IMAGE_START}{self.motion_token}{IMAGE_END}"
         image = f"{IMAGE_START}{IMAGE_TOKEN * tokens_per_frame}{IMAGE_END}"
         per_frame = motion if self.motion == "fast" else ""
         frames = "".join(
             f"{prompt.frame_label.format(number=i + 1)}{image}{per_frame}\n" for i in range(num_frames)
         )
-        ending = f"{prompt.motion_label}{motion}\n" if self.motion == "slowfast" else ""
-        turn = [{"role": "user", "content": prompt.opening + frames + ending + prompt.question}]
+        return prompt.opening + frames + (f"{prompt.motion_label}{motion}\n" * (self.motion == "slowfast"))
+
+    def prompt_ids(self, num_frames: int, tokens_per_frame: int, *, question: str | None = None) -> list[int]:
+        """Token ids of the chat turn around one video: `visual_text` and the question.
+
+        Args:
+            num_frames: T.
+            tokens_per_frame: visual tokens of one frame.
+            question: replaces the prompt's own question.
+        """
+        question = Prompt.from_dict(self.prompt).question if question is None else question
+        turn = [{"role": "user", "content": self.visual_text(num_frames, tokens_per_frame) + question}]
         text = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]
 

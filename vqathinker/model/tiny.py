@@ -45,7 +45,7 @@ TEXT = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "intermediate_size": 320,
-    "max_position_embeddings": 2048,
+    "max_position_embeddings": 4096,
 }
 SLOWFAST: dict[str, Any] = {"slowfast_depth": 18, "slowfast_stem_dim": 16}
 CALIBRATION_SHAPE = (16, 6, 3, 56, 56)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+
+DIVERGED = "the policy has diverged; go on from an earlier checkpoint with a lower learning rate"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,19 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.max_new_tokens < 1:
             raise ValueError(f"impossible sampling settings: {self}")
+
+    @property
+    def logit_temperature(self) -> float:
+        """What logits are divided by before a log-probability is read: 1 when greedy."""
+        return self.temperature or 1.0
+
+    def num_drawn(self, num_responses: int) -> int:
+        """Responses to draw per request; greedy ones are drawn once and repeated.
+
+        >>> Sampling().num_drawn(4), Sampling(temperature=0.9).num_drawn(4)
+        (1, 4)
+        """
+        return num_responses if self.temperature else 1
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,30 @@ class Response:
 
     token_ids: list[int]
     logprobs: list[float]
+
+
+def check_room(requests: Sequence[RolloutRequest], sampling: Sampling, max_length: int) -> None:
+    """Raise a ValueError if a prompt leaves no room for the longest response."""
+    longest = max((len(request.prompt_ids) for request in requests), default=0)
+    if longest + sampling.max_new_tokens > max_length:
+        raise ValueError(
+            f"a prompt of {longest} and a response of {sampling.max_new_tokens} tokens do not fit into "
+            f"{max_length}; allow shorter responses, or give vLLM a longer context (--vllm_max_model_length, "
+            "a server's --max-model-len)"
+        )
+
+
+def checked_response(token_ids: Sequence[int], logprobs: Sequence[float]) -> Response:
+    """A response of an engine.
+
+    Raises:
+        RuntimeError: if it has no token, or a log-probability that is no number.
+    """
+    if not token_ids:
+        raise RuntimeError("the engine returned a response without a token, not even an end of sequence")
+    if not all(map(math.isfinite, logprobs)):
+        raise RuntimeError(f"the engine returned a log-probability that is no number: {DIVERGED}")
+    return Response(list(token_ids), list(logprobs))
 
 
 class RolloutEngine(Protocol):

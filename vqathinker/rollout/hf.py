@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.rollout.engine import Response, RolloutRequest, Sampling
+from vqathinker.rollout.engine import DIVERGED, Response, RolloutRequest, Sampling, check_room
 
 
 class HFEngine:
@@ -41,7 +41,14 @@ class HFEngine:
     def generate(
         self, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
     ) -> list[list[Response]]:
-        """Return `num_responses` responses for every request, in order; restores the training mode."""
+        """Return `num_responses` responses for every request, in order; restores the training mode.
+
+        Raises:
+            ValueError: if a prompt leaves no room for the longest response.
+            RuntimeError: if a log-probability is no number.
+        """
+        context: int = self.model.config.text_config.max_position_embeddings  # type: ignore[union-attr]
+        check_room(requests, sampling, context)
         was_training = self.model.training
         self.model.train(False)
         try:
@@ -54,11 +61,11 @@ class HFEngine:
     def _generate_chunk(
         self, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
     ) -> list[list[Response]]:
-        drawn = num_responses if sampling.temperature else 1  # greedy responses are drawn once and repeated
+        drawn = sampling.num_drawn(num_responses)
         embeds, mask = self._left_padded(requests)
         cache = self._prefill(embeds, mask)
         cache.batch_repeat_interleave(drawn)
-        chosen = ChosenLogprobs(sampling.temperature or 1.0)
+        chosen = ChosenLogprobs(sampling.logit_temperature)
         sequences: Tensor = self.model.generate(  # type: ignore[misc, assignment]
             inputs_embeds=embeds.repeat_interleave(drawn, 0),
             attention_mask=mask.repeat_interleave(drawn, 0),
@@ -134,6 +141,8 @@ class ChosenLogprobs(LogitsProcessor):
         if self.pending is not None:
             self.steps.append(self.pending.gather(1, input_ids[:, -1:]))
         self.pending = (scores.float() / self.temperature).log_softmax(-1)
+        if self.pending[:, 0].isnan().any():  # one NaN among the logits makes all of them NaN
+            raise RuntimeError(f"the policy's log-probabilities are no numbers: {DIVERGED}")
         return scores
 
     def finish(self, sequences: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ Read against vLLM 0.31. One engine lives in the process of each trainer (colocat
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -15,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from vqathinker.model import VQAThinkerProcessor
-from vqathinker.rollout.engine import Response, RolloutRequest, Sampling
-from vqathinker.rollout.vllm_plugin import register
+from vqathinker.rollout.engine import Response, RolloutRequest, Sampling, check_room, checked_response
+from vqathinker.rollout.vllm_plugin import SPAN, register
 
 USED = ("model.language_model.", "lm_head.")  # vision and motion reach the engine as embeddings
 
@@ -24,6 +23,19 @@ USED = ("model.language_model.", "lm_head.")  # vision and motion reach the engi
 def set_temperature(model: nn.Module, temperature: float) -> None:
     """Run on the worker's model."""
     model.temperature = temperature  # type: ignore[assignment]
+
+
+def vllm_options(sampling: Sampling, num_drawn: int) -> dict[str, Any]:
+    """The settings as vLLM's `SamplingParams` take them; the model divides by the temperature."""
+    return {
+        "n": num_drawn,
+        "temperature": 1.0 if sampling.temperature else 0.0,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "max_tokens": sampling.max_new_tokens,
+        "logprobs": 0,
+        "detokenize": False,
+    }
 
 
 class VLLMEngine:
@@ -71,7 +83,7 @@ class VLLMEngine:
             seed=seed,
             **{
                 "enable_mm_embeds": True,
-                "limit_mm_per_prompt": {"video": 1},
+                "limit_mm_per_prompt": {"image": 0, "video": 0},  # embeddings only: no vision tower is loaded
                 "skip_mm_profiling": True,
                 "enable_prefix_caching": True,
                 "logprobs_mode": "raw_logprobs",
@@ -116,33 +128,27 @@ class VLLMEngine:
         """
         from vllm import SamplingParams
 
-        longest = max((len(request.prompt_ids) for request in requests), default=0)
-        if longest + sampling.max_new_tokens > self.max_length:
-            raise ValueError(
-                f"a prompt of {longest} and a response of {sampling.max_new_tokens} tokens do not fit into "
-                f"the engine's max_length={self.max_length}; raise it (--vllm_max_model_length)"
-            )
-        drawn = num_responses if sampling.temperature else 1  # greedy responses are drawn once and repeated
-        parameters = SamplingParams(
-            n=drawn,
-            temperature=1.0 if sampling.temperature else 0.0,  # the model divides by the temperature
-            top_p=sampling.top_p if sampling.temperature else 1.0,
-            top_k=sampling.top_k if sampling.temperature else 0,
-            max_tokens=sampling.max_new_tokens,
-            logprobs=0,
-            detokenize=False,
-        )
-        self.llm.apply_model(partial(set_temperature, temperature=sampling.temperature or 1.0))
+        check_room(requests, sampling, self.max_length)
+        drawn = sampling.num_drawn(num_responses)
+        parameters = SamplingParams(**vllm_options(sampling, drawn))
+        self.llm.apply_model(partial(set_temperature, temperature=sampling.logit_temperature))
         outputs = self.llm.generate(
             [self._prompt(request) for request in requests], parameters, use_tqdm=False
         )
-        groups = [[self._response(choice) for choice in output.outputs] for output in outputs]
+        groups = [
+            [
+                checked_response(
+                    choice.token_ids,
+                    [step[i].logprob for step, i in zip(choice.logprobs, choice.token_ids, strict=True)],
+                )
+                for choice in output.outputs
+            ]
+            for output in outputs
+        ]
         return [group * (num_responses // drawn) for group in groups]
 
     def _prompt(self, request: RolloutRequest) -> dict[str, Any]:
         """The request with its visual part folded into one placeholder."""
-        from vqathinker.rollout.vllm_model import SPAN
-
         ids, marks = list(request.prompt_ids), self.processor.placeholder_ids
         places = [place for place, token in enumerate(ids) if token in marks]
         if not places:
@@ -154,15 +160,3 @@ class VLLMEngine:
             "multi_modal_uuids": {"video": [request.cache_key]},
             "mm_processor_kwargs": {SPAN: tuple(ids[start:end])},
         }
-
-    def _response(self, choice: Any) -> Response:  # noqa: ANN401  vLLM's own class
-        ids = list(choice.token_ids)
-        if not ids:
-            raise RuntimeError("vLLM returned a response without a token, not even an end of sequence")
-        logprobs = [step[token].logprob for step, token in zip(choice.logprobs, ids, strict=True)]
-        if not all(map(math.isfinite, logprobs)):
-            raise RuntimeError(
-                "vLLM returned a log-probability that is no number: the policy has diverged; go on from "
-                "an earlier checkpoint with a lower learning rate"
-            )
-        return Response(ids, logprobs)

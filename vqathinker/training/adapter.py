@@ -23,8 +23,8 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler, split_tensor_dict
 
 from vqathinker.training.checks import check_gap
-from vqathinker.training.colocated import SynchronisedEngine, engine_in_place_of_vllm
 from vqathinker.training.config import TrainingConfig
+from vqathinker.training.engines import SynchronisedEngine, engine_in_place_of_vllm
 from vqathinker.training.packing import PackedGroups, pack, shuffle_groups
 
 Row = dict[str, Any]

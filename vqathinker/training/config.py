@@ -13,9 +13,9 @@ from trl.trainer.grpo_config import GRPOConfig
 NOT_OURS = (
     "min_p", "repetition_penalty", "generation_kwargs", "use_transformers_continuous_batching",
     "cache_implementation", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode", "vllm_model_impl",
-    "vllm_structured_outputs_regex", "vllm_server_base_url", "vllm_server_host", "vllm_server_port",
-    "vllm_server_timeout", "vllm_group_port",
+    "vllm_structured_outputs_regex", "vllm_group_port",
 )  # fmt: skip
+VLLM_MODES = ("colocate", "server")
 
 
 @dataclass
@@ -31,6 +31,8 @@ class TrainingConfig(GRPOConfig):
         max_unreadable: share of the training videos that may be missing or unreadable before the run stops.
         max_logp_gap: mean difference between the log-probabilities of engine and policy, in nats per token,
             above which the run stops.
+        vllm_server_weights: folder for the weights that go to a rollout server, which must see it under the
+            same path; `<output_dir>/rollout_weights` if omitted.
         eval_num_videos: most validation videos scored at each evaluation, 0 for all.
     """
 
@@ -44,6 +46,7 @@ class TrainingConfig(GRPOConfig):
     decode_workers: int = 4
     max_unreadable: float = 0.05
     max_logp_gap: float = 0.5
+    vllm_server_weights: str | None = None
     eval_num_videos: int = 0
 
     num_generations: int | None = 4
@@ -58,6 +61,7 @@ class TrainingConfig(GRPOConfig):
     top_k: int = 50
     gradient_accumulation_steps: int = 2
     loss_type: str = "grpo"
+    vllm_server_host: str = "localhost"
     vllm_importance_sampling_correction: bool = False  # would change the paper's loss and cost a forward pass
     use_bias_correction_kl: bool = False
     log_multimodal: bool = False
@@ -70,8 +74,8 @@ class TrainingConfig(GRPOConfig):
             value = getattr(self, name)
             if value != self.__dataclass_fields__[name].default:
                 raise ValueError(f"{name}={value!r} has no effect on our rollouts; leave it out")
-        if self.use_vllm and self.vllm_mode != "colocate":
-            raise ValueError(f"vllm_mode={self.vllm_mode!r} is not supported, use 'colocate'")
+        if self.vllm_mode not in VLLM_MODES:
+            raise ValueError(f"vllm_mode={self.vllm_mode!r}: expected one of {', '.join(VLLM_MODES)}")
         assert self.steps_per_generation is not None
         assert self.num_generations is not None
         local = self.per_device_train_batch_size * self.steps_per_generation

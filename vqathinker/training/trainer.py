@@ -29,11 +29,11 @@ from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProce
 from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling
 from vqathinker.rollout.encoder import EncodedVideo, VideoEncoder
 from vqathinker.rollout.predict import Prediction, predict
-from vqathinker.rollout.vllm import VLLMEngine
 from vqathinker.training.adapter import GRPOAdapter, Row, RowResponse, VideoInputs
 from vqathinker.training.batch import accepts_answer_only, as_reward, log_batch
 from vqathinker.training.checks import check_attention, check_precision, check_setup
 from vqathinker.training.config import TrainingConfig
+from vqathinker.training.engines import SynchronisedEngine, generate_or_stop, make_engine
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.types import IndexArray, Perturbation
 
@@ -80,8 +80,6 @@ class VQAThinkerTrainer(GRPOAdapter):
         self.perturbations = dict(perturbations or {})
         check_setup(args, processor, self.rewards, self.perturbations, train_dataset)
         check_attention(model)
-        self.policy_directory = str(model.name_or_path)
-        self.policy_dtype = model.dtype
         self.processor = processor
         args.reward_weights = [float((reward_weights or {}).get(label, 1.0)) for label in self.rewards]
         super().__init__(
@@ -112,20 +110,9 @@ class VQAThinkerTrainer(GRPOAdapter):
             logger.warning(LOSS_NOTE)
         return super().train(*args, **kwargs)
 
-    def make_engine(self) -> VLLMEngine:
-        """A vLLM engine of this process, started from the policy's checkpoint."""
-        args, setting = self.args, self.processor.training
-        prompt_length = len(self.processor.prompt_ids(setting.num_frames, setting.tokens_per_frame))
-        num_rows = args.per_device_train_batch_size * (args.steps_per_generation or 1)
-        return VLLMEngine(
-            self.policy_directory,
-            self.processor,
-            max_length=args.vllm_max_model_length or prompt_length + (args.max_completion_length or 0),
-            max_sequences=num_rows * (2 if self.perturbations else 1),
-            gpu_memory_utilization=args.vllm_gpu_memory_utilization,
-            seed=args.seed + self.accelerator.process_index,
-            dtype="bfloat16" if args.bf16 else self.policy_dtype,
-        )
+    def make_engine(self) -> SynchronisedEngine:
+        """The engine of `use_vllm`."""
+        return make_engine(self)
 
     def begin_batch(self, rows: list[Row]) -> None:
         """Decode the unique videos of the local rows; count the unreadable ones over all processes."""
@@ -159,7 +146,7 @@ class VQAThinkerTrainer(GRPOAdapter):
                     responses = engine.generate(requests, self.num_generations, self.sampling)
         if self.own_engine is not None:  # outside of the policy's autocast and gathered weights
             with self.timed("rollout"):
-                responses = self.own_engine.generate(requests, self.num_generations, self.sampling)
+                responses = generate_or_stop(self, requests, self.num_generations, self.sampling)
         self._encoded = {
             key: VideoInputs(video.pixels, video.motion_features, isinstance(self._clips[key], VideoError))
             for key, video in zip(self._clips, videos, strict=True)
