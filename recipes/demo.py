@@ -38,31 +38,35 @@ def main() -> None:
         "--seed", type=int, default=0, help="of the model and the training; the clips stay the same"
     )
     parser.add_argument("--data", type=Path, help="where the clips are or go; OUT/data if omitted")
+    parser.add_argument(
+        "--engine", choices=("hf", "vllm"), default="hf", help="of the rollouts; vllm must be installed"
+    )
     options = parser.parse_args()
     out, data = options.out, options.data or options.out / "data"
     if not (out / "summary.json").exists():
-        run(out, data, options.seed)
+        run(out, data, options.seed, options.engine)
     show(json.loads((out / "summary.json").read_text()), out)
 
 
-def run(out: Path, data: Path, seed: int) -> None:
+def run(out: Path, data: Path, seed: int, engine: str) -> None:
     """Run the stages that have not finished and write the summary."""
     seconds: dict[str, float] = {}
     timed("clips", seconds, lambda: synthesise(data, seed=0, **NUM_CLIPS))
     timed("init", seconds, lambda: build(out / "init", seed))
     timed("sft", seconds, lambda: train("sft", out / "init", data, out / "sft", seed))
     before = timed("eval", seconds, lambda: evaluate(out / "sft/final", data, out / "before"))
-    timed("grpo", seconds, lambda: train("grpo", out / "sft/final", data, out / "grpo", seed))
+    timed("grpo", seconds, lambda: train("grpo", out / "sft/final", data, out / "grpo", seed, engine))
     after = timed("eval", seconds, lambda: evaluate(out / "grpo/final", data, out / "after"))
     history = json.loads((out / "grpo/trainer_state.json").read_text())["log_history"]
     rewards = [entry["reward"] for entry in history if "reward" in entry]
     tenth = max(1, len(rewards) // 10)
+    means = [sum(rewards[i : i + tenth]) / tenth for i in range(0, len(rewards) - tenth + 1, tenth)]
     summary = {
         "seed": seed,
+        "engine": engine,
         "before": before["metrics"],
         "after": after["metrics"],
-        "reward_first_tenth": sum(rewards[:tenth]) / tenth,
-        "reward_last_tenth": sum(rewards[-tenth:]) / tenth,
+        "reward_tenths": [round(mean, 4) for mean in means],
         "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
     }
     plot(history, out)
@@ -86,7 +90,7 @@ def build(directory: Path, seed: int) -> None:
     build_tiny(directory, seed=seed)
 
 
-def train(kind: str, checkpoint: Path, data: Path, out: Path, seed: int) -> None:
+def train(kind: str, checkpoint: Path, data: Path, out: Path, seed: int, engine: str = "hf") -> None:
     """Launch one of the recipes on the CPU, from its start unless it has finished."""
     if (out / "final").exists():
         return
@@ -103,6 +107,7 @@ def train(kind: str, checkpoint: Path, data: Path, out: Path, seed: int) -> None
         *("--model_name_or_path", str(checkpoint), "--output_dir", str(out), "--seed", str(seed)),
         *("--train_labels", str(data / "train.csv"), "--train_videos", str(data)),
         *(("--eval_labels", str(data / "val.csv")) if kind == "grpo" else ()),
+        *(("--use_vllm", "true") if engine == "vllm" else ()),
     ]
     subprocess.run(command, check=True)
 
@@ -185,7 +190,8 @@ def show(summary: dict[str, Any], out: Path) -> None:
     for name in CORRELATIONS:
         cells = [summary[stage][name] for stage in ("before", "after")]
         table.add_row(name.upper(), *(f"{c['value']:.3f} [{c['low']:.3f}, {c['high']:.3f}]" for c in cells))
-    table.add_row("reward", f"{summary['reward_first_tenth']:.3f}", f"{summary['reward_last_tenth']:.3f}")
+    rewards = summary["reward_tenths"]
+    table.add_row("reward, first and last tenth of the steps", f"{rewards[0]:.3f}", f"{rewards[-1]:.3f}")
     console = Console()
     console.print(table)
     console.print(

@@ -248,10 +248,18 @@ def short(prompts, completions, **columns):
 """
 
 
-def launch_elsewhere(folder: Path, options: list[object], **environment: str) -> str:
-    """Run the GRPO recipe in another process from a folder whose modules it can import; its messages."""
+def launch_elsewhere(
+    folder: Path, options: list[object], *, num_processes: int = 1, **environment: str
+) -> str:
+    """Run the GRPO recipe in processes of its own from a folder whose modules it can import; its messages."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes)]
     done = subprocess.run(
-        [sys.executable, RECIPES / "grpo_lsvq.py", *map(str, options)],
+        [
+            sys.executable,
+            *(launcher if num_processes > 1 else ()),
+            RECIPES / "grpo_lsvq.py",
+            *map(str, options),
+        ],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), **environment},
         cwd=folder,
         capture_output=True,
@@ -290,17 +298,23 @@ def test_a_plug_in_from_elsewhere_trains(
 
 @pytest.mark.slow
 @pytest.mark.vllm
-@pytest.mark.parametrize("adapter", [[], LORA], ids=["all weights", "lora"])
+@pytest.mark.parametrize(
+    ("adapter", "num_processes"), [([], 1), (LORA, 1), ([], 2)], ids=["all weights", "lora", "two processes"]
+)
 def test_rollouts_by_vllm(
-    adapter: list[object], tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
+    adapter: list[object],
+    num_processes: int,
+    tiny_checkpoint: Path,
+    labelled_videos: Path,
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "my_plug_in.py").write_text(PLUG_IN)  # tells an untrained model's responses apart
     options = [*ON_CPU, *data_options(labelled_videos), "--model_name_or_path", tiny_checkpoint]
     options += ["--rewards", "my_plug_in:short", "--perturbations", "reverse", "--use_vllm", "true"]
     options += ["--max_steps", 3, "--learning_rate", 1e-2, "--logging_steps", 1]
-    options += ["--per_device_train_batch_size", 16, "--gradient_accumulation_steps", 1]
+    options += ["--per_device_train_batch_size", 16 // num_processes, "--gradient_accumulation_steps", 1]
     options += ["--max_completion_length", 8, "--output_dir", "out", "--save_strategy", "no", *adapter]
-    launch_elsewhere(tmp_path, options, VLLM_CPU_KVCACHE_SPACE="1")
+    launch_elsewhere(tmp_path, options, num_processes=num_processes, VLLM_CPU_KVCACHE_SPACE="1")
     history = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
     gaps = [entry["sampling/logp_gap_max"] for entry in history if "sampling/logp_gap_max" in entry]
     assert len(gaps) == 3
