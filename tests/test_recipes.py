@@ -6,11 +6,13 @@ import runpy
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
@@ -249,17 +251,11 @@ def short(prompts, completions, **columns):
 
 
 def launch_elsewhere(
-    folder: Path, options: list[object], *, num_processes: int = 1, **environment: str
+    folder: Path, options: list[object], launcher: Sequence[str] = (), **environment: str
 ) -> str:
     """Run the GRPO recipe in processes of its own from a folder whose modules it can import; its messages."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes)]
     done = subprocess.run(
-        [
-            sys.executable,
-            *(launcher if num_processes > 1 else ()),
-            RECIPES / "grpo_lsvq.py",
-            *map(str, options),
-        ],
+        [sys.executable, *launcher, RECIPES / "grpo_lsvq.py", *map(str, options)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), **environment},
         cwd=folder,
         capture_output=True,
@@ -296,30 +292,46 @@ def test_a_plug_in_from_elsewhere_trains(
     load_policy(tmp_path / "out" / "final")
 
 
+def two_processes(name: str, folder: Path) -> list[str]:
+    """The launcher for a shipped configuration, on two processes of this machine."""
+    settings = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+    settings |= {"num_processes": 2, "use_cpu": True, "mixed_precision": "no"}
+    if name == "cpu":
+        settings["distributed_type"] = "MULTI_CPU"
+    (folder / "accelerate.yaml").write_text(yaml.safe_dump(settings))
+    return ["-m", "accelerate.commands.launch", "--config_file", str(folder / "accelerate.yaml")]
+
+
 @pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.parametrize(
-    ("adapter", "num_processes"), [([], 1), (LORA, 1), ([], 2)], ids=["all weights", "lora", "two processes"]
+    ("adapter", "processes"),
+    [([], ""), (LORA, ""), ([], "cpu"), ([], "zero2"), ([], "zero3")],
+    ids=["all weights", "lora", "two processes", "zero2", "zero3"],
 )
 def test_rollouts_by_vllm(
-    adapter: list[object],
-    num_processes: int,
-    tiny_checkpoint: Path,
-    labelled_videos: Path,
-    tmp_path: Path,
+    adapter: list[object], processes: str, tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "my_plug_in.py").write_text(PLUG_IN)  # tells an untrained model's responses apart
     options = [*ON_CPU, *data_options(labelled_videos), "--model_name_or_path", tiny_checkpoint]
     options += ["--rewards", "my_plug_in:short", "--perturbations", "reverse", "--use_vllm", "true"]
     options += ["--max_steps", 3, "--learning_rate", 1e-2, "--logging_steps", 1]
-    options += ["--per_device_train_batch_size", 16 // num_processes, "--gradient_accumulation_steps", 1]
+    options += ["--per_device_train_batch_size", 8 if processes else 16, "--gradient_accumulation_steps", 1]
     options += ["--max_completion_length", 8, "--output_dir", "out", "--save_strategy", "no", *adapter]
-    launch_elsewhere(tmp_path, options, num_processes=num_processes, VLLM_CPU_KVCACHE_SPACE="1")
+    launcher = two_processes(processes, tmp_path) if processes else []
+    launch_elsewhere(tmp_path, options, launcher, VLLM_CPU_KVCACHE_SPACE="1", DS_ACCELERATOR="cpu")
     history = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
     gaps = [entry["sampling/logp_gap_max"] for entry in history if "sampling/logp_gap_max" in entry]
     assert len(gaps) == 3
     # 0.02 are the share of the forbidden ids in an untrained model; without synchronisation it is 0.8
     assert max(gaps) < 0.05
+    (trained, _), (untrained, _) = (load_policy(path) for path in (tmp_path / "out/final", tiny_checkpoint))
+    assert any(
+        not torch.equal(*pair) for pair in zip(trained.parameters(), untrained.parameters(), strict=True)
+    )
+    frozen = untrained.model.slowfast.state_dict()
+    for name, weight in trained.model.slowfast.state_dict().items():
+        assert torch.equal(weight, frozen[name]), name
 
 
 def test_supervised_fine_tuning(

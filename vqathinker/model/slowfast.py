@@ -140,8 +140,18 @@ def _freeze(module: nn.Module) -> None:
     """Turn weights into buffers: optimisers and adapters miss them, checkpoints keep their names."""
     for name, weight in list(module.named_parameters(recurse=False)):
         delattr(module, name)
-        module.register_buffer(name, weight.detach())
+        module.register_buffer(name, _whole(weight))
     module._is_hf_initialized = True  # type: ignore[assignment]  # its own initialisation is kept
+
+
+def _whole(weight: nn.Parameter) -> Tensor:
+    """The tensor of a weight, also where DeepSpeed's ZeRO-3 has split it over the processes."""
+    if not hasattr(weight, "ds_shape"):
+        return weight.detach()
+    from deepspeed import zero
+
+    with zero.GatheredParameters([weight]):
+        return weight.detach().clone()
 
 
 def pool(features: Tensor, length: int) -> Tensor:
