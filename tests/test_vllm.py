@@ -255,9 +255,10 @@ def as_content(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("question", [None, "Is it sharp?"])
 def test_a_chat_about_a_video_file(
-    server: Server, policy: tuple[Any, Any], video: Path, question: str | None, tmp_path: Path
+    server: Server, tiny_checkpoint: Path, video: Path, question: str | None, tmp_path: Path
 ) -> None:
-    model, processor = policy
+    model, processor = load_policy(tiny_checkpoint, dtype=torch.float32)  # the server's own vision weights
+    model.eval()
     url, config = server.url, model.config
     ServerEngine(url, config, processor, weights_folder=tmp_path).synchronise(model.named_parameters())
     text = [] if question is None else [{"type": "text", "text": question}]
