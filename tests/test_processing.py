@@ -166,3 +166,9 @@ def test_call_feeds_the_model(policies: Callable[..., tuple[Any, Any]]) -> None:
     model, processor = policies()
     batch = processor([noise(6, 30, 40), noise(6, 40, 30)])
     assert model(**batch).logits.shape == (*batch["input_ids"].shape, len(processor.tokenizer))
+
+
+def test_an_empty_question_is_refused(checkpoints: dict[str, Path]) -> None:
+    processor = VQAThinkerProcessor.from_pretrained(checkpoints["slowfast"])
+    with pytest.raises(ValueError, match="the prompt needs a question"):
+        processor.prompt_ids(6, 4, question=" ")

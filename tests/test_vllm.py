@@ -313,7 +313,7 @@ def test_no_server(policy: tuple[Any, Any], tmp_path: Path) -> None:
 
 
 def train(server: Server, checkpoint: Path, videos: Path, folder: Path, *more: str) -> subprocess.Popen[str]:
-    """Start eight steps of the recipe with a server's rollouts, a checkpoint after every other."""
+    """Start eight steps of the recipe with a server's rollouts and no checkpoint on the way."""
     command = [sys.executable, "recipes/grpo_lsvq.py", "--model_name_or_path", str(checkpoint)]
     command += ["--train_labels", str(videos / "train.csv"), "--train_videos", str(videos)]
     command += ["--mos_low", "1", "--mos_high", "5", "--use_cpu", "true", "--bf16", "false"]

@@ -153,8 +153,10 @@ class VQAThinkerProcessor(ProcessorMixin):
             tokens_per_frame: visual tokens of one frame.
             question: replaces the prompt's own question.
         """
-        question = Prompt.from_dict(self.prompt).question if question is None else question
-        turn = [{"role": "user", "content": self.visual_text(num_frames, tokens_per_frame) + question}]
+        prompt = Prompt.from_dict(self.prompt)
+        prompt = prompt if question is None else prompt.ask(question)
+        content = self.visual_text(num_frames, tokens_per_frame) + prompt.question
+        turn = [{"role": "user", "content": content}]
         text = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -132,11 +133,12 @@ class InputProcessor(BaseMultiModalProcessor):  # type: ignore[misc]
         replacement = PromptUpdateDetails.select_token_ids(list(span), marks)
         return [
             PromptReplacement(modality="video", target=[target], replacement=lambda _: replacement)
-            for target in self._targets()
+            for target in self._targets
         ]
 
+    @cached_property
     def _targets(self) -> list[int]:
-        """The ids that may stand where the video goes."""
+        """The ids that may stand where the video goes; looking them up in a large vocabulary takes time."""
         processor = self.info.get_hf_processor()
         video_id = processor.tokenizer.get_vocab().get(VIDEO_TOKEN)
         return [processor.placeholder_ids[0], *([] if video_id is None else [video_id])]
@@ -144,8 +146,7 @@ class InputProcessor(BaseMultiModalProcessor):  # type: ignore[misc]
     def _postprocess_prompt(self, prompt: list[int]) -> list[int]:
         """A turn that holds the video and no text gets the checkpoint's own question."""
         tokenizer = self.info.get_hf_processor().tokenizer
-        targets = self._targets()
-        start = max((place + 1 for place, token in enumerate(prompt) if token in targets), default=0)
+        start = max((i + 1 for i, token in enumerate(prompt) if token in self._targets), default=0)
         if not start or tokenizer.eos_token_id not in prompt[start:]:
             return prompt
         end = prompt.index(tokenizer.eos_token_id, start)
