@@ -89,6 +89,12 @@ def write_audio(path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep out of the user's cache, in subprocesses too."""
+    os.environ["VQATHINKER_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def make_video() -> Callable[..., Path]:
     """`write_video`, for tests that need their own files."""

@@ -16,8 +16,9 @@ from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
-from vqathinker.training import adapter
-from vqathinker.training.adapter import GRPOAdapter, VideoInputs
+from vqathinker.training import adapter, rows
+from vqathinker.training.adapter import GRPOAdapter
+from vqathinker.training.rows import VideoInputs
 
 PARAMETERS = {
     GRPOTrainer._get_train_sampler: ["self", "dataset=None"],
@@ -101,12 +102,12 @@ def test_trl_is_pinned_to_the_version_that_was_read() -> None:
 
 def test_rows_of_a_group_share_their_video() -> None:
     one, other = (VideoInputs(torch.zeros(1), torch.zeros(1)) for _ in range(2))
-    assert adapter._group_numbers([one, other, one, one]) == [0, 1, 0, 0]
+    assert rows.group_numbers([one, other, one, one]) == [0, 1, 0, 0]
 
 
 def test_rows_are_taken_in_another_order() -> None:
     order = torch.tensor([2, 0, 1])
-    assert adapter._take(["a", "b", "c"], order) == ["c", "a", "b"]
-    assert adapter._take(torch.tensor([1, 2, 3]), order).tolist() == [3, 1, 2]
-    assert adapter._take(torch.tensor(5), order).item() == 5
-    assert adapter._take(None, order) is None
+    assert rows.take(["a", "b", "c"], order) == ["c", "a", "b"]
+    assert rows.take(torch.tensor([1, 2, 3]), order).tolist() == [3, 1, 2]
+    assert rows.take(torch.tensor(5), order).item() == 5
+    assert rows.take(None, order) is None

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.training.packing import pack, shuffle_groups
+from vqathinker.model.attention import dense_mask
+from vqathinker.training.packing import pack
+from vqathinker.training.rows import shuffle_groups
 
 Ragged = tuple[list[list[int]], list[int], list[list[bool]], list[list[int]]]
 PAD = 0
@@ -73,7 +75,9 @@ class Batch:
                 out[i, : len(reply)] = logps[torch.arange(len(reply)), reply]
         return out
 
-    def packed(self, model: VQAThinkerForConditionalGeneration, rows: Sequence[int]) -> Tensor:
+    def packed(
+        self, model: VQAThinkerForConditionalGeneration, rows: Sequence[int], attention: str = "segments"
+    ) -> Tensor:
         """(B, C) log-probabilities of some rows from one packed forward pass."""
         chosen = list(rows)
         groups = [self.groups[i] for i in chosen]
@@ -82,7 +86,8 @@ class Batch:
         logits = model(
             input_ids=packed.input_ids,
             position_ids=packed.position_ids,
-            attention_mask=packed.attention_mask,
+            segments=packed.segments,
+            packed_attention=attention,
             placeholders=packed.prefix,
             pixel_values=torch.cat(videos),
             motion_features=torch.cat([model.model.motion_features(video[None]) for video in videos]),
@@ -105,15 +110,26 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(got[name], gradient, rtol=0, atol=1e-5 * scale + 1e-8, msg=name)
 
 
+@pytest.mark.parametrize("attention", ["segments", "dense"])
 @pytest.mark.parametrize("case", CASES)
-def test_packed_equals_separate(policies: Callable[..., tuple[Any, Any]], case: str) -> None:
+def test_packed_equals_separate(policies: Callable[..., tuple[Any, Any]], case: str, attention: str) -> None:
     model, processor = policies()
     batch = Batch(processor, *CASES[case])
     expected = batch.separately(model)
     wanted = gradients(model, (expected * batch.weights).sum())
-    got = batch.packed(model, range(len(batch.rows)))
+    got = batch.packed(model, range(len(batch.rows)), attention)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
     assert_same(gradients(model, (got * batch.weights).sum()), wanted)
+
+
+@pytest.mark.slow  # FlexAttention compiles; on a CPU it has no backward pass
+@pytest.mark.parametrize("case", ["truncated branches", "prompts of different lengths"])
+def test_flex_attention(policies: Callable[..., tuple[Any, Any]], case: str) -> None:
+    model, processor = policies()
+    batch = Batch(processor, *CASES[case])
+    with torch.no_grad():
+        got = batch.packed(model, range(len(batch.rows)), "flex")
+        torch.testing.assert_close(got, batch.separately(model), rtol=0, atol=1e-5)
 
 
 def test_groups_split_over_micro_batches(policies: Callable[..., tuple[Any, Any]]) -> None:
@@ -135,7 +151,7 @@ def test_groups_split_over_micro_batches(policies: Callable[..., tuple[Any, Any]
 
 def test_other_attention_is_refused(policies: Callable[..., tuple[Any, Any]]) -> None:
     model, processor = policies()
-    model.set_attn_implementation("eager")  # it would add True and False to the scores
+    model.set_attn_implementation("eager")
     batch = Batch(processor, [6], [0, 0], [3, 5])
     assert batch.separately(model).isfinite().all()
     with pytest.raises(ValueError, match=r"attn_implementation='eager'.*sdpa"):
@@ -185,8 +201,9 @@ def test_every_label_sees_its_own_past(rows: Ragged) -> None:
         ),
     )
     assert packed.input_ids.shape == packed.position_ids.shape == packed.shift_labels.shape == shape
-    assert packed.attention_mask.shape == (shape[0], 1, shape[1], shape[1])
-    assert packed.attention_mask.any(-1).all()  # no query without a key
+    visible = dense_mask(packed.segments)
+    assert visible.shape == (shape[0], 1, shape[1], shape[1])
+    assert visible.any(-1).all()  # no query without a key
     assert [groups[i] for i in packed.first_rows] == order
     for g, group in enumerate(order):
         assert packed.input_ids[g][packed.prefix[g]].tolist() == prompts[group][:-1]
@@ -199,7 +216,7 @@ def test_every_label_sees_its_own_past(rows: Ragged) -> None:
         past = prompts[groups[i]] + [
             token for token, keep in zip(replies[i][:c], kept[i], strict=False) if keep
         ]
-        seen = packed.attention_mask[g, 0, t]
+        seen = visible[g, 0, t]
         assert packed.input_ids[g][seen].tolist() == past
         assert packed.position_ids[g][seen].tolist() == list(range(len(past)))
         assert packed.shift_labels[g, t] == replies[i][c]

@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.models.internvl.modeling_internvl import InternVLModelOutputWithPast
 
+from vqathinker.model.attention import MASKS, PACKED
 from vqathinker.model.slowfast import CHANNEL_RATIO, EXPANSION, SlowFast
 
 Motion = Literal["slowfast", "fast", "none"]
@@ -92,6 +93,9 @@ class VQAThinkerModel(InternVLModel):
 
     def __init__(self, config: VQAThinkerConfig) -> None:
         super().__init__(config)
+        language = self.language_model.config
+        if language._attn_implementation == "sdpa":
+            language._attn_implementation = PACKED  # the same, and packed rows
         if config.motion != "none":
             self.motion_projector = MotionProjector(config)
             self.slowfast = SlowFast(config.slowfast_depth, config.slowfast_stem_dim)
@@ -158,6 +162,8 @@ class VQAThinkerModel(InternVLModel):
         placeholders: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        segments: Tensor | None = None,
+        packed_attention: str = "segments",
         **kwargs: Any,
     ) -> InternVLModelOutputWithPast | tuple[Any, ...]:
         """Run the language model over a prompt with its video merged in.
@@ -169,15 +175,18 @@ class VQAThinkerModel(InternVLModel):
                 omitted, which needs the same number of frames in every video.
             placeholders: (B, L) bool, the positions where placeholder ids stand for features.
             inputs_embeds: (B, L, d), instead of the three above.
-            attention_mask: (B, L), or (B, 1, L, L) bool of which keys each query sees.
+            attention_mask: (B, L).
+            segments: (B, L) in its place for packed rows: 0 the shared prefix, from 1 the branches after it,
+                which do not see one another, -1 padding.
+            packed_attention: how packed rows are computed, a key of `vqathinker.model.attention.MASKS`.
             kwargs: passed on to the language model.
 
         Raises:
-            ValueError: if pixels come without ids, or a 4-D mask meets an attention that would misread it.
+            ValueError: if pixels come without ids, or packed rows meet an attention that cannot take them.
         """
-        attention = self.language_model.config._attn_implementation
-        if attention_mask is not None and attention_mask.ndim == 4 and attention != "sdpa":
-            raise ValueError(f"attn_implementation={attention!r} cannot take packed rows, use 'sdpa'")
+        if segments is not None:
+            check_packed_attention(self)
+            attention_mask = {"full_attention": MASKS[packed_attention](segments)}  # type: ignore[assignment]
         if pixel_values is not None:
             if input_ids is None:
                 raise ValueError("pixel_values need input_ids to be merged into")
@@ -191,6 +200,13 @@ class VQAThinkerModel(InternVLModel):
         return super().forward(  # type: ignore[no-any-return]
             input_ids=input_ids, inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs
         )
+
+
+def check_packed_attention(model: VQAThinkerModel) -> None:
+    """Raise a ValueError if the language model's attention cannot take packed rows."""
+    attention = model.language_model.config._attn_implementation
+    if attention != PACKED:
+        raise ValueError(f"attn_implementation={attention!r} cannot take packed rows; use 'sdpa'")
 
 
 class VQAThinkerForConditionalGeneration(InternVLForConditionalGeneration):

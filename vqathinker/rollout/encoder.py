@@ -5,7 +5,7 @@ A perturbed copy re-uses its original's frame features by index; only its motion
 
 from __future__ import annotations
 
-from collections import defaultdict
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout.engine import RolloutRequest
+from vqathinker.rollout.motion_cache import MotionCache
+
+logger = logging.getLogger(__name__)
 
 FRAMES_PER_CALL = 96
 
@@ -43,6 +46,7 @@ class VideoEncoder:
         processor: gives frame transform and prompt.
         setting: number and size of the frames.
         question: replaces the prompt's own question.
+        motion_cache: keeps the motion features of files.
     """
 
     def __init__(
@@ -52,19 +56,30 @@ class VideoEncoder:
         setting: FrameSetting,
         *,
         question: str | None = None,
+        motion_cache: MotionCache | None = None,
     ) -> None:
         self.model, self.processor, self.setting, self.question = model, processor, setting, question
+        self.motion_cache = motion_cache
         self.num_encoded_frames = 0
 
-    @torch.no_grad()
     def encode(self, videos: Sequence[NDArray[np.uint8]]) -> list[EncodedVideo]:
         """Encode N arrays (T, H, W, 3) of sampled uint8 frames; N may be 0."""
-        if not videos:
+        pixels = [self.processor.pixels(video, self.setting.size) for video in videos]
+        return self.encode_pixels(pixels, [None] * len(pixels))
+
+    @torch.no_grad()
+    def encode_pixels(self, pixels: Sequence[Tensor], paths: Sequence[str | None]) -> list[EncodedVideo]:
+        """Encode N tensors (T, 3, S, S) of normalised frames.
+
+        Args:
+            pixels: the videos; N may be 0.
+            paths: the file of each, under which its motion feature is kept; None for none.
+        """
+        if not pixels:
             return []
-        device = self.model.device
-        pixels = [self.processor.pixels(video, self.setting.size).to(device) for video in videos]
+        pixels = [video.to(self.model.device) for video in pixels]
         frames = self._frame_features(pixels)
-        motion = self._motion_features(pixels)
+        motion = [self._kept_motion(*item) for item in zip(pixels, paths, strict=True)]
         return [EncodedVideo(*parts) for parts in zip(pixels, frames, motion, strict=True)]
 
     @torch.no_grad()
@@ -75,7 +90,7 @@ class VideoEncoder:
         chosen = [torch.from_numpy(index).to(self.model.device) for index in indices]
         pixels = [video.pixels[index] for video, index in zip(videos, chosen, strict=True)]
         frames = [video.frame_features[index] for video, index in zip(videos, chosen, strict=True)]
-        motion = self._motion_features(pixels)
+        motion = [self._motion_features(video) for video in pixels]
         return [EncodedVideo(*parts) for parts in zip(pixels, frames, motion, strict=True)]
 
     @torch.no_grad()
@@ -100,16 +115,22 @@ class VideoEncoder:
         )
         return list(features.split([len(video) for video in pixels]))
 
-    def _motion_features(self, pixels: Sequence[Tensor]) -> list[Tensor]:
-        """SlowFast over videos of equal length together."""
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for i, video in enumerate(pixels):
-            by_length[len(video)].append(i)
-        features: dict[int, Tensor] = {}
-        for length, rows in by_length.items():
-            step = max(1, FRAMES_PER_CALL // length)
-            for start in range(0, len(rows), step):
-                part = rows[start : start + step]
-                values = self.model.model.motion_features(torch.stack([pixels[i] for i in part]))
-                features.update(zip(part, values, strict=True))
-        return [features[i] for i in range(len(pixels))]
+    def _motion_features(self, pixels: Tensor) -> Tensor:
+        """SlowFast over one video at a time, so that the result does not depend on its company."""
+        features: Tensor = self.model.model.motion_features(pixels[None])[0]
+        return features
+
+    def _kept_motion(self, pixels: Tensor, path: str | None) -> Tensor:
+        """The motion features of a file: kept ones, or computed and kept."""
+        if self.motion_cache is None or path is None:
+            return self._motion_features(pixels)
+        kept = self.motion_cache.get(path)
+        if kept is not None:
+            return kept.to(pixels.device)
+        features = self._motion_features(pixels)
+        try:
+            self.motion_cache.put(path, features)
+        except OSError as error:
+            logger.warning("motion features are not kept any more: %s", error)
+            self.motion_cache = None
+        return features

@@ -10,72 +10,32 @@ from __future__ import annotations
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler
+from torch.utils.data import get_worker_info
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler, split_tensor_dict
 
-from vqathinker.training.checks import check_gap
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.engines import SynchronisedEngine, engine_in_place_of_vllm
-from vqathinker.training.packing import PackedGroups, pack, shuffle_groups
+from vqathinker.training.gap import check_gap, importance_ratio, measure_gap
+from vqathinker.training.packing import PackedGroups, pack
+from vqathinker.training.rows import (
+    EpochOrder,
+    Row,
+    RowResponse,
+    VideoInputs,
+    group_numbers,
+    shuffle_groups,
+    take,
+)  # fmt: skip
 
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class RowResponse:
-    """What one row of the generation batch produced.
-
-    Attributes:
-        prompt_ids: token ids with expanded placeholders.
-        token_ids: the response.
-        logprobs: one per token, at the sampling temperature.
-        twin_text: the response to the perturbed copy, None without twins.
-    """
-
-    prompt_ids: Sequence[int]
-    token_ids: Sequence[int]
-    logprobs: Sequence[float]
-    twin_text: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class VideoInputs:
-    """What a forward pass needs of one video: pixels (T, 3, S, S) and motion features (M, motion_dim)."""
-
-    pixels: Tensor
-    motion_features: Tensor
-    skipped: bool = False
-
-
-class EpochOrder(Sampler[int]):
-    """TRL's sampler, shuffled by seed and epoch alone, so that a resumed run goes on with the same videos.
-
-    Args:
-        sampler: repeats the rows of a batch; its own generator starts again with every process.
-        seed: of the run.
-        epoch: tells how many epochs have passed.
-    """
-
-    def __init__(self, sampler: RepeatSampler, seed: int, epoch: Callable[[], float]) -> None:
-        self.sampler, self.seed, self.epoch = sampler, seed, epoch
-
-    def __iter__(self) -> Iterator[int]:
-        if self.sampler.shuffle:
-            whole_epochs = int(self.epoch() + 1e-6)  # a sum of fractions
-            self.sampler.generator.manual_seed(self.seed + whole_epochs)
-        yield from self.sampler
-
-    def __len__(self) -> int:
-        return len(self.sampler)
+FLEX_MULTIPLE = 128  # FlexAttention is compiled for every length, so there are few of them
 
 
 class GRPOAdapter(GRPOTrainer, ABC):
@@ -87,6 +47,7 @@ class GRPOAdapter(GRPOTrainer, ABC):
     _buffered_inputs: Any
     _rows: list[Row]
     _videos: list[VideoInputs]
+    _current: dict[str, Any]  # the micro-batch of the update
     _policy_logps: Tensor | None = None
     _rollout_step: int  # of the weights that generated
 
@@ -94,8 +55,15 @@ class GRPOAdapter(GRPOTrainer, ABC):
         with warnings.catch_warnings(), engine_in_place_of_vllm(self.make_engine):
             warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)
             super().__init__(rollout_func=self._rollout, **kwargs)
+        # called when rows are fetched, which is before they are needed
+        self.data_collator = self._collate  # type: ignore[assignment]
+        self._num_fetched = 0
 
     # The hooks
+
+    @abstractmethod
+    def announce(self, rows: list[Row]) -> None:
+        """Take note of the local rows of the generation batch after those that are known already."""
 
     @abstractmethod
     def begin_batch(self, rows: list[Row]) -> None:
@@ -161,6 +129,13 @@ class GRPOAdapter(GRPOTrainer, ABC):
         assert isinstance(sampler, RepeatSampler)
         return EpochOrder(sampler, self.args.seed, lambda: self.state.epoch or 0.0)
 
+    def _collate(self, rows: list[Row]) -> list[Row]:
+        """Announce the rows; they are fetched once for every micro-batch, but only the first time counts."""
+        if self._num_fetched % self._generate_every == 0 and get_worker_info() is None:
+            self.announce(rows)
+        self._num_fetched += 1
+        return rows
+
     def _rollout(self, prompts: list[Any], trainer: GRPOTrainer) -> dict[str, list[Any]]:
         responses = self.respond(self._rows)
         self._videos = self.video_inputs(self._rows)
@@ -175,13 +150,38 @@ class GRPOAdapter(GRPOTrainer, ABC):
     def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
         self._rows = inputs
         self.begin_batch(inputs)
-        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        with self._without_redundant_pass():
+            output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         self._rollout_step = self.state.global_step
         output["videos"] = self._videos
         mask = output["completion_mask"]
         skipped = torch.tensor([video.skipped for video in self._videos], device=mask.device)
         output["completion_mask"] = mask.masked_fill(skipped[:, None], 0)
         return output
+
+    @contextmanager
+    def _without_redundant_pass(self) -> Iterator[None]:
+        """Keep TRL from computing log-probabilities that the update computes anyway.
+
+        Within one optimiser step the old policy is the policy; its importance ratio follows in the update.
+        """
+        corrects = self.vllm_importance_sampling_correction
+        if self._is_on_policy:
+            self.vllm_importance_sampling_correction = False
+        try:
+            yield
+        finally:
+            self.vllm_importance_sampling_correction = corrects
+
+    @property
+    def _generate_every(self) -> int:
+        """Micro-batches per generation."""
+        assert self.args.steps_per_generation is not None
+        return self.args.steps_per_generation * self.num_iterations
+
+    @property
+    def _is_on_policy(self) -> bool:
+        return self.args.gradient_accumulation_steps % self._generate_every == 0
 
     def _calculate_rewards(
         self,
@@ -196,18 +196,18 @@ class GRPOAdapter(GRPOTrainer, ABC):
         """As TRL's, but groups stay together when the rows are shuffled over the micro-batches."""
         num_parts = self.args.steps_per_generation
         assert num_parts is not None
-        if self._step % (num_parts * self.num_iterations) == 0 or self._buffered_inputs is None:
+        if self._step % self._generate_every == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
             # the global step goes on after a resume, TRL's own count starts again
             generator = torch.Generator().manual_seed(self.args.seed + self.state.global_step)
-            order = shuffle_groups(_group_numbers(batch["videos"]), generator)
-            shuffled = {key: _take(values, order) for key, values in batch.items()}
+            order = shuffle_groups(group_numbers(batch["videos"]), generator)
+            shuffled = {key: take(values, order) for key, values in batch.items()}
             self._buffered_inputs = split_tensor_dict(shuffled, num_parts)
         current: dict[str, Any] = self._buffered_inputs[self._step % num_parts]
         return current
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-        self._videos = inputs["videos"]
+        self._videos, self._current = inputs["videos"], inputs
         loss: Tensor = super()._compute_loss(model, inputs)  # type: ignore[no-untyped-call]
         self._log_rollout_gap(inputs)
         return loss
@@ -215,10 +215,7 @@ class GRPOAdapter(GRPOTrainer, ABC):
     def _log_rollout_gap(self, inputs: Mapping[str, Any]) -> None:
         """Log how far the engine's log-probabilities are from the policy's, over all tokens."""
         assert self._policy_logps is not None
-        sampled, mask = inputs["sampling_per_token_logps"], inputs["completion_mask"].bool()
-        gap = (self._policy_logps - sampled).abs()[mask & ~sampled.isnan()]
-        largest = gap.max() if len(gap) else gap.new_zeros(())
-        local = torch.stack([gap.sum(), gap.new_tensor(float(len(gap))), largest])
+        local = measure_gap(self._policy_logps, inputs["sampling_per_token_logps"], inputs["completion_mask"])
         everyone = self.accelerator.gather(local).view(-1, 3)
         total, count = everyone[:, :2].sum(dim=0).tolist()
         if count:
@@ -253,6 +250,11 @@ class GRPOAdapter(GRPOTrainer, ABC):
         if not compute_entropy:
             return torch.cat(logps), None, None
         self._policy_logps = torch.cat(logps).detach()
+        if self.use_vllm and self.vllm_importance_sampling_correction and self._is_on_policy:
+            sampled, mask = self._current["sampling_per_token_logps"], self._current["completion_mask"]
+            ratio = importance_ratio(self._policy_logps, sampled, mask, self.args)
+            self._current["importance_sampling_ratio"] = ratio
+            self.log_metric("sampling/importance_sampling_ratio/mean", ratio.mean().item())
         return torch.cat(logps), torch.cat(entropies), None
 
     def _packed_forward(
@@ -263,14 +265,22 @@ class GRPOAdapter(GRPOTrainer, ABC):
         num_tokens: int,
         videos: Sequence[VideoInputs],
     ) -> tuple[PackedGroups, Any]:
-        groups = _group_numbers(videos) if self.args.packed else range(len(videos))
-        packed = pack(input_ids, attention_mask, num_tokens, list(groups), self._tokenizer.pad_token_id)
+        groups = group_numbers(videos) if self.args.packed else range(len(videos))
+        packed = pack(
+            input_ids,
+            attention_mask,
+            num_tokens,
+            list(groups),
+            self._tokenizer.pad_token_id,
+            multiple=FLEX_MULTIPLE if self.args.packed_attention == "flex" else 1,
+        )
         seen = [videos[i] for i in packed.first_rows]
         with self.accelerator.autocast():
             output = model(
                 input_ids=packed.input_ids,
                 position_ids=packed.position_ids,
-                attention_mask=packed.attention_mask,
+                segments=packed.segments,
+                packed_attention=self.args.packed_attention,
                 placeholders=packed.prefix,
                 pixel_values=torch.cat([video.pixels for video in seen]),
                 motion_features=torch.stack([video.motion_features for video in seen]),
@@ -278,16 +288,3 @@ class GRPOAdapter(GRPOTrainer, ABC):
                 fused_lm_head=True,
             )
         return packed, output
-
-
-def _group_numbers(videos: Sequence[VideoInputs]) -> list[int]:
-    """Rows that share a video object share a number, counted in order of appearance."""
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(id(video), len(numbers)) for video in videos]
-
-
-def _take(values: Any, order: Tensor) -> Any:  # noqa: ANN401  tensors, lists and what TRL may add
-    """Rows in another order; scalars stay."""
-    if isinstance(values, Tensor):
-        return values if values.ndim == 0 else values[order.to(values.device)]
-    return [values[int(i)] for i in order] if isinstance(values, list) else values

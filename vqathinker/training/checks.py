@@ -16,7 +16,7 @@ from rewards import evaluate
 from rewards.rows import Record, collect
 from vqathinker import answers
 from vqathinker.media.dataset import TARGET_RANGE
-from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.model import VQAThinkerProcessor
 from vqathinker.training.config import TrainingConfig
 from vqathinker.types import Perturbation, Reward
 
@@ -130,17 +130,6 @@ def rehearse(
             raise
 
 
-def check_attention(model: VQAThinkerForConditionalGeneration) -> None:
-    """Refuse an attention that cannot take packed rows.
-
-    Raises:
-        ValueError: for any but "sdpa".
-    """
-    attention = model.model.language_model.config._attn_implementation
-    if attention != "sdpa":
-        raise ValueError(f"attn_implementation={attention!r} cannot take packed rows; use 'sdpa'")
-
-
 def check_precision(model: nn.Module, *, has_master_weights: bool) -> None:
     """Warn where the optimiser would round small updates away."""
     low = {p.dtype for p in model.parameters() if p.requires_grad} & {torch.bfloat16, torch.float16}
@@ -149,22 +138,4 @@ def check_precision(model: nn.Module, *, has_master_weights: bool) -> None:
             "the weights are trained in %s without 32-bit master weights, which rounds most updates of a "
             "small learning rate away; use DeepSpeed, or dtype: float32 (bf16: true computes in bfloat16)",
             ", ".join(str(dtype) for dtype in low),
-        )
-
-
-def check_gap(mean_gap: float, limit: float) -> None:
-    """Stop a run whose rollouts come from another model than the one that trains.
-
-    Args:
-        mean_gap: mean |log p of the engine − log p of the policy| per token, in nats.
-        limit: largest gap that differences of precision explain.
-
-    Raises:
-        RuntimeError: if the gap is larger, or no number.
-    """
-    if not mean_gap <= limit:
-        raise RuntimeError(
-            f"the engine and the policy differ by {mean_gap:.3g} nats per token (max_logp_gap={limit:g}): "
-            "the engine has other weights, another prompt or another precision than the policy. Start it "
-            "from the checkpoint that is being trained, or raise max_logp_gap if the difference is meant"
         )

@@ -5,7 +5,9 @@ Source of the defaults: VQAThinker (arXiv 2508.06051), Table 6.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from trl.trainer.grpo_config import GRPOConfig
 
@@ -15,7 +17,9 @@ NOT_OURS = (
     "cache_implementation", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode", "vllm_model_impl",
     "vllm_structured_outputs_regex", "vllm_group_port",
 )  # fmt: skip
+CACHE = "VQATHINKER_CACHE"  # the environment variable that moves the cache
 VLLM_MODES = ("colocate", "server")
+PACKED_ATTENTION = ("segments", "dense", "flex")
 
 
 @dataclass
@@ -27,7 +31,12 @@ class TrainingConfig(GRPOConfig):
             own arguments.
         perturbations: modes of which one is drawn per video and step for its twin; empty for no twins.
         packed: compute each group's prompt once. False computes every row on its own.
-        decode_workers: threads that decode videos.
+        packed_attention: how packed rows are computed: "segments" (prefix and branches apart), "dense" (a
+            mask over the whole row) or "flex" (FlexAttention's block mask, for CUDA).
+        decode_workers: threads that decode videos, ahead of the step that needs them.
+        motion_cache: folder that keeps SlowFast's features of the training videos; runs may share it.
+            `~/.cache/vqathinker/motion` if omitted, or `motion` in the folder that `VQATHINKER_CACHE` names.
+        motion_cache_gib: its largest size, 0 to keep none.
         max_unreadable: share of the training videos that may be missing or unreadable before the run stops.
         max_logp_gap: mean difference between the log-probabilities of engine and policy, in nats per token,
             above which the run stops.
@@ -43,7 +52,10 @@ class TrainingConfig(GRPOConfig):
         ]
     )  # fmt: skip
     packed: bool = True
+    packed_attention: str = "segments"
     decode_workers: int = 4
+    motion_cache: str | None = None
+    motion_cache_gib: float = 1.0
     max_unreadable: float = 0.05
     max_logp_gap: float = 0.5
     vllm_server_weights: str | None = None
@@ -74,8 +86,11 @@ class TrainingConfig(GRPOConfig):
             value = getattr(self, name)
             if value != self.__dataclass_fields__[name].default:
                 raise ValueError(f"{name}={value!r} has no effect on our rollouts; leave it out")
-        if self.vllm_mode not in VLLM_MODES:
-            raise ValueError(f"vllm_mode={self.vllm_mode!r}: expected one of {', '.join(VLLM_MODES)}")
+        for name, choices in (("vllm_mode", VLLM_MODES), ("packed_attention", PACKED_ATTENTION)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(choices)}")
+        if self.motion_cache is None:
+            self.motion_cache = str(Path(os.environ.get(CACHE, "~/.cache/vqathinker"), "motion").expanduser())
         assert self.steps_per_generation is not None
         assert self.num_generations is not None
         local = self.per_device_train_batch_size * self.steps_per_generation
@@ -88,6 +103,8 @@ class TrainingConfig(GRPOConfig):
             raise ValueError(f"max_unreadable={self.max_unreadable}: expected a share between 0 and 1")
         if self.decode_workers < 1:
             raise ValueError(f"decode_workers={self.decode_workers}: at least one thread has to decode")
+        if self.motion_cache_gib < 0:
+            raise ValueError(f"motion_cache_gib={self.motion_cache_gib}: expected 0 (none) or a size in GiB")
         if self.eval_num_videos < 0:
             raise ValueError(
                 f"eval_num_videos={self.eval_num_videos}: expected 0 (all) or a number of videos"

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vqathinker.model.attention import PADDING, PREFIX
+
 IGNORED = -100  # label of a position that predicts nothing
-PREFIX, PADDING = 0, -1  # segment numbers; the branches count from 1
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class PackedGroups:
     Attributes:
         input_ids: (G, T).
         position_ids: (G, T), counted within prompt + branch.
-        attention_mask: (G, 1, T, T) bool: causal, and key in the prefix or in the query's own branch.
+        segments: (G, T), 0 for the prefix, from 1 for the branches, -1 for padding; a query sees the prefix
+            and its own branch before it.
         shift_labels: (G, T), the token each position predicts, -100 for none.
-        prefix: (G, T) bool, the positions of the shared prompt.
         first_rows: for each group the index of one of its B rows.
         source: (S,) flat positions in (G, T) of the S labelled tokens.
         row: (S,) their rows in (B, C).
@@ -37,13 +38,17 @@ class PackedGroups:
 
     input_ids: Tensor
     position_ids: Tensor
-    attention_mask: Tensor
+    segments: Tensor
     shift_labels: Tensor
-    prefix: Tensor
     first_rows: list[int]
     source: Tensor
     row: Tensor
     column: Tensor
+
+    @property
+    def prefix(self) -> Tensor:
+        """(G, T) bool, the positions of the shared prompt."""
+        return self.segments == PREFIX
 
     def unpack(self, values: Tensor, shape: tuple[int, int]) -> Tensor:
         """Bring (G, T) values of the labelled positions back to (B, C), 0 elsewhere; differentiable."""
@@ -52,7 +57,13 @@ class PackedGroups:
 
 
 def pack(
-    input_ids: Tensor, attention_mask: Tensor, completion_length: int, groups: Sequence[int], pad_id: int
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    completion_length: int,
+    groups: Sequence[int],
+    pad_id: int,
+    *,
+    multiple: int = 1,
 ) -> PackedGroups:
     """Pack rows that share a prompt.
 
@@ -62,6 +73,7 @@ def pack(
         completion_length: C.
         groups: B group numbers; rows of one group have the same prompt.
         pad_id: fills the ends of the packed rows.
+        multiple: their length is a multiple of this.
     """
     members: dict[int, list[int]] = {}
     for row, group in enumerate(groups):
@@ -69,23 +81,20 @@ def pack(
     parts = [
         _pack_group(input_ids, attention_mask.bool(), completion_length, rows) for rows in members.values()
     ]
-    length = max(len(part[0]) for part in parts)
+    longest = max(len(part[0]) for part in parts)
+    length = -(-longest // multiple) * multiple
 
     def stack(column: int, fill: int) -> Tensor:
         padded = (torch.nn.functional.pad(p[column], (0, length - len(p[column])), value=fill) for p in parts)
         return torch.stack(list(padded))
 
-    segment = stack(2, PADDING)
-    causal = torch.ones(length, length, dtype=torch.bool, device=input_ids.device).tril()
-    visible = (segment[:, None, :] == PREFIX) | (segment[:, :, None] == segment[:, None, :])
     labels = stack(3, IGNORED)
     source = (labels.flatten() != IGNORED).nonzero()[:, 0]
     return PackedGroups(
         input_ids=stack(0, pad_id),
         position_ids=stack(1, 0),
-        attention_mask=(causal & visible)[:, None],
+        segments=stack(2, PADDING),
         shift_labels=labels,
-        prefix=segment == PREFIX,
         first_rows=[rows[0] for rows in members.values()],
         source=source,
         row=stack(4, IGNORED).flatten()[source],
@@ -117,15 +126,3 @@ def _pack_group(
         columns.append(kept.nonzero()[:, 0])
     joined = [torch.cat(values) for values in (ids, positions, segments, labels, label_rows, columns)]
     return tuple(joined)  # type: ignore[return-value]
-
-
-def shuffle_groups(groups: Sequence[int], generator: torch.Generator) -> Tensor:
-    """A permutation of rows that keeps every group together: B group numbers → (B,) row indices.
-
-    >>> shuffle_groups([7, 7, 3, 3], torch.Generator().manual_seed(1)).tolist()
-    [2, 3, 0, 1]
-    """
-    rows = torch.tensor(groups)
-    names = list(dict.fromkeys(groups))
-    order = torch.randperm(len(names), generator=generator)
-    return torch.cat([(rows == names[int(i)]).nonzero()[:, 0] for i in order])

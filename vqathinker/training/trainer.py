@@ -23,18 +23,21 @@ import rewards as reward_plugins
 from perturbations import draw
 from rewards.rows import Record, collect
 from vqathinker import answers
-from vqathinker.media.video import Clip, VideoError, read_many
-from vqathinker.metrics import correlations
+from vqathinker.media.ahead import ReadAhead
+from vqathinker.media.video import VideoError, read_keyframes
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.model.modeling import check_packed_attention
 from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling
 from vqathinker.rollout.encoder import EncodedVideo, VideoEncoder
-from vqathinker.rollout.predict import Prediction, predict
-from vqathinker.training.adapter import GRPOAdapter, Row, RowResponse, VideoInputs
+from vqathinker.rollout.motion_cache import MotionCache
+from vqathinker.training.adapter import GRPOAdapter
 from vqathinker.training.batch import accepts_answer_only, as_reward, log_batch
-from vqathinker.training.checks import check_attention, check_precision, check_setup
+from vqathinker.training.checks import check_precision, check_setup
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.engines import SynchronisedEngine, generate_or_stop, make_engine
+from vqathinker.training.rows import Row, RowResponse, VideoInputs
 from vqathinker.training.unreadable import UnreadableVideos
+from vqathinker.training.validation import validate
 from vqathinker.types import IndexArray, Perturbation
 
 logger = logging.getLogger(__name__)
@@ -79,7 +82,7 @@ class VQAThinkerTrainer(GRPOAdapter):
         self.rewards = {label: as_reward(reward) for label, reward in rewards.items()}
         self.perturbations = dict(perturbations or {})
         check_setup(args, processor, self.rewards, self.perturbations, train_dataset)
-        check_attention(model)
+        check_packed_attention(model.model)
         self.processor = processor
         args.reward_weights = [float((reward_weights or {}).get(label, 1.0)) for label in self.rewards]
         super().__init__(
@@ -100,7 +103,17 @@ class VQAThinkerTrainer(GRPOAdapter):
         assert args.max_completion_length is not None
         self.sampling = Sampling(args.temperature, args.top_p, args.top_k, args.max_completion_length)
         self.unreadable = UnreadableVideos(str(args.output_dir), len(train_dataset), args.max_unreadable)
-        self._clips: dict[Key, Clip | VideoError] = {}
+        videos_per_process = args.num_videos_per_generation // self.accelerator.num_processes
+        self.reader = ReadAhead(self._read, args.decode_workers, 2 * videos_per_process)
+        self.motion_cache = None
+        if args.motion_cache_gib and model.config.motion != "none":
+            assert args.motion_cache is not None
+            size = args.motion_cache_gib * 2**30
+            self.motion_cache = MotionCache.of_policy(
+                args.motion_cache, model, processor, processor.training, size
+            )
+        self._pixels: dict[Key, Tensor | VideoError] = {}
+        self._paths: dict[Key, str] = {}
         self._encoded: dict[Key, VideoInputs] = {}
         self._drawn: dict[Key, tuple[str, IndexArray]] = {}
 
@@ -108,20 +121,28 @@ class VQAThinkerTrainer(GRPOAdapter):
         """Train as `transformers.Trainer.train` does."""
         if self.accelerator.is_main_process:
             logger.warning(LOSS_NOTE)
-        return super().train(*args, **kwargs)
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self.reader.forget()
 
     def make_engine(self) -> SynchronisedEngine:
         """The engine of `use_vllm`."""
         return make_engine(self)
 
+    def announce(self, rows: list[Row]) -> None:
+        """Have the videos of the rows decoded while the steps before them are computed."""
+        self.reader.announce(row["path"] for row in rows)
+
     def begin_batch(self, rows: list[Row]) -> None:
-        """Decode the unique videos of the local rows; count the unreadable ones over all processes."""
-        paths = {_key(row): row["path"] for row in rows}
-        with self.timed("decode"):
-            clips = read_many(list(paths.values()), self.processor.num_frames, self.args.decode_workers)
-        self._clips = dict(zip(paths, clips, strict=True))
-        errors = [(clip.path, clip.reason) for clip in clips if isinstance(clip, VideoError)]
-        gathered: list[tuple[int, list[tuple[str, str]]]] = gather_object([(len(clips), errors)])
+        """Wait for the unique videos of the local rows; count the unreadable ones over all processes."""
+        self._paths = {_key(row): row["path"] for row in rows}
+        unique = list(dict.fromkeys(self._paths.values()))
+        with self.timed("data_wait"):
+            read = dict(zip(unique, self.reader.take(unique), strict=True))
+        self._pixels = {key: read[path] for key, path in self._paths.items()}
+        errors = [(video.path, video.reason) for video in read.values() if isinstance(video, VideoError)]
+        gathered: list[tuple[int, list[tuple[str, str]]]] = gather_object([(len(read), errors)])
         everyone = [error for _, part in gathered for error in part]
         self.log_metric("unreadable_videos", float(len(everyone)))
         batch_size = sum(number for number, _ in gathered)
@@ -130,13 +151,18 @@ class VQAThinkerTrainer(GRPOAdapter):
 
     def respond(self, rows: list[Row]) -> list[RowResponse]:
         """One engine call for every local video and its twin."""
-        blank = np.zeros((self.processor.num_frames, BLANK_SIDE, BLANK_SIDE, 3), np.uint8)
-        frames = [blank if isinstance(c, VideoError) else c.frames for c in self._clips.values()]
+        setting = self.processor.training
+        black = np.zeros((setting.num_frames, BLANK_SIDE, BLANK_SIDE, 3), np.uint8)
+        blank = self.processor.pixels(black, setting.size)
+        pixels = [blank if isinstance(video, VideoError) else video for video in self._pixels.values()]
+        paths = [
+            None if isinstance(video, VideoError) else self._paths[key] for key, video in self._pixels.items()
+        ]
         self._drawn = self._draw_perturbations()
         with self.policy_for_rollout() as policy:
-            encoder = VideoEncoder(policy, self.processor, self.processor.training)
+            encoder = VideoEncoder(policy, self.processor, setting, motion_cache=self.motion_cache)
             with self.timed("encode"):
-                videos = encoder.encode(frames)
+                videos = encoder.encode_pixels(pixels, paths)
                 indices = [index for _, index in self._drawn.values()]
                 twins = encoder.perturb(videos, indices) if self._drawn else []
                 requests = self._requests(encoder, videos, "clean") + self._requests(encoder, twins, "twin")
@@ -148,8 +174,8 @@ class VQAThinkerTrainer(GRPOAdapter):
             with self.timed("rollout"):
                 responses = generate_or_stop(self, requests, self.num_generations, self.sampling)
         self._encoded = {
-            key: VideoInputs(video.pixels, video.motion_features, isinstance(self._clips[key], VideoError))
-            for key, video in zip(self._clips, videos, strict=True)
+            key: VideoInputs(video.pixels, video.motion_features, isinstance(self._pixels[key], VideoError))
+            for key, video in zip(self._pixels, videos, strict=True)
         }
         return self._assign(rows, requests, responses)
 
@@ -198,36 +224,20 @@ class VQAThinkerTrainer(GRPOAdapter):
         rows = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, number).round()]
         was_training = self.model.training
         self.model.eval()
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._validate(rows).items()}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in validate(self, rows).items()}
         Trainer.log(self, metrics)  # TRL's own would write the table of training responses again
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.model.train(was_training)
         return metrics
 
-    def _validate(self, rows: Sequence[Row]) -> dict[str, float]:
-        part = rows[self.accelerator.process_index :: self.accelerator.num_processes]
-        with self.policy_for_rollout() as policy:
-            predictions = predict(
-                policy,
-                self.processor,
-                [row["path"] for row in part],
-                sampling=Sampling(max_new_tokens=self.sampling.max_new_tokens),
-                batch_size=self.args.per_device_eval_batch_size,
-                num_workers=self.args.decode_workers,
-                think=self.think,
-            )
-            local = list(zip(predictions, [row["target"] for row in part], strict=True))
-        pairs: list[tuple[Prediction, float]] = gather_object(local)
-        readable = [(p.score, target) for p, target in pairs if p.error is None]
-        scores, targets = [score for score, _ in readable], [target for _, target in readable]
-        result = correlations(scores, targets, num_bootstrap=0)
-        return {
-            "srcc": result.srcc.value,
-            "plcc": result.plcc.value,
-            "rmse": result.rmse.value,
-            "parse_failures": float(result.num_failed),
-            "unreadable": float(len(pairs) - len(readable)),
-        }
+    def _read(self, path: str) -> Tensor | VideoError:
+        """Normalised keyframes (T, 3, S, S) of a file; called in worker threads."""
+        setting = self.processor.training
+        try:
+            frames = read_keyframes(path, setting.num_frames).frames
+        except VideoError as error:
+            return error
+        return self.processor.pixels(frames, setting.size)
 
     def _draw_perturbations(self) -> dict[Key, tuple[str, IndexArray]]:
         """One mode and its frame indices for each local video; empty without perturbations."""
@@ -237,17 +247,17 @@ class VQAThinkerTrainer(GRPOAdapter):
         num_frames = self.processor.num_frames
         return {
             key: draw(self.perturbations, num_frames, video_id="/".join(key), **options)
-            for key in self._clips
+            for key in self._pixels
         }
 
     def _requests(
         self, encoder: VideoEncoder, videos: Sequence[EncodedVideo], kind: str
     ) -> list[RolloutRequest]:
-        """The prompt of each video; `videos` are those of `_clips`, or none."""
+        """The prompt of each video; `videos` are those of `_pixels`, or none."""
         step = self.state.global_step
         return [
             encoder.request(video, json.dumps([*key, kind, step]))
-            for key, video in zip(self._clips, videos, strict=False)
+            for key, video in zip(self._pixels, videos, strict=False)
         ]
 
     def _assign(
@@ -257,7 +267,7 @@ class VQAThinkerTrainer(GRPOAdapter):
         responses: Sequence[Sequence[Response]],
     ) -> list[RowResponse]:
         """Give each row of a video one of its responses, by id."""
-        position = {key: i for i, key in enumerate(self._clips)}
+        position = {key: i for i, key in enumerate(self._pixels)}
         twins = responses[len(position) :]
         taken: Counter[Key] = Counter()
         assigned = []

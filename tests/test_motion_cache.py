@@ -1,0 +1,140 @@
+"""Motion features are kept by file and by everything else that shapes them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vqathinker.rollout import VideoEncoder
+from vqathinker.rollout.motion_cache import SUFFIX, MotionCache, fingerprint
+
+GENEROUS = 2.0**30
+FEATURE = torch.arange(6.0).view(1, 6)
+HAMMER = """
+import sys, torch
+from vqathinker.rollout.motion_cache import MotionCache
+cache = MotionCache(sys.argv[1], ["weights"], 2000)
+for i in range(80):
+    for path in sys.argv[2:]:
+        kept = cache.get(path)
+        assert kept is None or torch.equal(kept, torch.full((1, 6), float(len(path)))), kept
+        cache.put(path, torch.full((1, 6), float(len(path))))
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"video")
+    return str(path)
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(folder.rglob(f"*{SUFFIX}"))
+
+
+def test_kept_until_the_file_or_the_network_changes(tmp_path: Path, file: str) -> None:
+    cache = MotionCache(tmp_path / "kept", ["weights", 6, 448], GENEROUS)
+    assert cache.get(file) is None
+    cache.put(file, FEATURE)
+    kept = MotionCache(tmp_path / "kept", ["weights", 6, 448], GENEROUS).get(file)
+    assert kept is not None
+    assert torch.equal(kept, FEATURE)
+    for other in (["weights", 12, 448], ["other", 6, 448]):
+        assert MotionCache(tmp_path / "kept", other, GENEROUS).get(file) is None
+    Path(file).write_bytes(b"another video")
+    assert cache.get(file) is None
+
+
+def test_an_entry_cut_short_is_computed_again(tmp_path: Path, file: str) -> None:
+    cache = MotionCache(tmp_path / "kept", [], GENEROUS)
+    cache.put(file, FEATURE)
+    (entry,) = entries(tmp_path)
+    entry.write_bytes(entry.read_bytes()[:20])
+    assert cache.get(file) is None
+    assert entries(tmp_path) == []
+
+
+def test_what_was_not_read_for_longest_goes_first(tmp_path: Path) -> None:
+    cache = MotionCache(tmp_path / "kept", [], GENEROUS)
+    files = [tmp_path / f"{i}.mp4" for i in range(5)]
+    for age, path in enumerate(files):
+        path.touch()
+        cache.put(str(path), FEATURE)
+        os.utime(cache._place(str(path)), (1000 + age, 1000 + age))
+    assert cache.get(str(files[0])) is not None  # now the one read last
+    cache.max_bytes = 2 * entries(tmp_path)[0].stat().st_size
+    cache.shrink()
+    assert [cache.get(str(path)) is not None for path in files] == [True, False, False, False, True]
+
+
+def test_processes_share_a_folder(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{'x' * n}.mp4" for n in range(1, 9)]
+    for path in paths:
+        path.touch()
+    command = [sys.executable, "-c", HAMMER, str(tmp_path / "kept"), *map(str, paths)]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in running:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert all(place.suffix == SUFFIX for place in (tmp_path / "kept").rglob("*") if place.is_file())
+    MotionCache(tmp_path / "kept", ["weights"], 2000).shrink()
+    assert sum(entry.stat().st_size for entry in entries(tmp_path)) <= 2000
+
+
+def test_the_encoder_reads_what_it_kept(
+    policies: Callable[..., tuple[Any, Any]], tmp_path: Path, file: str
+) -> None:
+    model, processor = policies()
+    cache = MotionCache.of_policy(tmp_path / "kept", model, processor, processor.training, GENEROUS)
+    encoder = VideoEncoder(model, processor, processor.training, motion_cache=cache)
+    rng = np.random.default_rng(0)
+    pixels = [processor.pixels(rng.integers(0, 255, (6, 60, 60, 3), np.uint8), 56) for _ in range(2)]
+    plain = VideoEncoder(model, processor, processor.training).encode_pixels(pixels, [None, None])
+    first = encoder.encode_pixels(pixels, [file, None])
+    again = encoder.encode_pixels(
+        [pixels[1], pixels[0]], [file, None]
+    )  # the file's entry, whatever the pixels
+    assert len(entries(tmp_path)) == 1
+    for one, other in (
+        (first[0], plain[0]),
+        (first[1], plain[1]),
+        (again[0], plain[0]),
+        (again[1], plain[0]),
+    ):
+        assert torch.equal(one.motion_features, other.motion_features)
+
+
+def test_a_full_disk_does_not_stop_a_run(
+    policies: Callable[..., tuple[Any, Any]],
+    tmp_path: Path,
+    file: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model, processor = policies()
+    cache = MotionCache.of_policy(tmp_path / "kept", model, processor, processor.training, GENEROUS)
+    encoder = VideoEncoder(model, processor, processor.training, motion_cache=cache)
+    cache.folder = Path("/dev/full")  # nothing can be written below it
+    pixels = [torch.zeros(6, 3, 56, 56)] * 2
+    with caplog.at_level(logging.WARNING):
+        videos = encoder.encode_pixels(pixels, [file, file])
+    assert len(videos) == 2
+    assert sum("not kept any more" in message for message in caplog.messages) == 1
+
+
+def test_fingerprint_sees_every_weight(policies: Callable[..., tuple[Any, Any]]) -> None:
+    model, _ = policies()
+    network = model.model.slowfast
+    before = fingerprint(network)
+    assert fingerprint(network) == before
+    next(network.buffers()).view(-1)[-1] += 1e-3
+    assert fingerprint(network) != before

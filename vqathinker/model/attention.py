@@ -1,0 +1,140 @@
+"""Attention of packed rows: a shared prefix and branches that do not see one another.
+
+The prefix attends causally to itself; every branch attends to the prefix and, causally, to itself. Computing
+the two apart skips the pairs that a mask over the whole row only hides: P²/2 + Σ R(P+R) of (P+ΣR)².
+Source: Prefix Grouper (arXiv 2506.05433), equation 3; here for rows of several lengths and empty branches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.flex_attention import flex_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+PACKED = "vqathinker_packed"  # the name under which transformers knows it
+PREFIX, PADDING = 0, -1  # segment numbers; the branches count from 1
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Where N branches lie in G packed rows.
+
+    Attributes:
+        prefix_length: P, that of the longest prefix.
+        rows: (N,) the packed row of each branch.
+        columns: (N, R) positions in that row, ends filled with any.
+        valid: (N, R) bool, False at the filled ends.
+        mask: (N, 1, R, P+R) bool, what each query sees of its prefix and of its branch.
+    """
+
+    prefix_length: int
+    rows: Tensor
+    columns: Tensor
+    valid: Tensor
+    mask: Tensor
+
+
+def dense_mask(segments: Tensor) -> Tensor:
+    """(G, 1, T, T) bool of (G, T) segment numbers: causal, and key in the prefix or in the query's branch."""
+    causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool, device=segments.device).tril()
+    shared = (segments[:, None, :] == PREFIX) | (segments[:, :, None] == segments[:, None, :])
+    return (causal & shared)[:, None]
+
+
+def block_mask(segments: Tensor) -> BlockMask:
+    """As `dense_mask`, for FlexAttention, which skips the blocks that nobody sees."""
+
+    def visible(row: Tensor, _: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        shared = (segments[row, key] == PREFIX) | (segments[row, key] == segments[row, query])
+        return shared & (query >= key)
+
+    rows, length = segments.shape
+    return create_block_mask(visible, rows, None, length, length, device=segments.device)
+
+
+def find_branches(segments: Tensor) -> Branches:
+    """As `dense_mask`, for attention by segment."""
+    device = segments.device
+    found = [(row, number) for row, ids in enumerate(segments) for number in ids[ids > PREFIX].unique()]
+    places = [(segments[row] == number).nonzero()[:, 0] for row, number in found]
+    rows = torch.tensor([row for row, _ in found], dtype=torch.long, device=device)
+    lengths = torch.tensor([len(place) for place in places], dtype=torch.long, device=device)
+    columns = nn.utils.rnn.pad_sequence(places, batch_first=True) if places else rows[:, None]
+    num_queries = columns.shape[1]
+    prefix = (segments == PREFIX).sum(dim=1)
+    in_prefix = torch.arange(int(prefix.max()), device=device) < prefix[rows, None]
+    causal = torch.ones(num_queries, num_queries, dtype=torch.bool, device=device).tril()
+    seen = (in_prefix[:, None].expand(-1, num_queries, -1), causal.expand(len(rows), -1, -1))
+    return Branches(
+        prefix_length=in_prefix.shape[1],
+        rows=rows,
+        columns=columns,
+        valid=torch.arange(num_queries, device=device) < lengths[:, None],
+        mask=torch.cat(seen, dim=-1)[:, None],
+    )
+
+
+# How packed rows may be attended to, each from their (G, T) segment numbers
+MASKS = {"segments": find_branches, "dense": dense_mask, "flex": block_mask}
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | Branches | BlockMask | None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attend in the way that the mask asks for: by segments, by blocks (FlexAttention) or densely.
+
+    Args:
+        module: the attention layer.
+        query: (G, heads, T, D).
+        key: (G, key heads, T, D).
+        value: as `key`.
+        attention_mask: which keys each query sees.
+        kwargs: passed on, e.g. `scaling`.
+
+    Returns:
+        (G, T, heads, D) and no weights.
+    """
+    if isinstance(attention_mask, Branches):
+        return _by_segment(module, query, key, value, attention_mask, **kwargs), None
+    if isinstance(attention_mask, BlockMask):
+        return flex_attention_forward(module, query, key, value, attention_mask, **kwargs)[0], None
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def _by_segment(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, branches: Branches, **kwargs: Any
+) -> Tensor:
+    """(G, T, heads, D); zero where neither prefix nor branch is."""
+    length, rows, columns = branches.prefix_length, branches.rows, branches.columns
+    prefixes = (key[:, :, :length], value[:, :, :length])
+    prefix, _ = sdpa_attention_forward(module, query[:, :, :length], *prefixes, None, **kwargs)
+    output = nn.functional.pad(prefix, (0, 0, 0, 0, 0, query.shape[2] - length))
+    if not len(rows):
+        return output
+
+    def own(states: Tensor) -> Tensor:  # (N, heads, R, D)
+        return states.transpose(1, 2)[rows[:, None], columns].transpose(1, 2)
+
+    keys, values = (
+        torch.cat((shared[rows], own(states)), dim=2)
+        for shared, states in zip(prefixes, (key, value), strict=True)
+    )
+    answer, _ = sdpa_attention_forward(module, own(query), keys, values, branches.mask, **kwargs)
+    places = (rows[:, None].expand_as(columns)[branches.valid], columns[branches.valid])
+    return output.index_put(places, answer[branches.valid])
+
+
+AttentionInterface.register(PACKED, packed_attention)
+AttentionMaskInterface.register(PACKED, sdpa_mask)  # of rows that are not packed

@@ -1,0 +1,87 @@
+"""What a row of a generation batch is, and the order of rows: whole groups, by seed and epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+from trl.trainer.utils import RepeatSampler
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RowResponse:
+    """What one row of the generation batch produced.
+
+    Attributes:
+        prompt_ids: token ids with expanded placeholders.
+        token_ids: the response.
+        logprobs: one per token, at the sampling temperature.
+        twin_text: the response to the perturbed copy, None without twins.
+    """
+
+    prompt_ids: Sequence[int]
+    token_ids: Sequence[int]
+    logprobs: Sequence[float]
+    twin_text: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class VideoInputs:
+    """What a forward pass needs of one video: pixels (T, 3, S, S) and motion features (M, motion_dim)."""
+
+    pixels: Tensor
+    motion_features: Tensor
+    skipped: bool = False
+
+
+class EpochOrder(Sampler[int]):
+    """TRL's sampler, shuffled by seed and epoch alone, so that a resumed run goes on with the same videos.
+
+    Args:
+        sampler: repeats the rows of a batch; its own generator starts again with every process.
+        seed: of the run.
+        epoch: tells how many epochs have passed.
+    """
+
+    def __init__(self, sampler: RepeatSampler, seed: int, epoch: Callable[[], float]) -> None:
+        self.sampler, self.seed, self.epoch = sampler, seed, epoch
+
+    def __iter__(self) -> Iterator[int]:
+        if self.sampler.shuffle:
+            whole_epochs = int(self.epoch() + 1e-6)  # a sum of fractions
+            self.sampler.generator.manual_seed(self.seed + whole_epochs)
+        yield from self.sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+def shuffle_groups(groups: Sequence[int], generator: torch.Generator) -> Tensor:
+    """A permutation of rows that keeps every group together: B group numbers → (B,) row indices.
+
+    >>> shuffle_groups([7, 7, 3, 3], torch.Generator().manual_seed(1)).tolist()
+    [2, 3, 0, 1]
+    """
+    rows = torch.tensor(groups)
+    names = list(dict.fromkeys(groups))
+    order = torch.randperm(len(names), generator=generator)
+    return torch.cat([(rows == names[int(i)]).nonzero()[:, 0] for i in order])
+
+
+def group_numbers(videos: Sequence[VideoInputs]) -> list[int]:
+    """Rows that share a video object share a number, counted in order of appearance."""
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(id(video), len(numbers)) for video in videos]
+
+
+def take(values: Any, order: Tensor) -> Any:  # noqa: ANN401  tensors, lists and what TRL may add
+    """Rows in another order; scalars stay."""
+    if isinstance(values, Tensor):
+        return values if values.ndim == 0 else values[order.to(values.device)]
+    return [values[int(i)] for i in order] if isinstance(values, list) else values

@@ -1,0 +1,44 @@
+"""Validation during training: greedy scores of labelled videos, split over the processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from accelerate.utils import gather_object
+
+from vqathinker.metrics import correlations
+from vqathinker.rollout import Sampling
+from vqathinker.rollout.predict import Prediction, predict
+from vqathinker.training.rows import Row
+
+if TYPE_CHECKING:
+    from vqathinker.training.trainer import VQAThinkerTrainer
+
+
+def validate(trainer: VQAThinkerTrainer, rows: Sequence[Row]) -> dict[str, float]:
+    """Correlations over the videos with a score, and the numbers of parse failures and unreadable files."""
+    accelerator, args = trainer.accelerator, trainer.args
+    part = rows[accelerator.process_index :: accelerator.num_processes]
+    with trainer.policy_for_rollout() as policy:
+        predictions = predict(
+            policy,
+            trainer.processor,
+            [row["path"] for row in part],
+            sampling=Sampling(max_new_tokens=trainer.sampling.max_new_tokens),
+            batch_size=args.per_device_eval_batch_size,
+            num_workers=args.decode_workers,
+            think=trainer.think,
+        )
+        local = list(zip(predictions, [row["target"] for row in part], strict=True))
+    pairs: list[tuple[Prediction, float]] = gather_object(local)
+    readable = [(p.score, target) for p, target in pairs if p.error is None]
+    scores, targets = [score for score, _ in readable], [target for _, target in readable]
+    result = correlations(scores, targets, num_bootstrap=0)
+    return {
+        "srcc": result.srcc.value,
+        "plcc": result.plcc.value,
+        "rmse": result.rmse.value,
+        "parse_failures": float(result.num_failed),
+        "unreadable": float(len(pairs) - len(readable)),
+    }
