@@ -1,11 +1,11 @@
 """One update (reference pass, policy forward and backward) against TRL's own trainer, row by row.
 
-python benchmarks/bench_train_step.py --repeats 5
+python benchmarks/bench_train_step.py
 
 Same process, same weights, same rows; prints ratios of medians and writes benchmarks/results/train_step.json:
-the update at P=1600, R=200, K=4; the same in the other attention forms; its growth with K and with P. Loss,
-gradient norm and gradients of both sides are compared as well. `--part NAME` measures one part and keeps the
-others of the report.
+the update at P=1600, R=200, K=4, the same with a dense mask over the packed row, and its growth with K and
+with P. Loss, gradient norm and gradients of both sides are compared as well. With `--check` nothing is written and
+the command fails if the speed-up or the growth is over a fifth worse than the stored one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,78 +27,71 @@ from rich.table import Table
 from workload import Ours, Rows, Stock, build_middle, gradients, largest_difference, make_rows
 
 PROMPT, COMPLETION, NUM_ROWS = 1600, 200, 4
+TOLERANCE = 1.25
+RATIOS = {
+    "TRL / ours": ("stock", "ours"),
+    "dense mask / ours": ("dense", "ours"),
+    "K=16 / K=4": ("K=16", "ours"),
+    "P=3200 / P=800": ("P=3200", "P=800"),
+}
 
 
 def main() -> None:
-    """Measure the parts, print a table, write the JSON."""
+    """Measure, print a table, write the JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--part", choices=PARTS, action="append")
+    parser.add_argument("--check", action="store_true", help="compare with the stored ratios")
     options = parser.parse_args()
-    path = RESULTS / "train_step.json"
-    results = json.loads(path.read_text())["results"] if options.part and path.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = build_middle(Path(folder))
-        for part in options.part or PARTS:
-            results[part] = PARTS[part](checkpoint, options.repeats)
-            write(
-                "train_step",
-                {"environment": environment(("torch", "transformers", "trl")), "results": results},
-            )
-    show(results)
+        results = measure(build_middle(Path(folder)), options.repeats)
+    table = Table("figure", "value")
+    for name in (*RATIOS, "largest_gradient_difference"):
+        table.add_row(name, f"{results[name]:.3g}")
+    Console().print(table)
+    if options.check:
+        stored = json.loads((RESULTS / "train_step.json").read_text())["results"]
+        slower = results["TRL / ours"] < stored["TRL / ours"] / TOLERANCE
+        raise SystemExit(int(slower or results["K=16 / K=4"] > stored["K=16 / K=4"] * TOLERANCE))
+    write("train_step", {"environment": environment(("torch", "transformers", "trl")), "results": results})
 
 
-def update(checkpoint: Path, repeats: int) -> dict[str, Any]:
-    """Ours against TRL's, in turn."""
-    ours, stock = Ours(checkpoint), Stock(checkpoint)
-    rows = make_rows(ours.trainer.processor, PROMPT, COMPLETION, NUM_ROWS)
-    losses, norms, gradient = {}, {}, {}
-    for name, side in (("ours", ours), ("stock", stock)):
-        losses[name] = step(side, rows)
-        gradient[name] = gradients(side.model)
-        norms[name] = float(torch.stack([g.norm() for g in gradient[name].values()]).norm())
-    difference = largest_difference(gradient["ours"], gradient["stock"])
-    gradient.clear()
-    seconds = timed({"ours": lambda: step(ours, rows), "stock": lambda: step(stock, rows)}, repeats)
+def measure(checkpoint: Path, repeats: int) -> dict[str, Any]:
+    """Compare gradients once, then time every side and shape in turn."""
+    ours, dense, stock = Ours(checkpoint), Ours(checkpoint, packed_attention="dense"), Stock(checkpoint)
+
+    def rows(length: int = PROMPT, count: int = NUM_ROWS) -> Rows:
+        return make_rows(ours.trainer.processor, length, COMPLETION, count)
+
+    same = compare(ours, stock, rows())
+    calls = {
+        "ours": partial(step, ours, rows()),
+        "dense": partial(step, dense, rows()),
+        "stock": partial(step, stock, rows()),
+        "K=16": partial(step, ours, rows(count=16)),
+        "P=800": partial(step, ours, rows(800)),
+        "P=3200": partial(step, ours, rows(3200)),
+    }
+    seconds = timed(calls, repeats)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
     return {
         "weights": sum(p.numel() for p in ours.model.parameters()),
+        **same,
+        **{name: medians[one] / medians[other] for name, (one, other) in RATIOS.items()},
         "seconds": seconds,
-        "speedup": statistics.median(seconds["stock"]) / statistics.median(seconds["ours"]),
-        "loss": losses,
-        "gradient_norm": norms,
-        "largest_gradient_difference": difference,
     }
 
 
-def attention(checkpoint: Path, repeats: int) -> dict[str, Any]:
-    """Ours with each form of attention that has a backward pass here."""
-    sides = {name: Ours(checkpoint, packed_attention=name) for name in ("segments", "dense")}
-    rows = make_rows(sides["dense"].trainer.processor, PROMPT, COMPLETION, NUM_ROWS)
-    seconds = timed({name: lambda side=side: step(side, rows) for name, side in sides.items()}, repeats)  # type: ignore[misc]
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    return {"seconds": seconds, "dense / segments": medians["dense"] / medians["segments"]}
-
-
-def growth(checkpoint: Path, repeats: int) -> dict[str, Any]:
-    """Ours with more completions and with other prompt lengths."""
-    ours = Ours(checkpoint)
-    processor = ours.trainer.processor
-    shapes = {
-        "K=4": (PROMPT, NUM_ROWS),
-        "K=16": (PROMPT, 16),
-        "P=800": (800, NUM_ROWS),
-        "P=3200": (3200, NUM_ROWS),
-    }
-    rows = {name: make_rows(processor, length, COMPLETION, count) for name, (length, count) in shapes.items()}
-    seconds = timed({name: lambda part=part: step(ours, part) for name, part in rows.items()}, repeats)  # type: ignore[misc]
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
-        "seconds": seconds,
-        "K=16 / K=4": medians["K=16"] / medians["K=4"],
-        "P=3200 / P=800": medians["P=3200"] / medians["P=800"],
-    }
+def compare(ours: Ours, stock: Stock, rows: Rows) -> dict[str, Any]:
+    """Loss, gradient norm and the largest difference of a gradient, relative to its largest entry."""
+    losses, norms, found = {}, {}, {}
+    for name, side in (("ours", ours), ("stock", stock)):
+        losses[name] = step(side, rows)
+        found[name] = gradients(side.model)
+        norms[name] = float(torch.stack([g.norm() for g in found[name].values()]).norm())
+    difference = largest_difference(found["ours"], found["stock"])
+    return {"loss": losses, "gradient_norm": norms, "largest_gradient_difference": difference}
 
 
 def step(side: Ours | Stock, rows: Rows) -> float:
@@ -118,18 +112,6 @@ def timed(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, lis
             seconds[name].append(time.perf_counter() - start)
     return {name: values[1:] for name, values in seconds.items()}
 
-
-def show(results: dict[str, Any]) -> None:
-    """Print the ratios."""
-    table = Table("part", "ratio", "value")
-    for part, values in results.items():
-        for name, value in values.items():
-            if isinstance(value, float):
-                table.add_row(part, name, f"{value:.3g}")
-    Console().print(table)
-
-
-PARTS = {"update": update, "attention": attention, "growth": growth}
 
 if __name__ == "__main__":
     main()

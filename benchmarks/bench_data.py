@@ -1,0 +1,145 @@
+"""Reading videos: our reader against decord's bare `get_batch`, and how long training waits for it.
+
+python benchmarks/bench_data.py
+
+Synthesises 1080p H.264 clips; writes benchmarks/results/data.json. The first part reads 6 keyframes of every
+clip with decord alone (open, `get_batch`) and with our reader (checks, sampling, orientation, resize to
+448²). The second trains for some steps on these clips through the real trainer and reports
+`seconds/data_wait` as a share of the step's time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import decord
+import numpy as np
+import torch
+from common import environment, write
+from datasets import Dataset
+from rich.console import Console
+from rich.table import Table
+from workload import MIDDLE
+
+from rewards import FormatReward
+from vqathinker.media.video import keyframe_indices, read_keyframes
+from vqathinker.model.assemble import load_policy
+from vqathinker.model.tiny import build_tiny
+from vqathinker.training import TrainingConfig, VQAThinkerTrainer
+
+NUM_FRAMES, SIDE = 6, 448
+WIDTH, HEIGHT, FPS = 1920, 1080, 30
+
+
+def main() -> None:
+    """Measure both parts, print a table, write the JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=6)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clips = [make_clip(folder / f"{i}.mp4", options.seconds * FPS, i) for i in range(options.clips)]
+        results = {
+            "reader": reader(folder, clips, options.repeats),
+            "training": training(folder, clips, options.steps),
+        }
+    table = Table("figure", "value")
+    for part in results.values():
+        for key, value in part.items():
+            if isinstance(value, float):
+                table.add_row(key, f"{value:.3g}")
+    Console().print(table)
+    versions = environment(("torch", "decord", "av", "trl"))
+    clip = {"width": WIDTH, "height": HEIGHT, "fps": FPS, "seconds": options.seconds, "number": options.clips}
+    write("data", {"environment": versions, "clips": clip, "results": results})
+
+
+def make_clip(path: Path, num_frames: int, seed: int) -> Path:
+    """Write moving, slightly noisy gradients as H.264 with one key frame per second."""
+    rng = np.random.default_rng(seed)
+    ramp = np.add.outer(np.arange(HEIGHT), np.arange(WIDTH))[..., None] + np.array([0, 40, 80])
+    noise = rng.integers(0, 12, (HEIGHT, WIDTH, 3))
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=FPS, options={"g": str(FPS), "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for index in range(num_frames):
+            picture = ((ramp + 4 * index) % 230 + np.roll(noise, index, axis=1)).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def reader(folder: Path, clips: list[Path], repeats: int) -> dict[str, Any]:
+    """Seconds per clip of both ways, one thread each, in turn."""
+    build_tiny(folder / "tiny", num_frames=NUM_FRAMES)
+    _, processor = load_policy(folder / "tiny")
+
+    def bare(path: Path) -> object:
+        video = decord.VideoReader(str(path), num_threads=1)
+        return video.get_batch(keyframe_indices(len(video), NUM_FRAMES)).asnumpy()
+
+    def ours(path: Path) -> object:
+        return processor.pixels(read_keyframes(path, NUM_FRAMES).frames, SIDE)
+
+    ways: dict[str, Callable[[Path], object]] = {"decord": bare, "ours": ours}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            for path in clips:
+                way(path)
+            seconds[name].append((time.perf_counter() - start) / len(clips))
+    medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    return {
+        "seconds_per_clip": {name: values[1:] for name, values in seconds.items()},
+        "ours / decord": medians["ours"] / medians["decord"],
+    }
+
+
+def training(folder: Path, clips: list[Path], num_steps: int) -> dict[str, Any]:
+    """Shares of `data_wait` in the steps after the first, which nothing can be decoded ahead of."""
+    checkpoint = folder / "middle"
+    build_tiny(checkpoint, num_frames=NUM_FRAMES, frame_size=224, **MIDDLE)
+    model, processor = load_policy(checkpoint, dtype=torch.float32)
+    rows = [
+        {"prompt": "", "video_id": path.stem, "dataset": "clips", "path": str(path), "target": 1 + i % 5}
+        for i, path in enumerate(clips)
+    ]
+    args = TrainingConfig(
+        output_dir=str(folder / "out"), use_cpu=True, bf16=False, report_to="none", max_steps=num_steps,
+        per_device_train_batch_size=4, gradient_accumulation_steps=2, num_generations=4, logging_steps=1,
+        max_completion_length=32, gradient_checkpointing=False, decode_workers=1, motion_cache_gib=0,
+        save_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    trainer = VQAThinkerTrainer(
+        model,
+        args,
+        processor=processor,
+        rewards={"format": FormatReward()},
+        train_dataset=Dataset.from_list(rows),
+    )
+    trainer.train()
+    steps = [entry for entry in trainer.state.log_history if "step_time" in entry]
+    shares = [entry["seconds/data_wait"] / entry["step_time"] for entry in steps]
+    return {
+        "first_step_share": shares[0],
+        "data_wait_share": statistics.median(shares[1:]),
+        "largest_later_share": max(shares[1:]),
+        "step_seconds": [entry["step_time"] for entry in steps],
+    }
+
+
+if __name__ == "__main__":
+    main()

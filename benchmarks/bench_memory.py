@@ -1,0 +1,93 @@
+"""Peak memory of one update, against TRL's own trainer, row by row.
+
+python benchmarks/bench_memory.py
+
+Same process, same weights, same rows (P=1600, R=200, K=4), with and without gradient checkpointing; writes
+benchmarks/results/memory.json. The peak is that of the process's resident memory (Linux), once above what it
+holds before the update (both sides' weights) and once with one side's weights, reference and gradients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench_train_step import COMPLETION, NUM_ROWS, PROMPT, step
+from common import environment, write
+from rich.console import Console
+from rich.table import Table
+from workload import Ours, Rows, Stock, build_middle, make_rows
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RESET_PEAK = "5"
+MIB = 2**20
+
+
+def main() -> None:
+    """Measure both sides, print a table, write the JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = build_middle(Path(folder))
+        for name, checkpointing in (("plain", False), ("gradient checkpointing", True)):
+            results[name] = measure(checkpoint, checkpointing, options.repeats)
+    table = Table("", "ours, MiB", "TRL, MiB", "activations", "with weights")
+    for name, row in results.items():
+        table.add_row(
+            name,
+            *(f"{row['peak_mib'][side]:.0f}" for side in ("ours", "stock")),
+            *(f"{row[key]:.3f}" for key in ("activations_ratio", "total_ratio")),
+        )
+    Console().print(table)
+    versions = environment(("torch", "transformers", "trl"))
+    write("memory", {"environment": versions, "results": results})
+
+
+def measure(checkpoint: Path, checkpointing: bool, repeats: int) -> dict[str, Any]:
+    """Peaks of both sides; the smallest of several, since a process can only hold too much."""
+    sides = {side.__name__.lower(): side(checkpoint) for side in (Ours, Stock)}
+    rows = make_rows(sides["ours"].trainer.processor, PROMPT, COMPLETION, NUM_ROWS)
+    for side in sides.values():
+        if checkpointing:
+            side.model.gradient_checkpointing_enable({"use_reentrant": False})
+    peaks = {name: min(peak(side, rows) for _ in range(repeats)) for name, side in sides.items()}
+    weights = sum(p.numel() * p.element_size() for p in sides["ours"].model.parameters()) / MIB
+    fixed = 3 * weights  # the policy's weights and gradients, the reference's weights
+    ours, stock = peaks["ours"], peaks["stock"]
+    return {
+        "peak_mib": peaks,
+        "weights_mib": weights,
+        "activations_ratio": (ours - weights) / (stock - weights),
+        "total_ratio": (ours - weights + fixed) / (stock - weights + fixed),
+    }
+
+
+def peak(side: Ours | Stock, rows: Rows) -> float:
+    """MiB above what is held before: activations and gradients."""
+    side.model.zero_grad()
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    CLEAR.write_text(RESET_PEAK)
+    before = held("VmRSS")
+    step(side, rows)
+    top = held("VmHWM") - before
+    side.model.zero_grad()
+    return top
+
+
+def held(name: str) -> float:
+    """A memory figure of this process in MiB."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()
