@@ -151,12 +151,17 @@ def test_evaluate_command(checkpoints: dict[str, Path], folder: Path, tmp_path: 
     assert settings["checkpoint"] == str(checkpoints["none"])
     assert (settings["labels"], settings["scale"]) == ("own.csv", "divide")
     assert settings["native_ranges"] == {"mine": [[1, 5]]}
+    written = (out / "summary.json").read_bytes()
     again = call(*arguments, *options)
-    assert again.exit_code == 2
-    assert (
-        again.stderr
-        == f"Error: {out / 'predictions.csv'} exists; choose another directory or allow overwriting\n"
+    assert again.exit_code == 1, again.output
+    assert "4 of 5 videos have their results already" in again.stderr
+    assert (out / "summary.json").read_bytes() == written
+    other = call(*arguments, *options, "--answer-only")
+    assert other.exit_code == 2
+    assert other.stderr.splitlines()[-1].startswith(
+        f"Error: {out}/journal-0-of-1.jsonl belongs to another run: "
     )
+    assert "think is true there and false here" in other.stderr
     assert call(*arguments, *options, "--overwrite", "--answer-only").exit_code == 1
     assert strict((out / "summary.json").read_text())["settings"]["think"] is False
 
