@@ -173,8 +173,17 @@ def test_shards_at_the_same_time_one_killed_and_its_rows_done_by_others(
 
 @pytest.mark.slow
 def test_under_a_launcher(arguments: list[str], undisturbed: Path, tmp_path: Path) -> None:
-    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2")
-    run = command(arguments, tmp_path / "out", *launcher, "--num_machines", "1", "-m", "vqathinker.cli")
+    """What `accelerate launch` starts on several GPUs; on a CPU it starts one process."""
+    launcher = (
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "vqathinker.cli",
+    )
+    run = command(arguments, tmp_path / "out", *launcher)
     assert run.returncode == 0, run.stderr
     assert len(list((tmp_path / "out").glob("journal-*-of-2.jsonl"))) == 2
     assert_same(tmp_path / "out", undisturbed)
