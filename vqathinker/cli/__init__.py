@@ -6,11 +6,13 @@ Commands import what they need when they run, so that the help is there at once.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqathinker.cli.datasets import datasets
 from vqathinker.cli.evaluate import evaluate
 from vqathinker.cli.labels import load_rows
 from vqathinker.cli.options import (
@@ -33,6 +35,7 @@ from vqathinker.cli.show import fail, progress_bar, show_findings, show_predicti
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from vqathinker.media.matching import Matches
     from vqathinker.media.prepare import Report
     from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 
@@ -70,8 +73,9 @@ def prepare(
         fail(f"{report} exists; give --overwrite to replace it")
     if report is not None and not report.parent.is_dir():
         fail(f"--report {report}: {report.parent} is not a folder")
-    rows = load_rows(labels, videos, dataset, mos_range, scale, split, label_format)
-    findings = _inspect(rows, keyframes if decode else 0, workers)
+    matched: list[Matches] = []
+    rows = load_rows(labels, videos, dataset, mos_range, scale, split, label_format, matched.append)
+    findings = replace(_inspect(rows, keyframes if decode else 0, workers), matches=matched[0])
     show_findings(findings)
     if report is not None:
         try:
@@ -183,6 +187,7 @@ def score(
 
 
 app.command()(evaluate)
+app.command()(datasets)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
 
 

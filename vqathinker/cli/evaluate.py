@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vqathinker.cli.labels import load_rows
+from vqathinker.cli.datasets import show_differences
+from vqathinker.cli.labels import load_named_rows, load_rows
 from vqathinker.cli.options import (
     AnswerOnly,
     BatchSize,
     Checkpoint,
     DatasetName,
-    LabelFile,
     LabelFormat,
     MaxNewTokens,
     NativeRange,
-    Scale,
     Split,
     VideoFolder,
     Workers,
@@ -35,11 +36,19 @@ INTERRUPTED = 130
 
 def evaluate(
     checkpoint: Checkpoint,
-    labels: LabelFile,
+    source: Annotated[
+        str,
+        typer.Argument(metavar="LABELS|NAME", help="Label file, or a name that `vqathinker datasets` lists."),
+    ],
     videos: VideoFolder,
+    labels: Annotated[
+        Path | None, typer.Option(help="Label file of the named data set; its scale is known.")
+    ] = None,
     dataset: DatasetName = None,
     mos_range: NativeRange = None,
-    scale: Scale = "divide",
+    scale: Annotated[
+        str | None, typer.Option(help="Native range to 1-5: divide (default), clip, affine.")
+    ] = None,
     split: Split = None,
     label_format: LabelFormat = None,
     out: Annotated[
@@ -55,7 +64,7 @@ def evaluate(
     shard: Annotated[int | None, typer.Option(min=0, help="Which of them this is, from 0.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
 ) -> None:
-    """Score the videos of a label file and compare with their labels.
+    """Score the videos of a label file and compare with their labels: LABELS, or NAME with --labels FILE.
 
     The same command again goes on where the last one stopped, and tries unreadable files again.
 
@@ -63,33 +72,53 @@ def evaluate(
     130: interrupted.
     """
     part = _shard(shard, num_shards, out)
-    rows = load_rows(labels, videos, dataset, mos_range, scale, split, label_format)
-    origin = {"checkpoint": str(checkpoint), "labels": labels.name, "split": split, "scale": scale}
-    options = {"batch_size": batch_size, "num_workers": workers, "think": not answer_only}
+    if labels is None:
+        _require_file(source)
+        scale = scale or "divide"
+        rows = load_rows(Path(source), videos, dataset, mos_range, scale, split, label_format)
+    elif dataset or mos_range or scale:
+        fail(f"name, range and scale of {source} are known: leave --dataset, --range and --scale out")
+    else:
+        benchmark, rows = load_named_rows(source, labels, videos, split, label_format)
+        scale = benchmark.scale
+        show_differences(benchmark, rows)
+    names = {"checkpoint": str(checkpoint), "labels": (labels or Path(source)).name}
+    options: dict[str, Any] = {"batch_size": batch_size, "num_workers": workers, "think": not answer_only}
+    options |= {"out": out, "overwrite": overwrite, "shard": part}
+    with _told(out):
+        result = _run(checkpoint, rows, max_new_tokens, names | {"split": split, "scale": scale}, **options)
+    _leave(result, part)
+
+
+def _leave(result: Evaluation, shard: tuple[int, int]) -> None:
+    """Show the metrics, or what is left to others, and leave with the code that the files deserve."""
+    if result.num_pending:
+        index, number = shard
+        typer.echo(f"shard {index} of {number} is done, {result.num_pending} videos are left to the others")
+        raise typer.Exit(0)
+    show_metrics(result)
+    # a launcher stops the other processes of one that fails: its shards tell by what they print
+    raise typer.Exit(1 if result.num_unreadable and "WORLD_SIZE" not in os.environ else 0)
+
+
+@contextmanager
+def _told(out: Path | None) -> Iterator[None]:
+    """Leave with one line for what the user can correct, and say what is kept."""
     try:
-        result = _run(
-            checkpoint,
-            rows,
-            max_new_tokens,
-            origin=origin,
-            out=out,
-            overwrite=overwrite,
-            shard=part,
-            **options,
-        )
+        yield
     except (ValueError, OSError) as error:
         fail(f"{error}; {_kept(out)}" if isinstance(error, OSError) and out is not None else error)
     except KeyboardInterrupt:
         typer.echo(f"interrupted; {'nothing is kept without --out' if out is None else _kept(out)}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    if result.num_pending:
-        typer.echo(
-            f"shard {part[0]} of {part[1]} is done; {result.num_pending} videos are left to the others"
-        )
-        raise typer.Exit(0)
-    show_metrics(result)
-    # a launcher stops the other processes of one that fails: its shards tell by what they print
-    raise typer.Exit(1 if result.num_unreadable and "WORLD_SIZE" not in os.environ else 0)
+
+
+def _require_file(source: str) -> None:
+    """Leave if a data set is named without its label file."""
+    from vqathinker.media.benchmarks import find
+
+    if find(source) is not None and not Path(source).is_file():
+        fail(f"{source} needs its label file: --labels FILE")
 
 
 def _shard(shard: int | None, num_shards: int | None, out: Path | None) -> tuple[int, int]:
@@ -106,22 +135,15 @@ def _shard(shard: int | None, num_shards: int | None, out: Path | None) -> tuple
 
 
 def _run(
-    checkpoint: Path,
-    rows: Dataset,
-    max_new_tokens: int,
-    *,
-    out: Path | None,
-    overwrite: bool,
-    shard: tuple[int, int],
-    **options: Any,
+    checkpoint: Path, rows: Dataset, max_new_tokens: int, origin: dict[str, Any], **options: Any
 ) -> Evaluation:
     """Load the checkpoint and score under a progress bar."""
     from vqathinker.evaluation import check_folder, evaluate
     from vqathinker.model.assemble import load_policy
     from vqathinker.rollout import Sampling
 
-    if out is not None:
-        check_folder(out, overwrite=overwrite, shard=shard)
+    if options["out"] is not None:
+        check_folder(options["out"], overwrite=options["overwrite"], shard=options["shard"])
     model, processor = load_policy(checkpoint)
     model.to(_device())  # type: ignore[arg-type]
     with progress_bar() as progress:
@@ -137,9 +159,7 @@ def _run(
             processor,
             rows,
             sampling=Sampling(max_new_tokens=max_new_tokens),
-            out=out,
-            overwrite=overwrite,
-            shard=shard,
+            origin=origin,
             on_plan=plan,
             on_video=lambda _: progress.advance(task),
             **options,

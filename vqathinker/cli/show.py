@@ -49,6 +49,8 @@ def show_findings(findings: Report) -> None:
         typer.echo(f"{video}: {fault}")
     if len(faults) > NUM_SHOWN:
         typer.echo(f"... and {len(faults) - NUM_SHOWN} more; --report FILE lists all")
+    for line in findings.matches.lines():
+        typer.echo(line)
     if findings.is_range_doubtful:
         typer.echo("more than half of the targets lie outside 1-5: give the native range as --range LOW HIGH")
 
