@@ -127,6 +127,12 @@ def test_files(policies: Callable[..., Any], rows: Dataset, say: Callable[..., N
     summary = strict((out / "summary.json").read_text(encoding="utf-8"))
     assert (summary["unreadable"], summary["clipped"]) == (1, 1)
     assert summary["metrics"]["srcc"] == {"value": None, "low": None, "high": None}  # two scores only
+    header, line = [
+        row.strip("| \n").split(" | ") for row in (out / "table.md").read_text().splitlines()[::2]
+    ]
+    assert dict(zip(header, line, strict=True))["unparsed"] == "2"
+    assert r"\begin{tabular}{lrrrrrrrrr}" in (out / "table.tex").read_text()
+    assert (out / "scatter.png").read_bytes().startswith(b"\x89PNG")
     (out / "summary.json").write_text("precious")
     with pytest.raises(ValueError, match=r"predictions.csv exists; choose another directory"):
         result.write(out)
@@ -291,3 +297,19 @@ def test_what_a_fingerprint_sees(policies: Callable[..., Any], tmp_path: Path) -
     assert fingerprint(model, processor) == name
     processor.tokenizer.chat_template += " "
     assert fingerprint(model, processor) != name
+
+
+def test_several_data_sets(policies: Callable[..., Any], folder: Path, say: Callable[..., None]) -> None:
+    (folder / "two.csv").write_text(
+        "video,mos,dataset\n" + "".join(f"0{i % 4}.mp4,{i % 4 + 1},{'ab'[i // 4]}\n" for i in range(8))
+    )
+    rows = load_labels(folder / "two.csv", video_dir=folder, mos_range=(1, 5))
+    say(*(f"<think></think><answer>{score}.00</answer>" for score in (1, 2, 3, 4, 4, 3, 2, 1)))
+    result = run(policies, rows)
+    assert {name: metrics.srcc.value for name, metrics in result.datasets.items()} == pytest.approx(
+        {"a": 1, "b": -1}
+    )
+    summary = result.summary()
+    assert summary["datasets"]["a"]["videos"] == 4
+    assert summary["videos"] == summary["metrics"]["num_videos"] == 8
+    assert [row[0] for row in result.table()[1]] == ["a", "b"]

@@ -29,6 +29,7 @@ from vqathinker.cli.options import (
     VideoFolder,
     Workers,
 )
+from vqathinker.cli.report import report as report_command
 from vqathinker.cli.serve import serve
 from vqathinker.cli.show import fail, progress_bar, show_findings, show_prediction
 
@@ -188,6 +189,7 @@ def score(
 
 app.command()(evaluate)
 app.command()(datasets)
+app.command("report")(report_command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
 
 

@@ -73,6 +73,10 @@ def show_metrics(result: Evaluation) -> None:
     table.add_row("unparsed responses", str(result.metrics.num_failed))
     table.add_row("clipped scores", str(result.num_clipped))
     Console().print(table)
+    if result.metrics.srcc.high < 0:
+        typer.echo(
+            "the scores fall as the labels rise: are these labels differences (DMOS), lower is better?"
+        )
 
 
 def show_prediction(prediction: Prediction, *, as_json: bool) -> None:

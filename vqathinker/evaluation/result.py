@@ -10,7 +10,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,16 @@ import numpy as np
 from datasets import Dataset
 
 from vqathinker.evaluation.journal import without_nan
+from vqathinker.evaluation.plot import scatter
+from vqathinker.evaluation.tables import cell, latex, markdown
 from vqathinker.media.dataset import TARGET_RANGE
-from vqathinker.metrics import Metrics, correlations
+from vqathinker.metrics import METRICS, Metrics, correlations
 
 LABELS = ("video_id", "dataset", "path", "mos", "target")
 COLUMNS = (*LABELS, "score", "error", "text")
 PREDICTIONS_FILE, SUMMARY_FILE = "predictions.csv", "summary.json"
+TABLE_FILES = {"table.md": markdown, "table.tex": latex}
+PLOT_FILE = "scatter.png"
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Evaluation:
         num_clipped: scores outside the 1-5 scale, set to its nearer end.
         settings: what shaped the numbers: weights, frames, prompt, precision, sampling, versions, labels.
         rows: one mapping with `COLUMNS` per video.
+        datasets: the metrics of each data set alone.
         num_pending: videos without a result, left to other shards.
     """
 
@@ -45,10 +50,11 @@ class Evaluation:
     num_clipped: int
     settings: dict[str, Any]
     rows: list[dict[str, Any]]
+    datasets: dict[str, Metrics]
     num_pending: int = 0
 
     def write(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write `predictions.csv` and `summary.json`, each in one piece.
+        """Write `predictions.csv` and `summary.json`, each in one piece, then tables and a scatter plot.
 
         Raises:
             ValueError: if one of them exists and may not be overwritten.
@@ -63,6 +69,30 @@ class Evaluation:
         write_whole(directory / PREDICTIONS_FILE, table.getvalue())
         text = json.dumps(without_nan(self.summary()), indent=2, ensure_ascii=False, allow_nan=False)
         write_whole(directory / SUMMARY_FILE, text + "\n")
+        for name, layout in TABLE_FILES.items():
+            write_whole(directory / name, layout(*self.table()))
+        scatter(self.rows, self.metrics, directory / PLOT_FILE)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return a header and a row per data set, as text."""
+        titles = [name.upper().replace("_LOGISTIC", " (logistic)") for name in METRICS]
+        return ["data set", "videos", "unreadable", "unparsed", *titles], [
+            [
+                name,
+                *(
+                    str(count)
+                    for count in (len(self._rows(name)), self._num_unreadable(name), metrics.num_failed)
+                ),
+                *(cell(getattr(metrics, metric)) for metric in METRICS),
+            ]
+            for name, metrics in self.datasets.items()
+        ]
+
+    def _rows(self, dataset: str) -> list[dict[str, Any]]:
+        return [row for row in self.rows if row["dataset"] == dataset]
+
+    def _num_unreadable(self, dataset: str) -> int:
+        return sum(row["error"] is not None for row in self._rows(dataset))
 
     def summary(self) -> dict[str, Any]:
         """Return everything but the rows."""
@@ -72,6 +102,11 @@ class Evaluation:
             "unparsed": self.metrics.num_failed,
             "clipped": self.num_clipped,
             "metrics": self.metrics.to_dict(),
+            "datasets": {
+                name: {"videos": len(self._rows(name)), "unreadable": self._num_unreadable(name)}
+                | metrics.to_dict()
+                for name, metrics in self.datasets.items()
+            },
             "settings": self.settings,
         }
 
@@ -97,17 +132,25 @@ def summarise(
             {name: label[name] for name in LABELS}
             | {"score": score, "error": said["error"], "text": said["text"]}
         )
-    readable = [(row["score"], row["target"]) for row in rows if row["error"] is None]
-    scores, targets = np.array(readable, dtype=np.float64).reshape(-1, 2).T
+    names = list(dict.fromkeys(row["dataset"] for row in rows))
+    datasets = {name: measure([row for row in rows if row["dataset"] == name]) for name in names}
     sizes = sorted({result["batch_size"] for result in results.values()})
     return Evaluation(
-        metrics=correlations(scores, targets),
-        num_unreadable=len(rows) - len(readable),
+        metrics=datasets[names[0]] if len(names) == 1 else measure(rows),
+        num_unreadable=sum(row["error"] is not None for row in rows),
         num_clipped=num_clipped,
         settings={**settings, "batch_size": sizes},
         rows=rows,
+        datasets=datasets,
         num_pending=dataset.num_rows - len(rows),
     )
+
+
+def measure(rows: Sequence[Mapping[str, Any]]) -> Metrics:
+    """Return the metrics over the readable videos of some rows."""
+    readable = [(row["score"], row["target"]) for row in rows if row["error"] is None]
+    scores, targets = np.array(readable, dtype=np.float64).reshape(-1, 2).T
+    return correlations(scores, targets)
 
 
 def require_free(directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
