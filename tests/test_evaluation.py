@@ -157,6 +157,7 @@ def test_evaluate_command(checkpoints: dict[str, Path], folder: Path, tmp_path: 
     assert settings["checkpoint"] == str(checkpoints["none"])
     assert (settings["labels"], settings["scale"]) == ("own.csv", "divide")
     assert settings["native_ranges"] == {"mine": [[1, 5]]}
+    assert f"{folder / 'broken.mp4'}: " in result.stdout
     written = (out / "summary.json").read_bytes()
     again = call(*arguments, *options)
     assert again.exit_code == 1, again.output

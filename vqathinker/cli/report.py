@@ -29,8 +29,8 @@ def report(
 ) -> None:
     """Compare runs per data set and overall, and each with the first by a paired bootstrap.
 
-    The bootstrap draws among the videos that both runs have scored. Overall values are weighted by the numbers
-    of videos, over the data sets that all runs have.
+    The bootstrap draws among the videos that both runs have scored. Overall values are weighted by the
+    numbers of videos, over the data sets that all runs have.
 
     Exit code 2: a folder without a finished result, labels that differ between the runs.
     """

@@ -6,6 +6,7 @@ line without its end is dropped.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # some network file systems
 PATTERN = "journal-*-of-*.jsonl"
 # where the checkpoint and the label file lie: what is in them has a digest of its own
 INCIDENTAL = ("checkpoint", "labels")
@@ -43,6 +45,9 @@ class Journal:
         except BlockingIOError:
             os.close(self._file)
             raise ValueError(f"another process is writing {self.path}; wait for it, or stop it") from None
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
         whole = self.path.read_bytes()
         os.ftruncate(self._file, whole.rfind(b"\n") + 1)
         if b"\n" not in whole:
@@ -97,12 +102,6 @@ def read_all(directory: Path) -> dict[int, dict[str, Any]]:
                 continue
             found[entry["row"]] = entry | {"score": math.nan if entry["score"] is None else entry["score"]}
     return found
-
-
-def remove_journals(directory: Path) -> None:
-    """Forget every result that was kept here."""
-    for path in directory.glob(PATTERN):
-        path.unlink()
 
 
 def require_same_settings(directory: Path, settings: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ COLUMNS = (*LABELS, "score", "error", "text")
 PREDICTIONS_FILE, SUMMARY_FILE = "predictions.csv", "summary.json"
 TABLE_FILES = {"table.md": markdown, "table.tex": latex}
 PLOT_FILE = "scatter.png"
+RESULT_FILES = (PREDICTIONS_FILE, SUMMARY_FILE, *TABLE_FILES, PLOT_FILE)
 
 
 @dataclass(frozen=True)

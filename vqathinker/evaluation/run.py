@@ -14,8 +14,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from vqathinker.evaluation.journal import PATTERN, Journal, read_all, remove_journals
-from vqathinker.evaluation.result import Evaluation, require_free, summarise
+from vqathinker.evaluation.journal import PATTERN, Journal, read_all
+from vqathinker.evaluation.result import RESULT_FILES, Evaluation, require_free, summarise
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.fingerprint import fingerprint
 from vqathinker.rollout import Sampling
@@ -98,7 +98,8 @@ def _finish(
 def _open(folder: Path, settings: Mapping[str, Any], overwrite: bool, shard: tuple[int, int]) -> Journal:
     check_folder(folder, overwrite=overwrite, shard=shard)
     if overwrite:
-        remove_journals(folder)
+        for path in [*folder.glob(PATTERN), *(folder / name for name in RESULT_FILES)]:
+            path.unlink(missing_ok=True)
     return Journal(folder, settings, shard)
 
 
