@@ -35,6 +35,15 @@ def test_clean(labels: Path, video: Path, tmp_path: Path) -> None:
     assert json.loads(report.read_text())["num_videos"] == 1
 
 
+def test_videos_matched_by_stem(labels: Path, video: Path, tmp_path: Path) -> None:
+    labels.write_text("video,mos\nplain.mov,4\n")
+    report = tmp_path / "report.json"
+    result = call("prepare", labels, "--videos", video.parent, "--range", 1, 5, "--report", report)
+    assert result.exit_code == 0, result.output
+    assert f"1 videos matched by stem: plain.mov is {video}" in result.stdout
+    assert json.loads(report.read_text())["matches"]["by_stem"] == {"plain.mov": str(video)}
+
+
 def test_findings(labels: Path, broken_videos: dict[str, Path]) -> None:
     folder = broken_videos["empty"].parent
     names = [f"{i}.mp4" for i in range(12)]

@@ -127,6 +127,12 @@ def test_files(policies: Callable[..., Any], rows: Dataset, say: Callable[..., N
     summary = strict((out / "summary.json").read_text(encoding="utf-8"))
     assert (summary["unreadable"], summary["clipped"]) == (1, 1)
     assert summary["metrics"]["srcc"] == {"value": None, "low": None, "high": None}  # two scores only
+    header, line = [
+        row.strip("| \n").split(" | ") for row in (out / "table.md").read_text().splitlines()[::2]
+    ]
+    assert dict(zip(header, line, strict=True))["unparsed"] == "2"
+    assert r"\begin{tabular}{lrrrrrrrrr}" in (out / "table.tex").read_text()
+    assert (out / "scatter.png").read_bytes().startswith(b"\x89PNG")
     (out / "summary.json").write_text("precious")
     with pytest.raises(ValueError, match=r"predictions.csv exists; choose another directory"):
         result.write(out)
@@ -151,12 +157,18 @@ def test_evaluate_command(checkpoints: dict[str, Path], folder: Path, tmp_path: 
     assert settings["checkpoint"] == str(checkpoints["none"])
     assert (settings["labels"], settings["scale"]) == ("own.csv", "divide")
     assert settings["native_ranges"] == {"mine": [[1, 5]]}
+    assert f"{folder / 'broken.mp4'}: " in result.stdout
+    written = (out / "summary.json").read_bytes()
     again = call(*arguments, *options)
-    assert again.exit_code == 2
-    assert (
-        again.stderr
-        == f"Error: {out / 'predictions.csv'} exists; choose another directory or allow overwriting\n"
+    assert again.exit_code == 1, again.output
+    assert "4 of 5 videos have their results already" in again.stderr
+    assert (out / "summary.json").read_bytes() == written
+    other = call(*arguments, *options, "--answer-only")
+    assert other.exit_code == 2
+    assert other.stderr.splitlines()[-1].startswith(
+        f"Error: {out}/journal-0-of-1.jsonl belongs to another run: "
     )
+    assert "think is true there and false here" in other.stderr
     assert call(*arguments, *options, "--overwrite", "--answer-only").exit_code == 1
     assert strict((out / "summary.json").read_text())["settings"]["think"] is False
 
@@ -195,3 +207,110 @@ def test_wrong_labels_are_told_before_the_checkpoint(folder: Path, tmp_path: Pat
     assert result.exit_code == 2
     assert "none.csv" in result.stderr
     assert call("evaluate", tmp_path, folder / "own.csv", "--videos", folder / "none").exit_code == 2
+
+
+def test_a_named_data_set(checkpoints: dict[str, Path], labelled_videos: Path, tmp_path: Path) -> None:
+    """Its name, range and scale come from the record; what differs from the record is said."""
+    labels, videos = tmp_path / "cgvds.csv", tmp_path / "videos"
+    videos.mkdir()
+    shutil.copy(labelled_videos / "00.mp4", videos / "Fifa_30_1280x720_60_6000_h264_nvenc.mkv")
+    labels.write_text("video,mos\nFifa_30_1280x720_60_6000_h264_nvenc.mp4,7\n")
+    arguments = ["evaluate", checkpoints["none"], "cgvds", "--videos", videos, "--max-new-tokens", 2]
+    result = call(*arguments, "--labels", labels, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "1 labels, CGVDS has 357\n" in result.stderr
+    assert "1 videos matched by stem: Fifa_30_1280x720_60_6000_h264_nvenc.mp4 is " in result.stderr
+    settings = strict((tmp_path / "out" / "summary.json").read_text())["settings"]
+    assert settings["native_ranges"] == {"CGVDS": [[1, 7]]}
+    assert (settings["labels"], settings["scale"]) == ("cgvds.csv", "affine")
+    for options, message in (
+        ([], "cgvds needs its label file: --labels FILE"),
+        (["--labels", labels, "--scale", "clip"], "name, range and scale of cgvds are known"),
+    ):
+        result = call(*arguments, *options)
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"Error: {message}")
+    result = call("evaluate", checkpoints["none"], "mine", "--labels", labels, "--videos", videos)
+    assert (result.exit_code, result.stderr[:26]) == (2, "Error: no data set 'mine';")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shard", 0], "--shard and --num-shards need one another"),
+        (["--shard", 2, "--num-shards", 2, "--out", "x"], "--shard 2 does not exist among --num-shards 2"),
+        (["--shard", 1, "--num-shards", 2], "several processes need --out"),
+    ],
+)
+def test_wrong_shards(options: list[Any], message: str, folder: Path) -> None:
+    result = call("evaluate", "none", folder / "own.csv", "--videos", folder, *options)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {message}")
+
+
+def test_shards_do_not_overwrite_one_another(
+    checkpoints: dict[str, Path], folder: Path, tmp_path: Path
+) -> None:
+    arguments = ["evaluate", checkpoints["none"], folder / "own.csv", "--videos", folder, "--range", 1, 5]
+    options = ["--out", tmp_path / "out", "--max-new-tokens", 2, "--num-shards", 2, "--batch-size", 1]
+    first = call(*arguments, *options, "--shard", 0)
+    assert (first.exit_code, first.stdout) == (0, "shard 0 of 2 is done, 2 videos are left to the others\n")
+    second = call(*arguments, *options, "--shard", 1, "--overwrite")
+    assert second.exit_code == 2
+    assert "shards cannot overwrite" in second.stderr
+
+
+def test_repaired_files_are_scored_by_the_next_run(
+    policies: Callable[..., Any], folder: Path, say: Callable[..., None], tmp_path: Path
+) -> None:
+    videos = tmp_path / "videos"
+    shutil.copytree(folder, videos)
+    rows = load_labels(videos / "own.csv", video_dir=videos, mos_range=(1, 5))
+    say(*REPLIES)
+    assert run(policies, rows, out=tmp_path / "out").num_unreadable == 1
+    shutil.copy(videos / "00.mp4", videos / "broken.mp4")
+    say("<think></think><answer>2.50</answer>", "")  # its batch is answered again, only it is new
+    plans: list[tuple[int, int]] = []
+    result = run(policies, rows, out=tmp_path / "out", on_plan=lambda *plan: plans.append(plan))
+    assert plans == [(4, 2)]
+    assert result.num_unreadable == 0
+    assert [row["score"] for row in result.rows][:3] == [4.2, 5.0, 2.5]
+
+
+def test_what_a_fingerprint_sees(policies: Callable[..., Any], tmp_path: Path) -> None:
+    from vqathinker.model.assemble import load_policy
+    from vqathinker.model.fingerprint import fingerprint
+
+    model, processor = policies()
+    name = fingerprint(model, processor)
+    assert fingerprint(*policies()) == name
+    model.save_pretrained(tmp_path, max_shard_size="1MB")
+    processor.save_pretrained(tmp_path)
+    assert fingerprint(*load_policy(tmp_path)) == name
+    assert fingerprint(*policies("none")) != name
+    for parameter in model.parameters():
+        with torch.no_grad():
+            kept = parameter.clone()
+            parameter.mul_(1.001).add_(1e-6)
+        assert fingerprint(model, processor) != name
+        with torch.no_grad():
+            parameter.copy_(kept)
+    assert fingerprint(model, processor) == name
+    processor.tokenizer.chat_template += " "
+    assert fingerprint(model, processor) != name
+
+
+def test_several_data_sets(policies: Callable[..., Any], folder: Path, say: Callable[..., None]) -> None:
+    (folder / "two.csv").write_text(
+        "video,mos,dataset\n" + "".join(f"0{i % 4}.mp4,{i % 4 + 1},{'ab'[i // 4]}\n" for i in range(8))
+    )
+    rows = load_labels(folder / "two.csv", video_dir=folder, mos_range=(1, 5))
+    say(*(f"<think></think><answer>{score}.00</answer>" for score in (1, 2, 3, 4, 4, 3, 2, 1)))
+    result = run(policies, rows)
+    assert {name: metrics.srcc.value for name, metrics in result.datasets.items()} == pytest.approx(
+        {"a": 1, "b": -1}
+    )
+    summary = result.summary()
+    assert summary["datasets"]["a"]["videos"] == 4
+    assert summary["videos"] == summary["metrics"]["num_videos"] == 8
+    assert [row[0] for row in result.table()[1]] == ["a", "b"]

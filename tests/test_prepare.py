@@ -70,6 +70,7 @@ def test_everything_to_find(folder: Path) -> None:
         "files listed twice": 1,
         "copies of a file": 1,
         "targets outside 1-5": 0,
+        "files matched by stem": 0,
     }
 
 

@@ -6,11 +6,15 @@ Commands import what they need when they run, so that the help is there at once.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqathinker.cli.datasets import datasets
+from vqathinker.cli.evaluate import evaluate
+from vqathinker.cli.labels import load_rows
 from vqathinker.cli.options import (
     AnswerOnly,
     BatchSize,
@@ -25,12 +29,14 @@ from vqathinker.cli.options import (
     VideoFolder,
     Workers,
 )
+from vqathinker.cli.report import report as report_command
 from vqathinker.cli.serve import serve
-from vqathinker.cli.show import fail, progress_bar, show_findings, show_metrics, show_prediction
+from vqathinker.cli.show import fail, progress_bar, show_findings, show_prediction
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from vqathinker.media.matching import Matches
     from vqathinker.media.prepare import Report
     from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 
@@ -68,8 +74,9 @@ def prepare(
         fail(f"{report} exists; give --overwrite to replace it")
     if report is not None and not report.parent.is_dir():
         fail(f"--report {report}: {report.parent} is not a folder")
-    rows = _load(labels, videos, dataset, mos_range, scale, split, label_format)
-    findings = _inspect(rows, keyframes if decode else 0, workers)
+    matched: list[Matches] = []
+    rows = load_rows(labels, videos, dataset, mos_range, scale, split, label_format, matched.append)
+    findings = replace(_inspect(rows, keyframes if decode else 0, workers), matches=matched[0])
     show_findings(findings)
     if report is not None:
         try:
@@ -139,56 +146,6 @@ def init(
 
 
 @app.command()
-def evaluate(
-    checkpoint: Checkpoint,
-    labels: LabelFile,
-    videos: VideoFolder,
-    dataset: DatasetName = None,
-    mos_range: NativeRange = None,
-    scale: Scale = "divide",
-    split: Split = None,
-    label_format: LabelFormat = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for predictions.csv and summary.json.")] = None,
-    batch_size: BatchSize = 16,
-    workers: Workers = 4,
-    max_new_tokens: MaxNewTokens = 2048,
-    answer_only: AnswerOnly = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
-) -> None:
-    """Score the videos of a label file and compare with their labels.
-
-    Exit code 0: all read. 1: unreadable files. 2: a wrong argument, label file or checkpoint.
-    """
-    rows = _load(labels, videos, dataset, mos_range, scale, split, label_format)
-    from vqathinker import evaluation
-    from vqathinker.rollout import Sampling
-
-    try:
-        if out is not None:
-            evaluation.require_free(out, overwrite=overwrite)
-        model, processor = _load_policy(checkpoint)
-        with progress_bar() as progress:
-            task = progress.add_task("scoring videos", total=rows.num_rows)
-            result = evaluation.evaluate(
-                model,
-                processor,
-                rows,
-                sampling=Sampling(max_new_tokens=max_new_tokens),
-                batch_size=batch_size,
-                num_workers=workers,
-                think=not answer_only,
-                origin={"checkpoint": str(checkpoint), "labels": labels.name, "split": split, "scale": scale},
-                on_video=lambda _: progress.advance(task),
-            )
-        if out is not None:
-            result.write(out, overwrite=overwrite)
-    except (ValueError, OSError) as error:
-        fail(error)
-    show_metrics(result)
-    raise typer.Exit(1 if result.num_unreadable else 0)
-
-
-@app.command()
 def score(
     checkpoint: Checkpoint,
     files: Annotated[list[str], typer.Argument(help="Video files.")],
@@ -230,35 +187,10 @@ def score(
     raise typer.Exit(1 if num_failed else 0)
 
 
+app.command()(evaluate)
+app.command()(datasets)
+app.command("report")(report_command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
-
-
-def _load(
-    labels: Path,
-    videos: Path,
-    dataset: str | None,
-    mos_range: tuple[float, float] | None,
-    scale: str,
-    split: str | None,
-    label_format: str | None,
-) -> Dataset:
-    """Read a label file or leave with what the user can correct."""
-    from vqathinker.media.dataset import load_labels
-
-    if not videos.is_dir():
-        fail(f"--videos {videos} is not a folder")
-    try:
-        return load_labels(
-            labels,
-            video_dir=videos,
-            dataset=dataset,
-            mos_range=mos_range,
-            scale=scale,
-            split=split,
-            label_format=label_format,
-        )
-    except (ValueError, OSError) as error:
-        fail(error)
 
 
 def _load_policy(

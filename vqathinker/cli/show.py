@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -45,12 +46,19 @@ def show_findings(findings: Report) -> None:
         table.add_row(kind, str(count))
     Console().print(table)
     faults = {**dict.fromkeys(findings.missing, "no such file"), **findings.unreadable}
+    show_faults(faults, "; --report FILE lists all")
+    for line in findings.matches.lines():
+        typer.echo(line)
+    if findings.is_range_doubtful:
+        typer.echo("more than half of the targets lie outside 1-5: give the native range as --range LOW HIGH")
+
+
+def show_faults(faults: Mapping[str, str], where: str = "") -> None:
+    """Print the first videos that cannot be used, and why."""
     for video, fault in list(faults.items())[:NUM_SHOWN]:
         typer.echo(f"{video}: {fault}")
     if len(faults) > NUM_SHOWN:
-        typer.echo(f"... and {len(faults) - NUM_SHOWN} more; --report FILE lists all")
-    if findings.is_range_doubtful:
-        typer.echo("more than half of the targets lie outside 1-5: give the native range as --range LOW HIGH")
+        typer.echo(f"... and {len(faults) - NUM_SHOWN} more{where}")
 
 
 def show_metrics(result: Evaluation) -> None:
@@ -71,6 +79,11 @@ def show_metrics(result: Evaluation) -> None:
     table.add_row("unparsed responses", str(result.metrics.num_failed))
     table.add_row("clipped scores", str(result.num_clipped))
     Console().print(table)
+    show_faults({row["path"]: row["error"] for row in result.rows if row["error"] is not None})
+    if result.metrics.srcc.high < 0:
+        typer.echo(
+            "the scores fall as the labels rise: are these labels differences (DMOS), lower is better?"
+        )
 
 
 def show_prediction(prediction: Prediction, *, as_json: bool) -> None:

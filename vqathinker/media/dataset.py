@@ -13,11 +13,9 @@ import numpy as np
 from datasets import Dataset
 
 from vqathinker.media.labels import Labels, read
+from vqathinker.media.matching import VIDEO_SUFFIXES, Matches, match
 from vqathinker.types import FloatArray
 
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp"}
-)
 TARGET_RANGE = (1.0, 5.0)  # the scale that the prompt asks for
 DEFAULT_RANGE = (0.0, 100.0)
 OWN_COLUMNS = frozenset({"prompt", "video_id", "path", "target", "mos_low", "mos_high"})
@@ -53,24 +51,27 @@ SCALES: dict[str, Callable[[FloatArray, FloatArray, FloatArray], FloatArray]] = 
 def load_labels(
     path: str | os.PathLike[str],
     *,
-    video_dir: str | os.PathLike[str] = ".",
+    video_dir: str | os.PathLike[str] | None = None,
     dataset: str | None = None,
     mos_range: tuple[float, float] | None = None,
     scale: str = "divide",
     split: str | None = None,
     label_format: str | None = None,
+    on_match: Callable[[Matches], None] = Matches.log,
 ) -> Dataset:
     """Read a label file.
 
     Args:
         path: a file in one of the formats of `labels.FORMATS`.
-        video_dir: the folder that the names in the file start from.
+        video_dir: the folder that the names in the file start from; a name without a file there is looked for
+            by its stem (see `matching.match`). None leaves names as written.
         dataset: name of the data set for every row; None takes the column `dataset`, else the file's stem.
         mos_range: lowest and highest possible MOS; None takes the columns `mos_low` and `mos_high`, without
             them 0 to 100.
         scale: one of `SCALES`, native range to the prompt's 1-5 scale.
         split: only rows of this split, by the column `split`, or `is_test` for "train" and "test".
         label_format: one of `labels.FORMATS`; None detects it from the content.
+        on_match: called with the names that were matched by stem or could not be; logs them if omitted.
 
     Returns:
         One row per video: `prompt` ("dataset/video_id", a name for logs), `video_id`, `dataset`, `path`,
@@ -87,11 +88,26 @@ def load_labels(
         text = path.read_text(encoding="utf-8-sig")
         labels = read(text, label_format)
         labels = labels if split is None else _select(labels, split)
-        return _build(labels, video_dir, dataset or path.stem, dataset is not None, mos_range, scale)
+        rows = _build(labels, video_dir or ".", dataset or path.stem, dataset is not None, mos_range, scale)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: no UTF-8 text from byte {error.start} on; wrong file?") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    return rows if video_dir is None else _locate(rows, labels, video_dir, on_match)
+
+
+def _locate(
+    rows: Dataset, labels: Labels, video_dir: str | os.PathLike[str], on_match: Callable[[Matches], None]
+) -> Dataset:
+    """Replace the paths of names without a file by those of the files that their stems name."""
+    names = [_with_suffix(name, labels.suffix) for name in labels.names]
+    matches = match(names, video_dir)
+    on_match(matches)
+    if not matches.by_stem:
+        return rows
+    paths = [matches.by_stem.get(name, path) for name, path in zip(names, rows["path"], strict=True)]
+    order = rows.column_names
+    return rows.remove_columns("path").add_column("path", paths).select_columns(order)
 
 
 def _build(

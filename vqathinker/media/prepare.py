@@ -19,6 +19,7 @@ from datasets import Dataset
 
 from vqathinker.media.container import VideoError, require_content
 from vqathinker.media.dataset import TARGET_RANGE
+from vqathinker.media.matching import Matches
 from vqathinker.media.video import read_keyframes
 
 FINGERPRINT_BYTES = 64 * 1024
@@ -37,6 +38,7 @@ class Report:
         duplicate_paths: groups of videos that are one file.
         duplicate_contents: groups of videos whose files have equal size, head and tail.
         out_of_scale: video to target, where it lies outside 1-5.
+        matches: names whose file was found by stem, or could not be told.
     """
 
     num_videos: int
@@ -47,6 +49,7 @@ class Report:
     duplicate_paths: list[list[str]] = field(default_factory=list)
     duplicate_contents: list[list[str]] = field(default_factory=list)
     out_of_scale: dict[str, float] = field(default_factory=dict)
+    matches: Matches = field(default_factory=Matches)
 
     @property
     def is_clean(self) -> bool:
@@ -69,6 +72,7 @@ class Report:
             "files listed twice": len(self.duplicate_paths),
             "copies of a file": len(self.duplicate_contents),
             "targets outside 1-5": len(self.out_of_scale),
+            "files matched by stem": len(self.matches.by_stem),
         }
 
     def to_json(self) -> str:

@@ -1,0 +1,118 @@
+"""`vqathinker datasets`: the test sets whose scale, size and names are known; a check of your copies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqathinker.cli.labels import load_named_rows, tell
+from vqathinker.cli.options import LabelFormat, Split
+from vqathinker.cli.show import NUM_SHOWN, fail
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from vqathinker.media.benchmarks import Benchmark
+    from vqathinker.media.matching import Matches
+
+
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="One of those listed; all are without it.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Label file to check.")] = None,
+    videos: Annotated[Path | None, typer.Option(help="Folder of its videos.")] = None,
+    split: Split = None,
+    label_format: LabelFormat = None,
+) -> None:
+    """List the known test sets, or check a label file and a folder of videos against one of them.
+
+    Exit code 0: all as it should be. 1: labels or videos differ from the record. 2: a wrong argument or
+    label file.
+    """
+    if name is None:
+        if labels or videos:
+            fail("name the data set that these labels and videos belong to")
+        return show_benchmarks()
+    if labels is None:
+        if videos:
+            fail("--videos needs --labels FILE, which names the videos")
+        return show_benchmark(name)
+    matched: list[Matches] = []
+    benchmark, rows = load_named_rows(name, labels, videos, split, label_format, matched.append)
+    low, high = rows["mos_low"][0], rows["mos_high"][0]
+    typer.echo(
+        f"{benchmark.name}: {rows.num_rows} labels, {min(rows['mos']):g} to {max(rows['mos']):g} "
+        f"on a scale of {low:g} to {high:g}, {_orientation(benchmark)}"
+    )
+    is_right = show_differences(benchmark, rows)
+    if videos is not None:
+        is_right &= _show_videos(rows, matched)
+    raise typer.Exit(0 if is_right else 1)
+
+
+def show_differences(benchmark: Benchmark, rows: Dataset) -> bool:
+    """Say on stderr what differs from the record, and return whether nothing does."""
+    from vqathinker.media.benchmarks import findings
+
+    lines = findings(benchmark, rows)
+    for line in lines:
+        typer.echo(line, err=True)
+    return not lines
+
+
+def _show_videos(rows: Dataset, matched: list[Matches]) -> bool:
+    """Say how many videos are there and which are not; return whether all are."""
+    missing = [
+        video for video, path in zip(rows["video_id"], rows["path"], strict=True) if not os.path.exists(path)
+    ]
+    typer.echo(f"{rows.num_rows - len(missing)} of {rows.num_rows} videos are there")
+    for matches in matched:
+        tell(matches)
+    for video in missing[:NUM_SHOWN]:
+        typer.echo(f"{video}: no such file", err=True)
+    if len(missing) > NUM_SHOWN:
+        typer.echo(f"... and {len(missing) - NUM_SHOWN} more", err=True)
+    return not missing
+
+
+def show_benchmarks() -> None:
+    """Print all records as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from vqathinker.media.benchmarks import BENCHMARKS
+
+    table = Table("name")
+    table.add_column("videos", justify="right")
+    for title in ("MOS", "better is", "domain", "label file"):
+        table.add_column(title, overflow="fold")
+    for benchmark in BENCHMARKS.values():
+        domain = "in-domain" if benchmark.in_domain else "OOD"
+        scale = f"{benchmark.low:g} to {benchmark.high:g}"
+        better = "higher" if benchmark.higher_is_better else "lower"
+        table.add_row(benchmark.name, str(benchmark.num_videos), scale, better, domain, benchmark.label_file)
+    Console().print(table)
+    typer.echo("vqathinker datasets NAME says where to obtain one and how its files are named")
+
+
+def show_benchmark(name: str) -> None:
+    """Print one record."""
+    from vqathinker.media.benchmarks import require
+
+    try:
+        benchmark = require(name)
+    except ValueError as error:
+        fail(error)
+    scales = [f"{benchmark.low * factor:g} to {benchmark.high * factor:g}" for factor in benchmark.factors]
+    typer.echo(f"""{benchmark.name}, {"in-domain" if benchmark.in_domain else "out of domain"}
+videos      {benchmark.num_videos}
+MOS         {" or ".join(scales)}, {_orientation(benchmark)}; to 1-5 by {benchmark.scale}
+from        {benchmark.source}
+label file  {benchmark.label_file}
+names       {benchmark.names}""")
+
+
+def _orientation(benchmark: Benchmark) -> str:
+    return f"{'higher' if benchmark.higher_is_better else 'lower'} is better"

@@ -1,0 +1,180 @@
+"""`vqathinker evaluate`: scores and metrics for a labelled data set, in as many runs as it takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vqathinker.cli.datasets import show_differences
+from vqathinker.cli.labels import load_named_rows, load_rows
+from vqathinker.cli.options import (
+    AnswerOnly,
+    BatchSize,
+    Checkpoint,
+    DatasetName,
+    LabelFormat,
+    MaxNewTokens,
+    NativeRange,
+    Split,
+    VideoFolder,
+    Workers,
+)
+from vqathinker.cli.show import fail, progress_bar, show_metrics
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from vqathinker.evaluation import Evaluation
+
+INTERRUPTED = 130
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    source: Annotated[
+        str,
+        typer.Argument(metavar="LABELS|NAME", help="Label file, or a name that `vqathinker datasets` lists."),
+    ],
+    videos: VideoFolder,
+    labels: Annotated[
+        Path | None, typer.Option(help="Label file of the named data set; its scale is known.")
+    ] = None,
+    dataset: DatasetName = None,
+    mos_range: NativeRange = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Native range to 1-5: divide (default), clip, affine.")
+    ] = None,
+    split: Split = None,
+    label_format: LabelFormat = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results, each written as it comes.")
+    ] = None,
+    batch_size: BatchSize = 16,
+    workers: Workers = 4,
+    max_new_tokens: MaxNewTokens = 2048,
+    answer_only: AnswerOnly = False,
+    num_shards: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share the videos; 1, or those of the launcher.")
+    ] = None,
+    shard: Annotated[int | None, typer.Option(min=0, help="Which of them this is, from 0.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False,
+) -> None:
+    """Score the videos of a label file and compare with their labels: LABELS, or NAME with --labels FILE.
+
+    The same command again goes on where the last one stopped, and tries unreadable files again.
+
+    Exit code 0: all read. 1: unreadable files. 2: a wrong argument, label file or checkpoint, or a full disk.
+    130: interrupted.
+    """
+    part = _shard(shard, num_shards, out)
+    if labels is None:
+        _require_file(source)
+        scale = scale or "divide"
+        rows = load_rows(Path(source), videos, dataset, mos_range, scale, split, label_format)
+    elif dataset or mos_range or scale:
+        fail(f"name, range and scale of {source} are known: leave --dataset, --range and --scale out")
+    else:
+        benchmark, rows = load_named_rows(source, labels, videos, split, label_format)
+        scale = benchmark.scale
+        show_differences(benchmark, rows)
+    names = {"checkpoint": str(checkpoint), "labels": (labels or Path(source)).name}
+    options: dict[str, Any] = {"batch_size": batch_size, "num_workers": workers, "think": not answer_only}
+    options |= {"out": out, "overwrite": overwrite, "shard": part}
+    with _told(out):
+        result = _run(checkpoint, rows, max_new_tokens, names | {"split": split, "scale": scale}, **options)
+    _leave(result, part)
+
+
+def _leave(result: Evaluation, shard: tuple[int, int]) -> None:
+    """Show the metrics, or what is left to others, and leave with the code that the files deserve."""
+    if result.num_pending:
+        index, number = shard
+        typer.echo(f"shard {index} of {number} is done, {result.num_pending} videos are left to the others")
+        raise typer.Exit(0)
+    show_metrics(result)
+    # a launcher stops the other processes of one that fails: its shards tell by what they print
+    raise typer.Exit(1 if result.num_unreadable and "WORLD_SIZE" not in os.environ else 0)
+
+
+@contextmanager
+def _told(out: Path | None) -> Iterator[None]:
+    """Leave with one line for what the user can correct, and say what is kept."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        fail(f"{error}; {_kept(out)}" if isinstance(error, OSError) and out is not None else error)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; {'nothing is kept without --out' if out is None else _kept(out)}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _require_file(source: str) -> None:
+    """Leave if a data set is named without its label file."""
+    from vqathinker.media.benchmarks import find
+
+    if find(source) is not None and not Path(source).is_file():
+        fail(f"{source} needs its label file: --labels FILE")
+
+
+def _shard(shard: int | None, num_shards: int | None, out: Path | None) -> tuple[int, int]:
+    """Index and number of processes, from the options or the launcher's environment."""
+    if (shard is None) != (num_shards is None):
+        fail("--shard and --num-shards need one another")
+    if shard is None or num_shards is None:
+        shard, num_shards = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if shard >= num_shards:
+        fail(f"--shard {shard} does not exist among --num-shards {num_shards}: they count from 0")
+    if num_shards > 1 and out is None:
+        fail("several processes need --out, the folder where they put their results together")
+    return shard, num_shards
+
+
+def _run(
+    checkpoint: Path, rows: Dataset, max_new_tokens: int, origin: dict[str, Any], **options: Any
+) -> Evaluation:
+    """Load the checkpoint and score under a progress bar."""
+    from vqathinker.evaluation import check_folder, evaluate
+    from vqathinker.model.assemble import load_policy
+    from vqathinker.rollout import Sampling
+
+    if options["out"] is not None:
+        check_folder(options["out"], overwrite=options["overwrite"], shard=options["shard"])
+    model, processor = load_policy(checkpoint)
+    model.to(_device())  # type: ignore[arg-type]
+    with progress_bar() as progress:
+        task = progress.add_task("scoring videos")
+
+        def plan(kept: int, left: int) -> None:
+            if kept:
+                progress.console.print(f"{kept} of {rows.num_rows} videos have their results already")
+            progress.update(task, total=left)
+
+        return evaluate(
+            model,
+            processor,
+            rows,
+            sampling=Sampling(max_new_tokens=max_new_tokens),
+            origin=origin,
+            on_plan=plan,
+            on_video=lambda _: progress.advance(task),
+            **options,
+        )
+
+
+def _device() -> str:
+    """The GPU of this process, if there is one."""
+    import torch
+
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+def _kept(out: Path) -> str:
+    """Say what an ended run leaves."""
+    from vqathinker.evaluation import read_all
+
+    return f"{len(read_all(out))} results are in {out}, the same command goes on from there"

@@ -1,0 +1,136 @@
+"""`vqathinker report`: several evaluations side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqathinker.cli.show import fail
+
+if TYPE_CHECKING:
+    from vqathinker.evaluation.compare import Difference, Run
+
+PAPER = "VQAThinker, as published"
+PAPER_SOURCE = "as published: arXiv 2508.06051, Table 8 (full model); its own prompt, weights and frames"
+Table = tuple[list[str], list[list[str]]]
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders that evaluate wrote to, or that hold such folders.")
+    ],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX (booktabs).")] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="Show the published results beside.")] = False,
+    resamples: Annotated[int, typer.Option(min=1, help="Resamples of the paired bootstrap.")] = 1000,
+) -> None:
+    """Compare runs per data set and overall, and each with the first by a paired bootstrap.
+
+    The bootstrap draws among the videos that both runs have scored. Overall values are weighted by the
+    numbers of videos, over the data sets that all runs have.
+
+    Exit code 2: a folder without a finished result, labels that differ between the runs.
+    """
+    from vqathinker.evaluation.compare import differences, read_run
+
+    if markdown and latex:
+        fail("choose one of --markdown and --latex")
+    try:
+        found = {str(path): read_run(path) for path in runs}
+        if len(found) < len(runs):
+            fail("a run is given twice")
+        shared = _groups([*found.values()])
+        tables = {"SRCC / PLCC": _results(found, shared, paper)}
+        base, *others = found
+        for name in others:
+            changes = differences(found[base], found[name], shared, num_bootstrap=resamples)
+            tables[f"{name} minus {base}, 95 % interval, p"] = _changes(changes)
+    except (ValueError, OSError) as error:
+        fail(error)
+    for title, table in tables.items():
+        _print(title, table, "markdown" if markdown else "latex" if latex else "")
+    if paper:
+        typer.echo(PAPER_SOURCE, err=markdown or latex)
+
+
+def _groups(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """The data sets that all runs have, one by one, then in-domain, out of domain and all together."""
+    from vqathinker.media.benchmarks import BENCHMARKS
+
+    shared = [name for name in runs[0] if all(name in run for run in runs)]
+    order = [*BENCHMARKS, *(name for name in shared if name not in BENCHMARKS)]
+    groups = {name: [name] for name in order if name in shared}
+    for title, wanted in (("in-domain", True), ("OOD", False)):
+        known = [name for name, record in BENCHMARKS.items() if record.in_domain is wanted]
+        members = [name for name in known if name in shared]
+        if members:
+            groups[f"{title} overall ({len(members)} of {len(known)} sets)"] = members
+    if len(shared) > 1:
+        groups[f"overall ({len(shared)} sets)"] = shared
+    return groups
+
+
+def _results(runs: dict[str, Run], groups: dict[str, list[str]], paper: bool) -> Table:
+    """A row per data set and group, a column per run; sets that some runs lack come last."""
+    from vqathinker.evaluation.compare import overall_of
+
+    rows = [
+        [title, *map(_pair, overall_of([*runs.values()], names)), *([_published(names)] if paper else [])]
+        for title, names in groups.items()
+    ]
+    partial = dict.fromkeys(name for run in runs.values() for name in run if name not in groups)
+    for name in partial:
+        values = [_pair(run[name].measure()) if name in run else "-" for run in runs.values()]
+        rows.append([name, *values, *([_published([name])] if paper else [])])
+    return ["data set", *runs, *([PAPER] if paper else [])], rows
+
+
+def _published(names: Sequence[str]) -> str:
+    """The paper's results on some data sets, weighted by their numbers of videos."""
+    from vqathinker.media.benchmarks import BENCHMARKS
+    from vqathinker.metrics import overall
+
+    if not all(name in BENCHMARKS for name in names):
+        return "-"
+    records = [BENCHMARKS[name] for name in names]
+    counts = [record.num_videos for record in records]
+    return _pair([overall(values, counts) for values in zip(*(r.paper for r in records), strict=True)])
+
+
+def _changes(changes: dict[str, Difference]) -> Table:
+    from vqathinker.evaluation.compare import COMPARED
+
+    rows = []
+    for title, difference in changes.items():
+        cells = [
+            f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}] {p:.3f}"
+            for change, p in zip(difference.change, difference.p_value, strict=True)
+        ]
+        rows.append([title, str(difference.num_videos), *cells])
+    return ["data set", "videos", *COMPARED], rows
+
+
+def _pair(values: Sequence[float]) -> str:
+    return " / ".join(f"{value:.3f}" for value in values)
+
+
+def _print(title: str, table: Table, layout: str) -> None:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    from vqathinker.evaluation import tables
+
+    header, rows = table
+    if layout:
+        comment = f"% {title}\n" if layout == "latex" else f"{title}\n\n"
+        typer.echo(comment + getattr(tables, layout)(header, rows))
+        return
+    shown = RichTable(header[0], title=title)
+    for name in header[1:]:
+        shown.add_column(name, justify="right", overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    Console().print(shown)

@@ -1,0 +1,143 @@
+"""Results on disk as they come: one JSON object per line, the settings of the run, then a line per video.
+
+Every shard appends to a file of its own and reads those of the others. A kill can cut the last line only; a
+line without its end is dropped.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # some network file systems
+PATTERN = "journal-*-of-*.jsonl"
+# where the checkpoint and the label file lie: what is in them has a digest of its own
+INCIDENTAL = ("checkpoint", "labels")
+
+
+class Journal:
+    """The results of one shard, each on disk before the next is computed.
+
+    Args:
+        directory: of the results; made if missing.
+        settings: what shaped the results.
+        shard: index and number of shards.
+
+    Raises:
+        ValueError: if another process writes this file, or results in the directory have other settings.
+        OSError: if the file cannot be written.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, Any], shard: tuple[int, int] = (0, 1)) -> None:
+        self.path = directory / PATTERN.replace("*", "{}").format(*shard)
+        directory.mkdir(parents=True, exist_ok=True)
+        require_same_settings(directory, settings)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise ValueError(f"another process is writing {self.path}; wait for it, or stop it") from None
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+        whole = self.path.read_bytes()
+        os.ftruncate(self._file, whole.rfind(b"\n") + 1)
+        if b"\n" not in whole:
+            self.append({"settings": settings})
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Write one line; the operating system has it when this returns.
+
+        Raises:
+            OSError: if the disk is full; the next run drops the part of the line that was written.
+        """
+        line = json.dumps(without_nan(entry), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        while line:
+            line = line[os.write(self._file, line) :]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+
+def read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """Return the settings (None if the file was cut before they were written) and the entries of one journal.
+
+    Raises:
+        ValueError: if a line other than the last is damaged.
+    """
+    entries = []
+    for place, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            entries.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: line {place} is damaged; remove it to score its video again"
+            ) from error
+    if not entries:
+        return None, []
+    if "settings" not in entries[0]:
+        raise ValueError(f"{path}: line 1 holds no settings; move the file away")
+    return entries[0]["settings"], entries[1:]
+
+
+def read_all(directory: Path) -> dict[int, dict[str, Any]]:
+    """Return the entries of all journals by their row; a result takes the place of an unreadable file."""
+    found: dict[int, dict[str, Any]] = {}
+    for path in sorted(directory.glob(PATTERN)):
+        for entry in read(path)[1]:
+            if entry["row"] in found and found[entry["row"]]["error"] is None:
+                continue
+            found[entry["row"]] = entry | {"score": math.nan if entry["score"] is None else entry["score"]}
+    return found
+
+
+def require_same_settings(directory: Path, settings: Mapping[str, Any]) -> None:
+    """Check that every journal of a directory belongs to a run with these settings.
+
+    Raises:
+        ValueError: naming the first setting that differs.
+    """
+    for path in sorted(directory.glob(PATTERN)):
+        written, _ = read(path)
+        for name, (there, here) in _differences(written or settings, settings).items():
+            raise ValueError(
+                f"{path} belongs to another run: {name} is {there} there and {here} here; choose another "
+                "directory or allow overwriting"
+            )
+
+
+def _differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    one, other = (_flat(without_nan(settings)) for settings in (left, right))
+    names = [name for name in {**one, **other} if name not in INCIDENTAL]
+    pairs = {name: (one.get(name, "not set"), other.get(name, "not set")) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str]:  # noqa: ANN401  whatever JSON holds
+    """Name every leaf by its path, `sampling.top_k`; a list is a leaf."""
+    if not isinstance(value, Mapping):
+        return {name: json.dumps(value, ensure_ascii=False)}
+    parts = (_flat(part, f"{name}.{key}" if name else str(key)) for key, part in value.items())
+    return {key: leaf for part in parts for key, leaf in part.items()}
+
+
+def without_nan(value: Any) -> Any:  # noqa: ANN401  whatever JSON holds
+    """Replace every NaN by None, which JSON can say."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,44 @@
+"""Predicted scores against labels, as a picture. Loads matplotlib when it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqathinker.media.dataset import TARGET_RANGE
+from vqathinker.metrics import Metrics, fit_logistic
+
+NUM_POINTS = 200
+
+
+def scatter(rows: Sequence[Mapping[str, Any]], metrics: Metrics, path: Path) -> None:
+    """Write a PNG file: a point per video that has a score, a colour per data set, the logistic mapping.
+
+    Args:
+        rows: as in `Evaluation.rows`.
+        metrics: of these rows, for the title.
+        path: of the picture.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.add_subplot()
+    names = list(dict.fromkeys(row["dataset"] for row in rows))
+    for name in names:
+        part = [row for row in rows if row["dataset"] == name]
+        score, target = ([row[key] for row in part] for key in ("score", "target"))
+        axes.scatter(score, target, s=8, alpha=0.6, label=name)
+    scores, targets = np.array([(row["score"], row["target"]) for row in rows]).reshape(-1, 2).T
+    line = np.linspace(*TARGET_RANGE, NUM_POINTS)
+    axes.plot(line, fit_logistic(scores, targets)(line), color="black", linewidth=1)
+    axes.set(
+        title=f"SRCC {metrics.srcc.value:.3f}, PLCC {metrics.plcc.value:.3f}, {metrics.num_videos} videos",
+        xlabel="predicted score",
+        ylabel="mean opinion score, on 1 to 5",
+    )
+    if len(names) > 1:
+        axes.legend()
+    figure.savefig(path, dpi=150, metadata={"Software": None})

@@ -1,0 +1,187 @@
+"""Predictions for a data set, what they are worth, and the files that say so.
+
+Source of the metrics: VQAThinker (arXiv 2508.06051), section 4.1.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from vqathinker.evaluation.journal import without_nan
+from vqathinker.evaluation.plot import scatter
+from vqathinker.evaluation.tables import cell, latex, markdown
+from vqathinker.media.dataset import TARGET_RANGE
+from vqathinker.metrics import METRICS, Metrics, correlations
+
+LABELS = ("video_id", "dataset", "path", "mos", "target")
+COLUMNS = (*LABELS, "score", "error", "text")
+PREDICTIONS_FILE, SUMMARY_FILE = "predictions.csv", "summary.json"
+TABLE_FILES = {"table.md": markdown, "table.tex": latex}
+PLOT_FILE = "scatter.png"
+RESULT_FILES = (PREDICTIONS_FILE, SUMMARY_FILE, *TABLE_FILES, PLOT_FILE)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions for a data set and what they are worth.
+
+    Attributes:
+        metrics: over the readable videos; responses that do not parse count as failed.
+        num_unreadable: files that could not be read.
+        num_clipped: scores outside the 1-5 scale, set to its nearer end.
+        settings: what shaped the numbers: weights, frames, prompt, precision, sampling, versions, labels.
+        rows: one mapping with `COLUMNS` per video.
+        datasets: the metrics of each data set alone.
+        num_pending: videos without a result, left to other shards.
+    """
+
+    metrics: Metrics
+    num_unreadable: int
+    num_clipped: int
+    settings: dict[str, Any]
+    rows: list[dict[str, Any]]
+    datasets: dict[str, Metrics]
+    num_pending: int = 0
+
+    def write(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write `predictions.csv` and `summary.json`, each in one piece, then tables and a scatter plot.
+
+        Raises:
+            ValueError: if one of them exists and may not be overwritten.
+        """
+        require_free(directory, overwrite=overwrite)
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, COLUMNS)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_whole(directory / PREDICTIONS_FILE, table.getvalue())
+        text = json.dumps(without_nan(self.summary()), indent=2, ensure_ascii=False, allow_nan=False)
+        write_whole(directory / SUMMARY_FILE, text + "\n")
+        for name, layout in TABLE_FILES.items():
+            write_whole(directory / name, layout(*self.table()))
+        scatter(self.rows, self.metrics, directory / PLOT_FILE)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return a header and a row per data set, as text."""
+        titles = [name.upper().replace("_LOGISTIC", " (logistic)") for name in METRICS]
+        return ["data set", "videos", "unreadable", "unparsed", *titles], [
+            [
+                name,
+                *(
+                    str(count)
+                    for count in (len(self._rows(name)), self._num_unreadable(name), metrics.num_failed)
+                ),
+                *(cell(getattr(metrics, metric)) for metric in METRICS),
+            ]
+            for name, metrics in self.datasets.items()
+        ]
+
+    def _rows(self, dataset: str) -> list[dict[str, Any]]:
+        return [row for row in self.rows if row["dataset"] == dataset]
+
+    def _num_unreadable(self, dataset: str) -> int:
+        return sum(row["error"] is not None for row in self._rows(dataset))
+
+    def summary(self) -> dict[str, Any]:
+        """Return everything but the rows."""
+        return {
+            "videos": len(self.rows),
+            "unreadable": self.num_unreadable,
+            "unparsed": self.metrics.num_failed,
+            "clipped": self.num_clipped,
+            "metrics": self.metrics.to_dict(),
+            "datasets": {
+                name: {"videos": len(self._rows(name)), "unreadable": self._num_unreadable(name)}
+                | metrics.to_dict()
+                for name, metrics in self.datasets.items()
+            },
+            "settings": self.settings,
+        }
+
+
+def summarise(
+    dataset: Dataset, results: Mapping[int, Mapping[str, Any]], settings: Mapping[str, Any]
+) -> Evaluation:
+    """Put labels and results together, in the order of the labels.
+
+    Args:
+        dataset: rows of `load_labels`.
+        results: row number to `score` as parsed, `error`, `text` and `batch_size`; may lack rows.
+        settings: what shaped the results.
+    """
+    rows, num_clipped = [], 0
+    for row, label in enumerate(dataset):
+        if row not in results:
+            continue
+        said = results[row]
+        score = clip(said["score"])
+        num_clipped += score != said["score"] and not math.isnan(score)
+        rows.append(
+            {name: label[name] for name in LABELS}
+            | {"score": score, "error": said["error"], "text": said["text"]}
+        )
+    names = list(dict.fromkeys(row["dataset"] for row in rows))
+    datasets = {name: measure([row for row in rows if row["dataset"] == name]) for name in names}
+    sizes = sorted({result["batch_size"] for result in results.values()})
+    return Evaluation(
+        metrics=datasets[names[0]] if len(names) == 1 else measure(rows),
+        num_unreadable=sum(row["error"] is not None for row in rows),
+        num_clipped=num_clipped,
+        settings={**settings, "batch_size": sizes},
+        rows=rows,
+        datasets=datasets,
+        num_pending=dataset.num_rows - len(rows),
+    )
+
+
+def measure(rows: Sequence[Mapping[str, Any]]) -> Metrics:
+    """Return the metrics over the readable videos of some rows."""
+    readable = [(row["score"], row["target"]) for row in rows if row["error"] is None]
+    scores, targets = np.array(readable, dtype=np.float64).reshape(-1, 2).T
+    return correlations(scores, targets)
+
+
+def require_free(directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Check that `Evaluation.write` may write here, before hours of scoring.
+
+    Raises:
+        ValueError: if the directory is a file, or holds a result that may not be overwritten.
+    """
+    directory = Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise ValueError(f"{directory} is not a directory")
+    for name in (PREDICTIONS_FILE, SUMMARY_FILE):
+        if (directory / name).exists() and not overwrite:
+            raise ValueError(f"{directory / name} exists; choose another directory or allow overwriting")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that is there in one piece or not at all, whatever stops the process."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(text, encoding="utf-8", newline="")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def clip(score: float) -> float:
+    """Return a score as shown to a user, within 1-5; NaN stays NaN.
+
+    >>> clip(7.0), clip(float("nan"))
+    (5.0, nan)
+    """
+    return float(np.clip(score, *TARGET_RANGE))
