@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqathinker.cli.convert import convert
 from vqathinker.cli.options import (
     AnswerOnly,
     BatchSize,
@@ -230,6 +231,7 @@ def score(
     raise typer.Exit(1 if num_failed else 0)
 
 
+app.command()(convert)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
 
 
