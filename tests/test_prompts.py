@@ -1,4 +1,4 @@
-"""A prompt is four texts, replaced one by one or by a file."""
+"""A prompt is five texts, replaced one by one or by a file."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ def test_ask_replaces_only_the_question() -> None:
 
 
 def test_dictionary_round_trip() -> None:
-    prompt = Prompt("a", "b{number}", "c", "d")
+    prompt = Prompt("a", "b{number}", "c", "d", "e")
     assert prompt.to_dict() == {
         "opening": "a",
         "frame_label": "b{number}",
         "motion_label": "c",
         "question": "d",
+        "separator": "e",
     }
     assert Prompt.from_dict(prompt.to_dict()) == prompt
 

@@ -1,7 +1,8 @@
 """The one place that words what the model is asked.
 
-A prompt is text around the video: an opening, a label before each frame, a label before the motion token, and
-the question. The processor fills in the visual tokens and stores the prompt in the checkpoint.
+A prompt is text around the video: an opening, a label before each frame, a label before the motion token, a
+separator after each of them, and the question. The processor fills in the visual tokens and stores the prompt
+in the checkpoint.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 OPENING = "You will watch a video. "
 FRAME_LABEL = "Frame{number}: "
 MOTION_LABEL = "Motion Feature: "
+SEPARATOR = "\n"
 SCORE_QUESTION = (
     "How good is the overall quality of this video? Answer with one number between 1 and 5 with two "
     "decimals, where 1 is very poor and 5 is excellent. Write your reasoning between <think> and </think>, "
@@ -28,12 +30,14 @@ class Prompt:
         frame_label: text before every frame; `{number}` counts the frames from 1.
         motion_label: text before the motion token.
         question: what is asked about the video.
+        separator: text after every frame and after the motion token.
     """
 
     opening: str = OPENING
     frame_label: str = FRAME_LABEL
     motion_label: str = MOTION_LABEL
     question: str = SCORE_QUESTION
+    separator: str = SEPARATOR
 
     def __post_init__(self) -> None:
         if not self.question.strip():
@@ -45,10 +49,10 @@ class Prompt:
 
     @classmethod
     def from_dict(cls, values: dict[str, str]) -> Prompt:
-        """Build a prompt from some or all of its four texts; the others keep their defaults.
+        """Build a prompt from some or all of its five texts; the others keep their defaults.
 
         Raises:
-            ValueError: if a key is none of the four, or a value is not text.
+            ValueError: if a key is none of the five, or a value is not text.
 
         >>> Prompt.from_dict({"question": "Rate it."}).frame_label
         'Frame{number}: '
@@ -64,7 +68,7 @@ class Prompt:
         """Read a prompt from a file.
 
         Args:
-            path: a `.yaml` file with some of the four texts, or any other file, which is the question alone.
+            path: a `.yaml` file with some of the five texts, or any other file, which is the question alone.
 
         Raises:
             ValueError: if the texts are not those of a prompt.
@@ -84,5 +88,19 @@ class Prompt:
         return replace(self, question=question)
 
     def to_dict(self) -> dict[str, str]:
-        """The four texts."""
+        """The five texts."""
         return asdict(self)
+
+
+# What the released VQAThinker weights are asked by their authors' inference script, to the letter.
+RELEASED = Prompt(
+    opening="Now you will receive a video:",
+    question=(
+        "You are doing the video quality assessment task. Here is the question: What is your overall rating "
+        "on the quality of this video? The rating should be a float between 1 and 5, rounded to two decimal "
+        "places, with 1 representing very poor quality and 5 representing excellent quality."
+        "First output the thinking process in <think> </think> tags and then output the final answer in "
+        "<answer> </answer> tags."
+    ),
+    separator="",
+)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqathinker.cli.convert import convert
 from vqathinker.cli.datasets import datasets
 from vqathinker.cli.evaluate import evaluate
 from vqathinker.cli.labels import load_rows
@@ -187,6 +188,7 @@ def score(
     raise typer.Exit(1 if num_failed else 0)
 
 
+app.command()(convert)
 app.command()(evaluate)
 app.command()(datasets)
 app.command("report")(report_command)

@@ -59,7 +59,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         motion_token: reserved token that stands for a motion feature.
         image_mean: per-channel mean of pixels in [0, 1].
         image_std: per-channel standard deviation.
-        prompt: the four texts of `vqathinker.prompts.Prompt`; missing ones take the defaults.
+        prompt: the five texts of `vqathinker.prompts.Prompt`; missing ones take the defaults.
     """
 
     def __init__(
@@ -141,9 +141,11 @@ class VQAThinkerProcessor(ProcessorMixin):
         image = f"{IMAGE_START}{IMAGE_TOKEN * tokens_per_frame}{IMAGE_END}"
         per_frame = motion if self.motion == "fast" else ""
         frames = "".join(
-            f"{prompt.frame_label.format(number=i + 1)}{image}{per_frame}\n" for i in range(num_frames)
+            f"{prompt.frame_label.format(number=i + 1)}{image}{per_frame}{prompt.separator}"
+            for i in range(num_frames)
         )
-        return prompt.opening + frames + (f"{prompt.motion_label}{motion}\n" * (self.motion == "slowfast"))
+        last = f"{prompt.motion_label}{motion}{prompt.separator}" if self.motion == "slowfast" else ""
+        return prompt.opening + frames + last
 
     def prompt_ids(self, num_frames: int, tokens_per_frame: int, *, question: str | None = None) -> list[int]:
         """Token ids of the chat turn around one video: `visual_text` and the question.

@@ -41,6 +41,25 @@ def temporal_repeats(num_frames: int) -> int:
     return TRAINED_REPEATS.get(num_frames, -(-FAST_POOL // num_frames))
 
 
+def published_state(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of a published checkpoint by name, the classifier's among them; unpickles no code.
+
+    Raises:
+        ValueError: if the file holds something else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # what is no pickle can fail in any way
+        reason = str(error).splitlines()[:1] or ["it is empty"]
+        raise ValueError(f"{path} is not a file of tensors: {reason[0]}") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} holds a {type(state).__name__}, not tensors by name")
+    tensors = state.get("model_state", state)
+    return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+
+
 class SlowFast(nn.Module):
     """Frozen SlowFast: weights are buffers, the mode is always eval, the precision always fp32.
 
@@ -79,8 +98,7 @@ class SlowFast(nn.Module):
         Raises:
             ValueError: if a tensor of the five stages is missing or has another shape.
         """
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state = state.get("model_state", state)
+        state = published_state(path)
         wanted = self.state_dict()
         wrong = [k for k, v in wanted.items() if k not in state or state[k].shape != v.shape]
         if wrong:

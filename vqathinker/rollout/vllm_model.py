@@ -129,7 +129,8 @@ class InputProcessor(BaseMultiModalProcessor):  # type: ignore[misc]
             if isinstance(mm_items.get("video"), VideoEmbeddingItems):
                 raise ValueError(f"embeddings need {SPAN!r} in mm_processor_kwargs: the visual part as ids")
             text = processor.visual_text(processor.scoring.num_frames, processor.scoring.tokens_per_frame)
-            span = processor.tokenizer(text.removesuffix("\n"), add_special_tokens=False)["input_ids"]
+            text = text.removesuffix(Prompt.from_dict(processor.prompt).separator)
+            span = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         replacement = PromptUpdateDetails.select_token_ids(list(span), marks)
         return [
             PromptReplacement(modality="video", target=[target], replacement=lambda _: replacement)
@@ -152,7 +153,8 @@ class InputProcessor(BaseMultiModalProcessor):  # type: ignore[misc]
         end = prompt.index(tokenizer.eos_token_id, start)
         if tokenizer.decode(prompt[start:end]).strip():
             return prompt
-        question = "\n" + Prompt.from_dict(self.info.get_hf_processor().prompt).question
+        asked = Prompt.from_dict(self.info.get_hf_processor().prompt)
+        question = asked.separator + asked.question
         return [*prompt[:start], *tokenizer(question, add_special_tokens=False)["input_ids"], *prompt[end:]]
 
 

@@ -1,0 +1,89 @@
+"""`vqathinker convert`: checkpoints of other layouts into ours and back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqathinker.cli.show import fail, progress_bar
+
+if TYPE_CHECKING:
+    from vqathinker.model.matching import Report
+
+TARGETS = ("vqathinker", "internvl-hf")
+
+
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="Folder or hub id: the authors' VQAThinker or InternVL3, -hf, or ours.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write; it appears when it is complete.")],
+    target: Annotated[
+        str, typer.Option("--to", help="vqathinker, or internvl-hf: without motion.")
+    ] = TARGETS[0],
+    slowfast: Annotated[
+        Path | None, typer.Option(help="SLOWFAST_8x8_R50 of pytorchvideo, for a source without motion.")
+    ] = None,
+    prompt: Annotated[Path | None, typer.Option(help="Question (text) or whole wording (YAML).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="JSON file for every tensor, also of a refusal.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what an earlier conversion wrote, and its report.")
+    ] = False,
+) -> None:
+    """Convert a checkpoint: the same logits under other names.
+
+    Exit code 2: the source cannot be converted whole; nothing is written but the report.
+    """
+    if target not in TARGETS:
+        fail(f"unknown target {target!r}, choose one of {', '.join(TARGETS)}")
+    if report is not None and report.exists() and not overwrite:
+        fail(f"{report} exists; give --overwrite to replace it")
+    if slowfast is not None and not slowfast.is_file():
+        fail(f"--slowfast {slowfast} is not a file")
+    from vqathinker.model.convert import convert as convert_checkpoint
+    from vqathinker.model.matching import ConversionError
+    from vqathinker.prompts import Prompt
+
+    try:
+        with progress_bar() as progress:
+            task = progress.add_task("writing shards", total=None, visible=False)
+            result = convert_checkpoint(
+                source,
+                out,
+                target=target,
+                slowfast=slowfast,
+                prompt=None if prompt is None else Prompt.from_file(prompt),
+                overwrite=overwrite,
+                on_shard=lambda done, total: progress.update(task, completed=done, total=total, visible=True),
+            )
+        if report is not None:
+            result.write(report)
+    except ConversionError as error:
+        _show(error.report)
+        if report is not None:
+            error.report.write(report)
+        fail(error if report is not None else f"{error}; --report FILE lists all")
+    except (ValueError, OSError) as error:
+        fail(error)
+    _show(result)
+    typer.echo(f"wrote {out}")
+
+
+def _show(report: Report) -> None:
+    """Print how many tensors of each part of the source were used, and what became of the others."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("part", title=f"{report.layout} → {report.target}")
+    table.add_column("tensors", justify="right")
+    for part, number in Counter(name.split(".")[0] for name in report.used).items():
+        table.add_row(part, str(number))
+    table.add_section()
+    for kind in ("left_out", "added", "unused", "missing", "mismatched"):
+        table.add_row(kind.replace("_", " "), str(len(getattr(report, kind))))
+    Console().print(table)

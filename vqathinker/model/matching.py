@@ -1,0 +1,160 @@
+"""Which stored tensor becomes which weight, and the report of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vqathinker.model import layouts
+from vqathinker.model.storage import Stored
+
+HEAD, EMBEDDINGS = "lm_head.weight", "model.language_model.embed_tokens.weight"
+NUM_NAMED = 3
+
+
+@dataclass
+class Report:
+    """What became of every tensor.
+
+    Attributes:
+        source: path or hub id.
+        layout: of the source: "internvl_chat", "internvl" or "vqathinker".
+        target: "vqathinker" or "internvl-hf".
+        used: new names by stored name.
+        left_out: stored names that the target does without: a motion branch, a head tied to the embeddings.
+        added: new names that the source lacks: SlowFast from its file, a random motion projector.
+        unused: stored names without a place in the target.
+        missing: new names that nothing fills.
+        mismatched: what is wrong with a tensor, by stored name.
+        files: what was written.
+    """
+
+    source: str
+    layout: str
+    target: str
+    used: dict[str, list[str]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    mismatched: dict[str, str] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+
+    def faults(self) -> list[str]:
+        """One phrase for each kind of fault, naming its first tensors."""
+        wrong = [f"{name} ({fault})" for name, fault in self.mismatched.items()]
+        kinds = {"unused": self.unused, "missing": self.missing, "mismatched": wrong}
+        return [
+            f"{len(names)} {kind}: {', '.join(names[:NUM_NAMED])}{', …' * (len(names) > NUM_NAMED)}"
+            for kind, names in kinds.items()
+            if names
+        ]
+
+    def write(self, path: Path) -> None:
+        """Write everything as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+class ConversionError(ValueError):
+    """Tensors and configuration of a checkpoint do not match; `report` names all of them."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        super().__init__(
+            f"the tensors of {report.source} are not those of its config.json: {'; '.join(report.faults())}; "
+            "nothing was written, take both from the same checkpoint"
+        )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stored tensor, or one of its equal parts, that becomes one of our weights."""
+
+    stored: Stored
+    part: int = 0
+    num_parts: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of the part; None if the tensor cannot be cut."""
+        return self.stored.part_shape(self.num_parts)
+
+    def read(self) -> Tensor:
+        """The data of the part."""
+        return self.stored.read(self.part, self.num_parts)
+
+
+def assign(stored: Mapping[str, Stored], report: Report) -> dict[str, Piece]:
+    """Pieces by the names of our weights; reports what has no such name, or one that is taken."""
+    pieces: dict[str, Piece] = {}
+    for tensor in stored.values():
+        names = layouts.our_names(tensor.name, report.layout)
+        if not names:
+            report.unused.append(tensor.name)
+        for part, name in enumerate(names):
+            if name in pieces:
+                report.mismatched[tensor.name] = f"the same weight as {pieces[name].stored.name}"
+            pieces[name] = Piece(tensor, part, len(names))
+    return pieces
+
+
+def leave_out(pieces: dict[str, Piece], report: Report) -> None:
+    """Remove the motion branch from `pieces`."""
+    for name in [name for name in pieces if name.startswith(layouts.MOTION_PARTS)]:
+        report.left_out.append(pieces.pop(name).stored.name)
+
+
+def check(
+    pieces: dict[str, Piece],
+    extras: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    report: Report,
+    *,
+    is_tied: bool,
+) -> None:
+    """Complete the report; removes a head that is tied to the embeddings from `pieces`.
+
+    Args:
+        pieces: by the names of our weights.
+        extras: further weights by name.
+        expected: state of the target model; shapes and types count.
+        report: is filled in.
+        is_tied: whether the language model's head is its embeddings.
+
+    Raises:
+        ConversionError: if anything is unused, missing or mismatched.
+    """
+    wanted = {name: weight for name, weight in expected.items() if not (is_tied and name == HEAD)}
+    if is_tied and HEAD in pieces:
+        head = pieces.pop(HEAD)
+        if EMBEDDINGS in pieces and torch.equal(head.read(), pieces[EMBEDDINGS].read()):
+            report.left_out.append(head.stored.name)
+        else:
+            report.mismatched[head.stored.name] = "not the embeddings, in spite of tie_word_embeddings"
+    for name, piece in pieces.items():
+        if name not in wanted:
+            report.unused.append(piece.stored.name)
+        else:
+            report.used.setdefault(piece.stored.name, []).append(name)
+            fault = _fault(piece, wanted[name])
+            if fault:
+                report.mismatched[piece.stored.name] = fault
+    report.added.extend(extras)
+    report.missing.extend(name for name in wanted if name not in pieces and name not in extras)
+    if report.faults():
+        raise ConversionError(report)
+
+
+def _fault(piece: Piece, weight: Tensor) -> str | None:
+    """What keeps a piece from being this weight."""
+    if piece.shape != tuple(weight.shape):
+        parts = f" for {piece.num_parts} weights" if piece.num_parts > 1 else ""
+        return f"shape {piece.stored.shape}{parts}, expected {tuple(weight.shape)}"
+    if piece.stored.dtype.is_floating_point != weight.dtype.is_floating_point:
+        return f"{piece.stored.dtype} values, expected {weight.dtype}"
+    return None
