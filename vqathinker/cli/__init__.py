@@ -25,6 +25,7 @@ from vqathinker.cli.options import (
     VideoFolder,
     Workers,
 )
+from vqathinker.cli.plan import plan
 from vqathinker.cli.serve import serve
 from vqathinker.cli.show import fail, progress_bar, show_findings, show_metrics, show_prediction
 
@@ -230,7 +231,8 @@ def score(
     raise typer.Exit(1 if num_failed else 0)
 
 
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
+for command in (plan, serve):
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)
 
 
 def _load(
