@@ -20,8 +20,8 @@ BANDWIDTH_USE = {"hf": 0.2, "colocate": 0.6, "server": 0.6}
 RECIPE = Path("recipes/grpo_lsvq.yaml")
 NOT_MEASURED = (
     "Weights, gradients, optimiser states, the reference and the key-value cache are arithmetic (exact). "
-    "Activations are estimated for responses that are all of the longest length; CUDA and fragmentation are an "
-    "allowance. The times are estimates that no run on a GPU has verified."
+    "Activations are estimated, for responses that are all of the longest length; CUDA and fragmentation are "
+    "an allowance. The times are estimates that no run on a GPU has verified."
 )
 
 

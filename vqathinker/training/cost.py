@@ -1,7 +1,8 @@
-"""The time of a step: floating-point operations and bytes moved, divided by an assumed share of the GPU's peak.
+"""The time of a step: operations and bytes moved, divided by an assumed share of the GPU's peak rates.
 
-The operations are exact for the large multiplications; the shares are assumptions, and so are the times. Left
-out: SlowFast (below 1 % of the operations), communication, the optimiser, rewards and the decoding of videos.
+The floating-point operations are exact for the large multiplications; the shares are assumptions, and so are
+the times. Left out: SlowFast (below 1 % of the operations), communication, the optimiser, rewards and the
+decoding of videos.
 """
 
 from __future__ import annotations
@@ -83,13 +84,17 @@ def forward_flops(run: Run) -> tuple[float, float, float]:
 
 def update_flops(run: Run) -> float:
     """Of forward and backward pass of one micro-batch."""
+    model = run.model
     text, head, vision = forward_flops(run)
     again = FORWARD if run.checkpointing else 0
+    # PyTorch stops before a layer's last product, of which nothing is kept
+    last = run.num_tokens(run.response) * model.text.layers * 2 * model.text.width * model.text.mlp
     # frozen weights take part in the gradient of what lies before them, but have none of their own
-    backward = BACKWARD - 1 if run.model.has_adapters else BACKWARD
-    of_vision = FORWARD + again + backward if run.model.trains_vision else FORWARD
+    backward = BACKWARD - 1 if model.has_adapters else BACKWARD
+    of_vision = FORWARD + again + backward if model.trains_vision else FORWARD
     # the fused head computes its logits again in any case
-    return text * (FORWARD + again + backward) + head * (2 * FORWARD + backward) + vision * of_vision
+    of_text = text * (FORWARD + again + backward) - last * again
+    return of_text + head * (2 * FORWARD + backward) + vision * of_vision
 
 
 def phases(run: Run, assumed: Assumptions) -> dict[str, Phase]:

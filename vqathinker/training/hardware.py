@@ -1,7 +1,7 @@
 """GPUs and models by name, as literal records: what `vqathinker plan` counts with.
 
-Rates are those of the makers' data sheets, dense, without sparsity; memory is what CUDA reports to programs, a
-little less than what is printed on the box.
+Rates are those of the makers' data sheets, dense, without sparsity; memory is what CUDA reports to programs,
+a little less than what is printed on the box.
 """
 
 from __future__ import annotations

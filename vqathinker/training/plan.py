@@ -138,15 +138,11 @@ VLLM = "vLLM engine (its share of the GPU)"
 
 def memory(run: Run) -> Memory:
     """Add up what each phase of a step holds."""
+    phases = {"rollout": _rollout(run), "update": _update(run), "optimiser": _step(run)}
     return Memory(
         held={name: size for name, size in _held(run).items() if size},
         phases={
-            name: {part: size for part, size in parts.items() if size}
-            for name, parts in {
-                "rollout": _rollout(run),
-                "update": _update(run),
-                "optimiser": _step(run),
-            }.items()
+            phase: {name: size for name, size in parts.items() if size} for phase, parts in phases.items()
         },
     )
 
@@ -195,10 +191,8 @@ def _update(run: Run) -> dict[str, float]:
     """What the backward pass of the longest micro-batch holds."""
     buckets = BF16 * min(BUCKET, run.model.num_trained) if run.zero else 0
     if run.zero == 3:
-        elsewhere = run.model.num_weights
-        buckets = BF16 * (
-            2 * min(BUCKET, run.model.num_trained) + min(LIVE, elsewhere) + min(PREFETCH, elsewhere)
-        )
+        gathered = min(LIVE, run.model.num_weights) + min(PREFETCH, run.model.num_weights)
+        buckets = 2 * buckets + BF16 * gathered
     if not run.zero and run.num_gpus > 1:
         buckets = run.model.trained_bytes
     return {

@@ -1,4 +1,4 @@
-"""From a recipe's settings to the run that `plan` and `cost` count, and to the settings that would make it fit."""
+"""From a recipe's settings to the run that is counted, and to the settings that would make it fit."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
+from transformers.training_args import OptimizerNames
 from trl.trainer.model_config import ModelConfig
 
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.hardware import GPU
-from vqathinker.training.plan import BF16, FP32, Run, memory
+from vqathinker.training.plan import BF16, FP32, Run, key_value_bytes, memory
 from vqathinker.training.setup import DataConfig, parse
 from vqathinker.training.sizes import Checkpoint, measure, read_checkpoint
 
@@ -85,8 +86,9 @@ def read_settings(config: Path, options: Sequence[str], num_gpus: int) -> tuple[
     settings = type("Settings", (TrainingConfig,), {"world_size": num_gpus})
     arguments = ["--config", str(config), *options, "--use_cpu", "true"]
     _, args, model_config = parse((DataConfig, settings, ModelConfig), config, arguments=arguments)
-    if not args.optim.startswith("adamw_torch"):
-        raise ValueError(f"optim={args.optim}: the memory of AdamW's states is known, of no other's")
+    optimiser = OptimizerNames(args.optim).value
+    if not optimiser.startswith("adamw_torch"):
+        raise ValueError(f"optim={optimiser}: the memory of AdamW's states is known, of no other's")
     if model_config.load_in_4bit or model_config.load_in_8bit:
         raise ValueError("quantised weights are not counted; leave load_in_4bit and load_in_8bit out")
     return args, model_config
@@ -113,7 +115,8 @@ def plan(
     checkpoint = read_checkpoint(model)
     sizes = measure(checkpoint, model_config, has_masters=launch.zero > 0)
     longest = args.max_completion_length or 0
-    assert args.steps_per_generation is not None and args.num_generations is not None
+    assert args.steps_per_generation is not None
+    assert args.num_generations is not None
     engine = args.vllm_mode if args.use_vllm else "hf"
     corrects = args.use_vllm and args.vllm_importance_sampling_correction
     cycle = args.steps_per_generation * args.num_iterations
@@ -144,14 +147,12 @@ def plan(
 
 
 def fits(run: Run) -> bool:
-    """Whether the longest step needs no more than the GPU has, and vLLM's share holds its weights and a response."""
+    """Whether the longest step needs no more than the GPU has, and a colocated engine has enough."""
     return memory(run).peak <= run.gpu.memory and (run.engine != "colocate" or engine_fits(run))
 
 
 def engine_fits(run: Run) -> bool:
     """Whether a colocated vLLM engine's share holds its weights and the cache of one response."""
-    from vqathinker.training.plan import key_value_bytes
-
     model = run.model
     one = (model.prompt_length + run.longest) * key_value_bytes(model, BF16)
     return run.utilization * run.gpu.memory >= BF16 * model.num_language + one

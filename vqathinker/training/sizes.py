@@ -145,7 +145,8 @@ def measure(checkpoint: Checkpoint, model_config: ModelConfig, *, has_masters: b
     dtype = model_config.dtype if model_config.dtype not in {None, "auto"} else config.dtype
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype or torch.float32
     with torch.device("meta"):
-        model: Any = VQAThinkerForConditionalGeneration(config).to(dtype)
+        model: Any = VQAThinkerForConditionalGeneration(config)
+        model.to(dtype)
     language = [model.model.language_model, model.lm_head]
     num_language = _count(_unique(parameter for part in language for parameter in part.parameters()))
     policy: nn.Module = model
