@@ -30,6 +30,7 @@ from vqathinker.cli.options import (
     VideoFolder,
     Workers,
 )
+from vqathinker.cli.plan import plan
 from vqathinker.cli.report import report as report_command
 from vqathinker.cli.serve import serve
 from vqathinker.cli.show import fail, progress_bar, show_findings, show_prediction
@@ -192,7 +193,8 @@ app.command()(convert)
 app.command()(evaluate)
 app.command()(datasets)
 app.command("report")(report_command)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
+for command in (plan, serve):
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)
 
 
 def _load_policy(

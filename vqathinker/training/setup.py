@@ -102,25 +102,32 @@ class SupervisedDataConfig(DataConfig):
     max_unreadable: float = 0.05
 
 
-def parse(settings: Sequence[Any], default_config: Path, *, partly: bool = False) -> tuple[Any, ...]:
+def parse(
+    settings: Sequence[Any],
+    default_config: Path,
+    *,
+    partly: bool = False,
+    arguments: Sequence[str] | None = None,
+) -> tuple[Any, ...]:
     """Read settings from a YAML file and the command line, which wins.
 
     Args:
         settings: dataclasses, TRL's `ModelConfig` and `DataConfig` among them.
         default_config: the YAML file used without `--config`.
         partly: leave options that belong to other dataclasses alone.
+        arguments: in place of the command line's.
 
     Raises:
         ValueError: for unknown settings and for values that cannot be.
         OSError: if the YAML file cannot be read.
     """
-    arguments: list[str] = []
-    for argument in sys.argv[1:]:
-        arguments += argument.split("=", 1) if argument.startswith("--config=") else [argument]
-    if "--config" not in arguments:
-        arguments = ["--config", str(default_config), *arguments]
+    given: list[str] = []
+    for argument in sys.argv[1:] if arguments is None else arguments:
+        given += argument.split("=", 1) if argument.startswith("--config=") else [argument]
+    if "--config" not in given:
+        given = ["--config", str(default_config), *given]
     parser = TrlParser(dataclass_types=settings)
-    parsed = parser.parse_args_and_config(arguments, return_remaining_strings=partly)
+    parsed = parser.parse_args_and_config(given, return_remaining_strings=partly)
     return tuple(parsed[: len(settings)])
 
 

@@ -1,0 +1,170 @@
+"""`vqathinker plan`: memory and time of a recipe before anybody starts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqathinker.cli.show import fail
+
+if TYPE_CHECKING:
+    from vqathinker.training.cost import Assumptions, Phase, Schedule
+    from vqathinker.training.plan import Memory
+    from vqathinker.training.planning import Launch, Planned
+
+GIB = 2**30
+DEFAULT_GPUS = 8
+BANDWIDTH_USE = {"hf": 0.2, "colocate": 0.6, "server": 0.6}
+RECIPE = Path("recipes/grpo_lsvq.yaml")
+NOT_MEASURED = (
+    "Weights, gradients, optimiser states, the reference and the key-value cache are arithmetic (exact). "
+    "Activations are estimated, for responses that are all of the longest length; CUDA and fragmentation are "
+    "an allowance. The times are estimates that no run on a GPU has verified."
+)
+
+
+def plan(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Option(help="Checkpoint folder, config.json, or a name such as InternVL3-8B.")
+    ],
+    gpu: Annotated[str, typer.Option(help="Type of the GPUs, such as h100, a100-80 or rtx4090.")],
+    config: Annotated[Path, typer.Option(help="The recipe's YAML.")] = RECIPE,
+    config_file: Annotated[
+        Path | None, typer.Option("--config_file", help="As for accelerate launch: GPUs and ZeRO's stage.")
+    ] = None,
+    num_gpus: Annotated[int | None, typer.Option(min=1, help="All GPUs that train; 8 if not given.")] = None,
+    zero: Annotated[
+        int | None, typer.Option(min=0, max=3, help="DeepSpeed's stage; 2 if not given, 0 on one GPU.")
+    ] = None,
+    response_tokens: Annotated[int, typer.Option(min=1, help="Mean length of a response.")] = 250,
+    videos: Annotated[int, typer.Option(min=1, help="Training videos; LSVQ's if not given.")] = 28056,
+    mfu: Annotated[float, typer.Option(help="Share of the peak FLOP/s reached.")] = 0.4,
+    bandwidth_use: Annotated[
+        float | None, typer.Option(help="Share of the bandwidth reached in decoding; by engine if not given.")
+    ] = None,
+) -> None:
+    """Print memory per GPU and time per step of a GRPO recipe; all further options are the recipe's own.
+
+    Exit code 0: it fits. 1: it does not. 2: a wrong argument, model or setting.
+    """
+    from vqathinker.training.cost import Assumptions, phases, schedule
+    from vqathinker.training.hardware import GPUS
+    from vqathinker.training.plan import memory
+    from vqathinker.training.planning import fits
+    from vqathinker.training.planning import plan as count
+
+    if gpu not in GPUS:
+        fail(f"unknown GPU {gpu!r}, choose one of {', '.join(GPUS)}")
+    for name, share in (("--mfu", mfu), ("--bandwidth-use", bandwidth_use)):
+        if share is not None and not 0 < share <= 1:
+            fail(f"{name} {share}: expected a share above 0 and up to 1")
+    try:
+        launch = _launch(config_file, num_gpus, zero)
+        planned = count(model, config, context.args, gpu=GPUS[gpu], launch=launch, response=response_tokens)
+    except (ValueError, OSError) as error:
+        fail(error)
+    run = planned.run
+    assumed = Assumptions(mfu, bandwidth_use or BANDWIDTH_USE[run.engine])
+    parts = phases(run, assumed)
+    args = planned.args
+    epochs = args.num_train_epochs
+    whole = schedule(run, parts, num_videos=videos, epochs=epochs, max_steps=args.max_steps)
+    _show_memory(model, planned, memory(run))
+    _show_time(parts, whole, assumed, planned)
+    typer.echo(NOT_MEASURED)
+    if not fits(run):
+        _show_remedy(planned)
+    raise typer.Exit(0 if fits(run) else 1)
+
+
+def _launch(file: Path | None, num_gpus: int | None, zero: int | None) -> Launch:
+    """The file's settings, those given winning."""
+    from dataclasses import replace
+
+    from vqathinker.training.planning import Launch, read_launch
+
+    if file is not None:
+        launch = read_launch(file)
+        return replace(
+            launch,
+            num_gpus=num_gpus or launch.num_gpus,
+            zero=launch.zero if zero is None else zero,
+        )
+    number = num_gpus or DEFAULT_GPUS
+    return Launch(number, (2 if number > 1 else 0) if zero is None else zero)
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.2f}" if size < 10 * GIB else f"{size / GIB:.1f}"
+
+
+def _show_memory(name: str, planned: Planned, found: Memory) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    run = planned.run
+    kind = f"ZeRO-{run.zero}" if run.zero else "no ZeRO"
+    table = Table("GiB per GPU", title=f"{name} on {run.num_gpus} x {run.gpu.name}, {kind}")
+    table.add_column("", justify="right")
+    for part, size in found.held.items():
+        table.add_row(part, _gib(size))
+    for phase, parts in found.phases.items():
+        table.add_section()
+        for part, size in parts.items():
+            table.add_row(f"{phase}: {part}", _gib(size))
+        table.add_row(f"{phase}: with what is always held", _gib(found.phase_bytes(phase)))
+    table.add_section()
+    table.add_row("allowance for CUDA and fragmentation", _gib(found.allowance))
+    table.add_row(f"largest ({found.largest_phase}), with the allowance", _gib(found.peak))
+    table.add_row(f"memory of the {run.gpu.name}", _gib(run.gpu.memory))
+    Console().print(table)
+
+
+def _show_time(parts: dict[str, Phase], whole: Schedule, assumed: Assumptions, planned: Planned) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("per generation and GPU", title="Estimated time")
+    table.add_column("TFLOP", justify="right")
+    table.add_column("seconds", justify="right")
+    for name, phase in parts.items():
+        table.add_row(name, f"{phase.flops / 1e12:.1f}", f"{phase.seconds:.1f}")
+    Console().print(table)
+    run = planned.run
+    prompt = "" if planned.checkpoint.is_counted else " (estimated)"
+    typer.echo(
+        f"{whole.step_seconds:.1f} s per step, {whole.videos_per_hour:.0f} videos per hour; "
+        f"{whole.num_steps} steps take {whole.hours:.1f} hours\n"
+        f"{whole.step_tokens:.0f} tokens per update, {run.model.prompt_length} of each prompt{prompt} and "
+        f"{run.response} of each response (--response-tokens)\n"
+        f"Assumed: {assumed.mfu:.0%} of {run.gpu.tflops:g} TFLOP/s (--mfu), {assumed.bandwidth_use:.0%} of "
+        f"{run.gpu.bandwidth:g} GB/s while decoding (--bandwidth-use); without communication, decoding of "
+        "videos, rewards and the optimiser's own time"
+    )
+
+
+def _show_remedy(planned: Planned) -> None:
+    """Say what is wrong and which settings would help."""
+    from vqathinker.training.plan import memory
+    from vqathinker.training.planning import engine_fits, remedy
+
+    run = planned.run
+    found = memory(run)
+    if run.engine == "colocate" and not engine_fits(run):
+        typer.echo(
+            f"vLLM's share of {run.utilization:g} does not hold its weights and one response; raise "
+            "--vllm_gpu_memory_utilization"
+        )
+    if found.peak > run.gpu.memory:
+        typer.echo(f"Does not fit: {_gib(found.peak)} of {_gib(run.gpu.memory)} GiB")
+    better = remedy(planned)
+    if better is None:
+        typer.echo("No setting makes it fit: take more GPUs, larger ones, or a smaller model")
+        return
+    labels, changed = better
+    typer.echo(f"It would fit in {_gib(memory(changed).peak)} GiB with:")
+    for label in labels:
+        typer.echo(f"  {label}")

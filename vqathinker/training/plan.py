@@ -1,0 +1,290 @@
+"""The memory of a GRPO run on each GPU, by arithmetic on the model's widths and the run's settings.
+
+Weights, gradients, optimiser states and the key-value cache are exact. Activations follow from what the
+layers keep for their backward pass; the allowance for CUDA and for fragmentation is an assumption. Knows no
+files and computes no tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from vqathinker.model.processing import PIXELS_PER_TOKEN
+from vqathinker.rollout.encoder import FRAMES_PER_CALL
+from vqathinker.training.hardware import GIB, GPU
+from vqathinker.training.sizes import ModelSizes, Tower
+
+FP32, BF16 = 4, 2
+ADAM_STATES = 2
+HEAD_TOKENS, HEAD_COLUMNS = 4096, 32768  # a tile of logits in TRL's fused head
+BUCKET = 500_000_000  # elements of DeepSpeed's buffer for the reduction of gradients
+PREFETCH, LIVE = 50_000_000, 1_000_000_000  # ZeRO-3: elements gathered ahead, and gathered at a time
+HF_SEQUENCES = 256  # responses that the embedded engine generates at a time
+CUDA_BYTES = 1.5 * GIB  # context, cuBLAS and NCCL
+FRAGMENTATION = 0.05  # of what PyTorch holds
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run on equal GPUs.
+
+    Attributes:
+        model: its sizes.
+        gpu: type of every GPU.
+        num_gpus: processes, one per GPU.
+        zero: DeepSpeed's stage, 0 without DeepSpeed.
+        rows: responses per GPU and micro-batch.
+        accumulation: micro-batches per optimiser step.
+        generation_parts: micro-batches that one generation feeds.
+        iterations: how often each generation is learned from.
+        group: K, responses per video.
+        longest: tokens of the longest response.
+        response: tokens of a response on average.
+        has_twins: whether a perturbed copy of each video is answered too.
+        packed: whether a group's prompt is computed once.
+        checkpointing: whether activations are computed again in the backward pass.
+        has_reference: whether log-probabilities of the starting weights are needed.
+        recomputes_old: whether a forward pass of its own gives the old log-probabilities.
+        itemsize: bytes of a number in the large multiplications, 2 in bf16.
+        engine: "hf", "colocate" or "server".
+        utilization: share of the GPU's memory that a colocated vLLM engine takes.
+        offloads: whether optimiser states and fp32 weights lie in the host's memory.
+        gathers: whether ZeRO-3 gathers all weights for the rollouts.
+    """
+
+    model: ModelSizes
+    gpu: GPU
+    num_gpus: int = 8
+    zero: int = 2
+    rows: int = 4
+    accumulation: int = 2
+    generation_parts: int = 2
+    iterations: int = 1
+    group: int = 4
+    longest: int = 2048
+    response: int = 250
+    has_twins: bool = True
+    packed: bool = True
+    checkpointing: bool = True
+    has_reference: bool = True
+    recomputes_old: bool = False
+    itemsize: int = BF16
+    engine: str = "hf"
+    utilization: float = 0.3
+    offloads: bool = False
+    gathers: bool = True
+
+    @property
+    def num_prompts(self) -> int:
+        """Prompts per micro-batch: groups, or rows where nothing is shared."""
+        return math.ceil(self.rows / self.group) if self.packed else self.rows
+
+    @property
+    def num_videos(self) -> int:
+        """Videos per GPU and generation."""
+        return math.ceil(self.rows * self.generation_parts / self.group)
+
+    @property
+    def num_requests(self) -> int:
+        """Videos and twins per GPU and generation."""
+        return self.num_videos * (2 if self.has_twins else 1)
+
+    def num_tokens(self, response: int) -> int:
+        """Positions of the language model in one micro-batch."""
+        return self.num_prompts * (self.model.prompt_length - 1) + self.rows * response
+
+    @property
+    def num_patches(self) -> int:
+        """Positions of the vision tower in one micro-batch."""
+        return self.num_prompts * self.model.num_frames * patches_per_frame(self.model)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one GPU.
+
+    Attributes:
+        held: what stays from the first step on, by name.
+        phases: for each phase what comes on top, by name.
+    """
+
+    held: dict[str, float]
+    phases: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def phase_bytes(self, phase: str) -> float:
+        """Everything held during one phase."""
+        return sum(self.held.values()) + sum(self.phases[phase].values())
+
+    @property
+    def largest_phase(self) -> str:
+        """The phase that decides whether a run fits."""
+        return max(self.phases, key=self.phase_bytes)
+
+    @property
+    def allowance(self) -> float:
+        """For CUDA itself and for memory that lies between tensors."""
+        torch_bytes = self.phase_bytes(self.largest_phase) - self.held.get(VLLM, 0)
+        return CUDA_BYTES + FRAGMENTATION * torch_bytes
+
+    @property
+    def peak(self) -> float:
+        """Bytes that the GPU must have."""
+        return self.phase_bytes(self.largest_phase) + self.allowance
+
+
+VLLM = "vLLM engine (its share of the GPU)"
+
+
+def memory(run: Run) -> Memory:
+    """Add up what each phase of a step holds."""
+    phases = {"rollout": _rollout(run), "update": _update(run), "optimiser": _step(run)}
+    return Memory(
+        held={name: size for name, size in _held(run).items() if size},
+        phases={
+            phase: {name: size for name, size in parts.items() if size} for phase, parts in phases.items()
+        },
+    )
+
+
+def _shards(run: Run, stage: int) -> int:
+    """Among how many GPUs something is split that ZeRO splits from a stage on."""
+    return run.num_gpus if run.zero >= stage else 1
+
+
+def _held(run: Run) -> dict[str, float]:
+    model = run.model
+    weights = model.weight_bytes / _shards(run, 3)
+    has_copy = run.has_reference and not model.has_adapters
+    states = ADAM_STATES * FP32 * model.num_trained if run.zero else ADAM_STATES * model.trained_bytes
+    on_gpu = 0 if run.offloads else 1
+    return {
+        "weights": weights,
+        "fp32 master weights": on_gpu * FP32 * model.num_trained / _shards(run, 1) if run.zero else 0,
+        "Adam states": on_gpu * states / _shards(run, 1),
+        "reference model": weights if has_copy else 0,
+        "SlowFast, fp32": model.slowfast_bytes * (2 if has_copy else 1),
+        VLLM: run.utilization * run.gpu.memory if run.engine == "colocate" else 0,
+    }
+
+
+def _gradients(run: Run) -> float:
+    return run.model.trained_bytes / _shards(run, 2)
+
+
+def _rollout(run: Run) -> dict[str, float]:
+    model = run.model
+    sequences = min(run.num_requests * run.group, max(HF_SEQUENCES, run.group))
+    cache = key_value_bytes(model, run.itemsize) * (model.prompt_length + run.longest)
+    frames = min(run.num_videos * model.num_frames, FRAMES_PER_CALL)
+    vision = frames * patches_per_frame(model) * (4 * model.vision.width + 2 * model.vision.mlp)
+    prefill = run.num_requests * model.prompt_length * (4 * model.text.width + 3 * model.text.mlp)
+    own = run.engine == "hf"
+    return {
+        "all weights gathered": model.weight_bytes if run.zero == 3 and run.gathers else 0,
+        "key-value cache of the longest responses": sequences * cache if own else 0,
+        "working memory": run.itemsize * max(vision, prefill if own else 0),
+    }
+
+
+def _update(run: Run) -> dict[str, float]:
+    """What the backward pass of the longest micro-batch holds."""
+    buckets = BF16 * min(BUCKET, run.model.num_trained) if run.zero else 0
+    if run.zero == 3:
+        gathered = min(LIVE, run.model.num_weights) + min(PREFETCH, run.model.num_weights)
+        buckets = 2 * buckets + BF16 * gathered
+    if not run.zero and run.num_gpus > 1:
+        buckets = run.model.trained_bytes
+    return {
+        "gradients": _gradients(run),
+        "communication buffers": buckets,
+        "bf16 copies of fp32 weights": 0 if run.checkpointing else autocast_bytes(run),
+        "activations kept": kept_bytes(run),
+        "largest layer or logits": max(
+            head_bytes(run), layer_bytes(run), autocast_bytes(run) if run.checkpointing else 0
+        ),
+    }
+
+
+def _step(run: Run) -> dict[str, float]:
+    """DeepSpeed brings its share of the gradients to fp32."""
+    fp32 = FP32 * run.model.num_trained / _shards(run, 1) if run.zero and not run.offloads else 0
+    return {"gradients": _gradients(run), "fp32 gradients of the own share": fp32}
+
+
+def key_value_bytes(model: ModelSizes, itemsize: int) -> int:
+    """Of one token: keys and values of all layers."""
+    return 2 * model.text.layers * model.text.key * itemsize
+
+
+def patches_per_frame(model: ModelSizes) -> int:
+    """Positions of the vision tower: four per visual token, and one for the whole frame."""
+    return 4 * model.tokens_per_frame + 1
+
+
+def autocast_bytes(run: Run) -> float:
+    """Autocast makes a bf16 copy of every fp32 matrix that lives to the end of the forward pass.
+
+    The backward pass needs it too, or with checkpointing computes it again.
+    """
+    return BF16 * run.model.num_trained if run.model.itemsize > run.itemsize else 0
+
+
+def text_layer_bytes(tower: Tower, weight: int, itemsize: int) -> int:
+    """Kept for one position by a layer of the language model.
+
+    Two RMSNorms (their input in fp32, the normalised input, their output), queries, keys and values (shared
+    heads repeated), the attention's output, and the MLP's gate, activation, up-projection and product. Under
+    autocast each projection keeps a copy of its input of its own.
+    """
+    norms = 2 * tower.width * (FP32 + weight + itemsize)
+    casts = 3 * tower.width * itemsize if weight > itemsize else 0
+    return norms + casts + itemsize * (4 * tower.query + 4 * tower.mlp)
+
+
+def vision_layer_bytes(tower: Tower, weight: int, itemsize: int) -> int:
+    """As `text_layer_bytes`: two LayerNorms, queries, keys, values, both branches' outputs, the MLP."""
+    norms = 2 * tower.width * (weight + itemsize)
+    if tower.normalises_keys:
+        norms += 2 * tower.width * (FP32 + weight)
+    norms += 2 * tower.width * itemsize if weight > itemsize else 0
+    return norms + itemsize * (6 * tower.width + 2 * tower.mlp)
+
+
+def kept_bytes(run: Run) -> float:
+    """What the forward pass of the longest micro-batch keeps for its backward pass."""
+    model, weight, itemsize = run.model, run.model.itemsize, run.itemsize
+    tokens, text, vision = run.num_tokens(run.longest), model.text, model.vision
+    labelled = run.rows * run.longest
+    visual = run.num_prompts * model.num_frames * model.tokens_per_frame
+    pixels = 3 * PIXELS_PER_TOKEN**2 * visual
+    ends = tokens * text.width * (FP32 + 2 * weight) + itemsize * (labelled * text.width + pixels)
+    projector = visual * (4 * vision.width * (weight + itemsize) + 2 * text.width * itemsize)
+    if run.checkpointing:
+        layers = text.layers * tokens * text.width + vision.layers * run.num_patches * vision.width
+        return ends + projector + weight * layers
+    of_text = text.layers * tokens * text_layer_bytes(text, weight, itemsize)
+    of_vision = vision.layers * run.num_patches * vision_layer_bytes(vision, weight, itemsize)
+    return ends + projector + of_text + (of_vision if model.trains_vision else 0)
+
+
+def layer_bytes(run: Run) -> float:
+    """What the backward pass of one layer adds: its gradients, and with checkpointing its activations."""
+    weight, itemsize = run.model.itemsize, run.itemsize
+    text, vision = run.model.text, run.model.vision
+    tokens = run.num_tokens(run.longest)
+    of_text = tokens * (itemsize * 2 * text.mlp + weight * 2 * text.width)
+    of_vision = run.num_patches * (itemsize * 2 * vision.mlp + weight * 2 * vision.width)
+    if run.checkpointing:
+        of_text += tokens * text_layer_bytes(text, weight, itemsize)
+        of_vision += run.num_patches * vision_layer_bytes(vision, weight, itemsize)
+    return max(of_text, of_vision)
+
+
+def head_bytes(run: Run) -> float:
+    """What TRL's fused head adds in its backward pass: a tile of logits and fp32 gradients."""
+    model, labelled = run.model, run.rows * run.longest
+    tile = min(labelled, HEAD_TOKENS) * HEAD_COLUMNS * run.itemsize
+    matrix = model.vocabulary * model.text.width
+    of_matrix = 0 if model.has_adapters else (FP32 + (0 if model.itemsize == FP32 else BF16)) * matrix
+    return tile + FP32 * labelled * model.text.width + of_matrix
