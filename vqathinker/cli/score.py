@@ -105,6 +105,7 @@ class Tally:
 
     def __init__(self, form: str, num_videos: int) -> None:
         self.form, self.num_videos = form, num_videos
+        self.last_unusable: str | None = None  # one line for all windows of a file
         self.num_written = self.num_failed = self.num_clipped = self.num_lost = 0
         reconfigure = getattr(sys.stdout, "reconfigure", None)
         if reconfigure is not None:
@@ -125,8 +126,9 @@ class Tally:
         self.num_failed += failed
         self.num_clipped += row.get("clipped", False)
         self.num_lost += lost if not failed else 0
-        if failed:
+        if failed and not (result.error is not None and result.path == self.last_unusable):
             typer.echo(f"{result.path}: {result.error or 'the response holds no score'}", err=True)
+            self.last_unusable = result.path if result.error is not None else None
 
     def report(self) -> None:
         """Say on standard error what the numbers do not show."""

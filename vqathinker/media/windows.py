@@ -64,7 +64,8 @@ def find_windows(path: str, *, length: float, stride: float) -> list[Window]:
         stream = probe(path)
     except (av.FFmpegError, OSError) as error:
         raise VideoError(path, f"cannot be decoded ({error.strerror or error})") from error
-    if np.isnan(stream.seconds).any():
+    if np.isnan(stream.seconds).any() or np.isnan(stream.fps):
         raise VideoError(path, "the file does not tell when its frames are shown")
-    frame = 1 / stream.fps if stream.fps > 0 else 0.0
-    return split(stream.seconds, float(stream.seconds[-1]) + frame, length, stride)
+    times = stream.seconds
+    last = times[-1] - times[-2] if len(times) > 1 else 1 / stream.fps  # seconds that the last frame is shown
+    return split(times, float(times[-1] + last), length, stride)

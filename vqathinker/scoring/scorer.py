@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import torch
@@ -19,15 +19,14 @@ from vqathinker import answers
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.model.assemble import ADAPTER_FILE, load_policy
 from vqathinker.prompts import DESCRIBE_QUESTION
 from vqathinker.rollout import HFEngine, Response, RolloutEngine, Sampling, VideoEncoder
+from vqathinker.scoring.load import load
 from vqathinker.scoring.modes import Mode, read
 from vqathinker.scoring.result import Reply, Score
 from vqathinker.scoring.sources import Part, Source, find_videos, read_parts, read_windows
 
-ENGINES = ("hf", "vllm")
-QUESTION_ROOM = 512  # tokens by which a question may be longer than the checkpoint's own
+MAX_NEW_TOKENS = 2048
 Answered = tuple[Part, list[Response], dict[str, Any]]
 
 
@@ -59,7 +58,7 @@ class Scorer:
         batch_size: int = 16,
         num_workers: int = 4,
         time_limit: float = 60.0,
-        max_new_tokens: int = 2048,
+        max_new_tokens: int = MAX_NEW_TOKENS,
         think: bool = True,
     ) -> None:
         if batch_size < 1:
@@ -96,16 +95,9 @@ class Scorer:
             ValueError: if the checkpoint is none, or engine, device or precision cannot be used.
             ImportError: if vLLM is asked for and not installed.
         """
-        if engine not in ENGINES:
-            raise ValueError(f"unknown engine {engine!r}, choose one of {', '.join(ENGINES)}")
-        place = usable_device(device)
-        model, processor = load_policy(path, dtype=dtype)
-        model.train(False)
-        if engine == "vllm":
-            limit = options.get("max_new_tokens", 2048)
-            options["engine"] = _vllm_engine(path, model, processor, limit)
-            del model.model.language_model, model.lm_head  # vLLM has its own
-        return cls(model.to(place), processor, **options)  # type: ignore[arg-type]
+        limit: int = options.get("max_new_tokens", MAX_NEW_TOKENS)
+        model, processor, served = load(path, engine=engine, device=device, dtype=dtype, max_new_tokens=limit)
+        return cls(model, processor, engine=served, **options)
 
     @overload
     def score(self, source: NDArray[np.uint8], **mode: Any) -> Score: ...
@@ -267,40 +259,8 @@ class Scorer:
         }
 
 
-def usable_device(device: str | None) -> torch.device:
-    """The device of that name; a GPU, if there is one, for None.
-
-    Raises:
-        ValueError: if it cannot be used here.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # unknown name, no such device, torch without it
-        raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
-
-
 def _expanded(sources: Iterable[Source | VideoError]) -> list[Source | VideoError]:
     items: list[Source | VideoError] = []
     for source in sources:
         items += find_videos([os.fspath(source)]) if isinstance(source, str | os.PathLike) else [source]
     return items
-
-
-def _vllm_engine(
-    path: str | Path,
-    model: VQAThinkerForConditionalGeneration,
-    processor: VQAThinkerProcessor,
-    max_new_tokens: int,
-) -> RolloutEngine:
-    from vqathinker.rollout.vllm import VLLMEngine
-
-    if (Path(path) / ADAPTER_FILE).is_file():
-        raise ValueError(f"{path} holds an adapter, which vLLM cannot read; merge it, or take engine='hf'")
-    setting = processor.scoring
-    prompt = len(processor.prompt_ids(setting.num_frames, setting.tokens_per_frame))
-    context: int = model.config.text_config.max_position_embeddings  # type: ignore[union-attr]
-    length = min(prompt + QUESTION_ROOM + max_new_tokens, context)
-    dtype: Literal["float32", "bfloat16", "float16"] = str(model.dtype).removeprefix("torch.")  # type: ignore[assignment]
-    return VLLMEngine(path, processor, max_length=length, dtype=dtype)
