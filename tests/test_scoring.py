@@ -279,9 +279,7 @@ def test_frames_in_memory(scorer: Scorer, clips: list[Path]) -> None:
             scorer.score(wrong)
 
 
-def test_sources(
-    scorer: Scorer, clips: list[Path], tmp_path: Path, broken_videos: dict[str, Path]
-) -> None:
+def test_sources(scorer: Scorer, clips: list[Path], tmp_path: Path, broken_videos: dict[str, Path]) -> None:
     folder = clips[0].parent
     (folder / "notes.txt").touch()
     assert [r.path for r in scorer.score(folder)] == [str(clip) for clip in clips]

@@ -226,8 +226,8 @@ def _read_by_index(
         if len(reader) != stream.num_packets:
             return None
         return {i: finish(reader.get_batch([i]).asnumpy()[0]) for i in np.unique(wanted).tolist()}
-    except (decord.DECORDError, RuntimeError, AssertionError):  # newer codecs, damage; PyAV then says which
-        return None
+    except (decord.DECORDError, RuntimeError, AssertionError, UnicodeEncodeError):
+        return None  # newer codecs, damage, a name that is no text; PyAV reads it or says what is wrong
 
 
 def _pick(
