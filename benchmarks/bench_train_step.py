@@ -4,8 +4,8 @@ python benchmarks/bench_train_step.py
 
 Same process, same weights, same rows; prints ratios of medians and writes benchmarks/results/train_step.json:
 the update at P=1600, R=200, K=4, the same with a dense mask over the packed row, and its growth with K and
-with P. Loss, gradient norm and gradients of both sides are compared as well. With `--check` nothing is written and
-the command fails if the speed-up or the growth is over a fifth worse than the stored one.
+with P. Loss, gradient norm and gradients of both sides are compared too. With `--check` nothing is written,
+and the command fails if the speed-up or the growth is over a fifth worse than the stored one.
 """
 
 from __future__ import annotations

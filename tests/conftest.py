@@ -47,6 +47,7 @@ def write_video(
     rotation: int = 0,
     mirror: bool = False,
     codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
@@ -60,13 +61,14 @@ def write_video(
         rotation: degrees counter-clockwise that a player has to turn the frames.
         mirror: whether it then has to mirror them left to right.
         codec: encoder of FFmpeg.
+        pix_fmt: its pixel format.
         options: the encoder's options; small groups of pictures by default.
         container_options: the container's options.
     """
     width, height = size
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream: Any = container.add_stream(codec, rate=fps, options=options or {"g": "12"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.time_base = Fraction(1, fps)
         if rotation or mirror:
             stream.set_display_rotation(rotation, hflip=mirror)

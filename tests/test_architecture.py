@@ -26,7 +26,7 @@ HEAVY = ("torch", "transformers", "datasets", "decord", "trl", "vllm", "accelera
 
 # The longest prefix of a module's dotted name decides its floor.
 FLOORS = {
-    "vqathinker": "front",  # the package itself: re-exports of the ground floor
+    "vqathinker": "front",  # the package itself: re-exports of the ground floor, and `Scorer` on demand
     "vqathinker.types": "ground",
     "vqathinker.answers": "ground",
     "vqathinker.prompts": "ground",
@@ -43,7 +43,7 @@ FLOORS = {
     "vqathinker.cli": "use",
 }
 BELOW = {
-    "front": {"ground"},
+    "front": {"ground", "use"},  # "use" inside functions only, see below
     "ground": {"ground", "front"},
     "perturbations": {"perturbations"},
     "rewards": {"rewards", "ground", "front"},
@@ -134,6 +134,18 @@ def test_imports_run_downward() -> None:
             if name.split(".")[0] in PACKAGES and own and floor(name) not in BELOW[own]:
                 upward.append(f"{label(path)}:{line} ({own}) imports {name} ({floor(name)})")
     assert not upward, "\n".join(upward)
+
+
+def test_the_front_loads_upper_floors_on_demand_only() -> None:
+    path = ROOT / "vqathinker" / "__init__.py"
+    inside = {
+        line for function in functions(path) for line in range(function.lineno, function.end_lineno + 1)
+    }
+    (typing,) = (node for node in tree(path).body if isinstance(node, ast.If))
+    assert ast.unparse(typing.test) == "TYPE_CHECKING"
+    inside |= set(range(typing.lineno, typing.end_lineno + 1))
+    found = [name for name, line in imports(path) if floor(name) == "use" and line not in inside]
+    assert not found, found
 
 
 def test_the_ground_floor_needs_numpy_and_scipy_only() -> None:

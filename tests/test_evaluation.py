@@ -173,26 +173,6 @@ def test_evaluate_command(checkpoints: dict[str, Path], folder: Path, tmp_path: 
     assert strict((out / "summary.json").read_text())["settings"]["think"] is False
 
 
-def test_score_command(checkpoints: dict[str, Path], folder: Path, say: Callable[..., None]) -> None:
-    files = [folder / name for name in ("00.mp4", "broken.mp4", "01.mp4")]
-    say(*REPLIES)
-    result = call("score", checkpoints["none"], *files)
-    assert result.exit_code == 1, result.output
-    assert result.stdout == f"4.20\t{files[0]}\nnan\t{files[1]}\n5.00\t{files[2]}\n"
-    assert f"{files[1]}: " in result.stderr
-    assert "1 scores outside 1-5" in result.stderr
-    say(*REPLIES)
-    lines = [
-        strict(line) for line in call("score", checkpoints["none"], *files, "--json").stdout.splitlines()
-    ]
-    assert [line["score"] for line in lines] == [4.2, None, 5.0]
-    assert [line["text"] for line in lines] == [REPLIES[0], "", REPLIES[1]]
-    assert lines[1]["error"]
-    say("<answer>2.00</answer>")
-    result = call("score", checkpoints["none"], files[0], "--answer-only")
-    assert (result.exit_code, result.stdout) == (0, f"2.00\t{files[0]}\n")
-
-
 @pytest.mark.parametrize("command", ["evaluate", "score"])
 def test_a_wrong_checkpoint_is_one_line(command: str, folder: Path, tmp_path: Path) -> None:
     rest = [folder / "own.csv", "--videos", folder, "--range", 1, 5] if command == "evaluate" else ["a.mp4"]

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from vqathinker.rollout import VideoEncoder
-from vqathinker.rollout.motion_cache import SUFFIX, MotionCache, fingerprint
+from vqathinker.rollout.motion_cache import SUFFIX, MotionCache
 
 GENEROUS = 2.0**30
 FEATURE = torch.arange(6.0).view(1, 6)
@@ -131,10 +131,12 @@ def test_a_full_disk_does_not_stop_a_run(
     assert sum("not kept any more" in message for message in caplog.messages) == 1
 
 
-def test_fingerprint_sees_every_weight(policies: Callable[..., tuple[Any, Any]]) -> None:
-    model, _ = policies()
-    network = model.model.slowfast
-    before = fingerprint(network)
-    assert fingerprint(network) == before
-    next(network.buffers()).view(-1)[-1] += 1e-3
-    assert fingerprint(network) != before
+def test_another_network_has_other_entries(
+    policies: Callable[..., tuple[Any, Any]], tmp_path: Path, file: str
+) -> None:
+    model, processor = policies()
+    args = (tmp_path / "kept", model, processor, processor.training, GENEROUS)
+    MotionCache.of_policy(*args).put(file, FEATURE)
+    assert MotionCache.of_policy(*args).get(file) is not None
+    next(model.model.slowfast.buffers()).view(-1)[0] += 1e-3
+    assert MotionCache.of_policy(*args).get(file) is None

@@ -17,6 +17,8 @@ ANSWER_BLOCK = rf"<answer>\s*(?P<written>{NUMBER})\s*</answer>"
 RESPONSE = re.compile(rf"\s*{THINK_BLOCK}{ANSWER_BLOCK}\s*")
 ANSWER_ONLY = re.compile(rf"\s*{ANSWER_BLOCK}\s*")
 
+SCALE = (1.0, 5.0)  # what the prompt asks for
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -70,6 +72,16 @@ def score(text: str, *, think: bool = True) -> float:
     """
     answer = parse(text, think=think)
     return math.nan if answer is None else answer.score
+
+
+def clip(score: float) -> float:
+    """Return a score as shown to a user, within 1-5; NaN stays NaN.
+
+    >>> clip(7.0), clip(math.nan)
+    (5.0, nan)
+    """
+    low, high = SCALE
+    return score if math.isnan(score) else min(max(score, low), high)
 
 
 def render(reasoning: str, score: float) -> str:

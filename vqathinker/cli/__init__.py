@@ -5,7 +5,6 @@ Commands import what they need when they run, so that the help is there at once.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,13 +16,9 @@ from vqathinker.cli.datasets import datasets
 from vqathinker.cli.evaluate import evaluate
 from vqathinker.cli.labels import load_rows
 from vqathinker.cli.options import (
-    AnswerOnly,
-    BatchSize,
-    Checkpoint,
     DatasetName,
     LabelFile,
     LabelFormat,
-    MaxNewTokens,
     NativeRange,
     Scale,
     Split,
@@ -32,15 +27,15 @@ from vqathinker.cli.options import (
 )
 from vqathinker.cli.plan import plan
 from vqathinker.cli.report import report as report_command
+from vqathinker.cli.score import score
 from vqathinker.cli.serve import serve
-from vqathinker.cli.show import fail, progress_bar, show_findings, show_prediction
+from vqathinker.cli.show import fail, progress_bar, show_findings
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from vqathinker.media.matching import Matches
     from vqathinker.media.prepare import Report
-    from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_show_locals=False)
 MOTIONS = ("slowfast", "fast", "none")
@@ -147,67 +142,13 @@ def init(
     typer.echo(f"wrote {out}")
 
 
-@app.command()
-def score(
-    checkpoint: Checkpoint,
-    files: Annotated[list[str], typer.Argument(help="Video files.")],
-    as_json: Annotated[bool, typer.Option("--json", help="JSON lines, with the responses.")] = False,
-    batch_size: BatchSize = 16,
-    workers: Workers = 4,
-    max_new_tokens: MaxNewTokens = 2048,
-    answer_only: AnswerOnly = False,
-) -> None:
-    """Print the score, from 1 to 5, and the path of each video file.
-
-    Exit code 0: all scored. 1: unreadable files, answers without a score. 2: a wrong argument or checkpoint.
-    """
-    from vqathinker.evaluation import clip
-    from vqathinker.rollout import Sampling
-    from vqathinker.rollout.predict import predict
-
-    try:
-        model, processor = _load_policy(checkpoint)
-    except (ValueError, OSError) as error:
-        fail(error)
-    sampling = Sampling(max_new_tokens=max_new_tokens)
-    predictions = predict(
-        model,
-        processor,
-        files,
-        sampling=sampling,
-        batch_size=batch_size,
-        num_workers=workers,
-        think=not answer_only,
-    )
-    num_failed = num_clipped = 0
-    for prediction in predictions:
-        num_failed += math.isnan(prediction.score)
-        num_clipped += prediction.score != clip(prediction.score) and not math.isnan(prediction.score)
-        show_prediction(prediction, as_json=as_json)
-    if num_clipped:
-        typer.echo(f"{num_clipped} scores outside 1-5, set to its nearer end", err=True)
-    raise typer.Exit(1 if num_failed else 0)
-
-
 app.command()(convert)
+app.command()(score)
 app.command()(evaluate)
 app.command()(datasets)
 app.command("report")(report_command)
 for command in (plan, serve):
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)
-
-
-def _load_policy(
-    checkpoint: Path,
-) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
-    """Load a checkpoint onto the GPU, if there is one."""
-    import torch
-
-    from vqathinker.model.assemble import load_policy
-
-    model, processor = load_policy(checkpoint)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
-    return model, processor
 
 
 def _inspect(rows: Dataset, num_keyframes: int, num_workers: int) -> Report:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
+import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from vqathinker.evaluation import Evaluation
     from vqathinker.media.prepare import Report
-    from vqathinker.rollout.predict import Prediction
 
 NUM_SHOWN = 10
 USER_ERROR = 2
@@ -29,10 +28,34 @@ def fail(message: object) -> NoReturn:
 def progress_bar() -> Progress:
     """A progress bar that counts videos, on stderr."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+    )
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    class Pace(ProgressColumn):
+        """Videos per second since the start, and the time left: videos come in batches, with pauses."""
+
+        def render(self, task: Task) -> Text:
+            if not task.completed or not task.elapsed or task.total is None:
+                return Text("")
+            left = timedelta(seconds=round((task.total - task.completed) * task.elapsed / task.completed))
+            return Text(f"{task.completed / task.elapsed:.2f} videos/s, {left} left")
+
+    # rich would send standard output to the bar's console, where a redirected one must not go
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Pace(),
+        console=Console(stderr=True),
+        redirect_stdout=sys.stdout.isatty(),
+    )
 
 
 def show_findings(findings: Report) -> None:
@@ -84,18 +107,3 @@ def show_metrics(result: Evaluation) -> None:
         typer.echo(
             "the scores fall as the labels rise: are these labels differences (DMOS), lower is better?"
         )
-
-
-def show_prediction(prediction: Prediction, *, as_json: bool) -> None:
-    """Print the score of a file in one line; on stderr, why there is none."""
-    from vqathinker.evaluation import clip
-
-    failed, score = math.isnan(prediction.score), clip(prediction.score)
-    if as_json:
-        line = {"path": prediction.path, "score": None if failed else score}
-        line |= {"text": prediction.text, "error": prediction.error}
-        typer.echo(json.dumps(line, ensure_ascii=False))
-    else:
-        typer.echo(f"{score:.2f}\t{prediction.path}")
-    if failed:
-        typer.echo(f"{prediction.path}: {prediction.error or 'the response holds no score'}", err=True)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from vqathinker import answers
 from vqathinker.evaluation.journal import without_nan
 from vqathinker.evaluation.plot import scatter
 from vqathinker.evaluation.tables import cell, latex, markdown
-from vqathinker.media.dataset import TARGET_RANGE
 from vqathinker.metrics import METRICS, Metrics, correlations
 
 LABELS = ("video_id", "dataset", "path", "mos", "target")
@@ -127,7 +127,7 @@ def summarise(
         if row not in results:
             continue
         said = results[row]
-        score = clip(said["score"])
+        score = answers.clip(said["score"])
         num_clipped += score != said["score"] and not math.isnan(score)
         rows.append(
             {name: label[name] for name in LABELS}
@@ -176,12 +176,3 @@ def write_whole(path: Path, text: str) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def clip(score: float) -> float:
-    """Return a score as shown to a user, within 1-5; NaN stays NaN.
-
-    >>> clip(7.0), clip(float("nan"))
-    (5.0, nan)
-    """
-    return float(np.clip(score, *TARGET_RANGE))

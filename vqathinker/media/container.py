@@ -6,12 +6,14 @@ Refuses to know which frames are wanted; `video` reads those.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 StrPath = str | PathLike[str]
 Orientation = tuple[int, int, int, int]
@@ -59,12 +61,14 @@ class Stream:
         fps: average frames per second, NaN where the file does not say.
         orientation: a, b, c, d of the display matrix, see `video.orient`.
         indexable: whether decord's i-th frame is the i-th frame shown.
+        seconds: (num_packets,) when each frame is shown, from 0; NaN where the file does not say.
     """
 
     num_packets: int
     fps: float
     orientation: Orientation
     indexable: bool
+    seconds: NDArray[np.float64]
 
 
 def probe(path: str) -> Stream:
@@ -87,10 +91,21 @@ def probe(path: str) -> Stream:
         if names & MEASURED_CONTAINERS and end < 0.9 * duration:
             raise VideoError(path, f"the file ends after {end:.1f} of {duration:.1f} seconds")
         rate = stream.average_rate or stream.guessed_rate
+        fps = float(rate) if rate else np.nan
+        seconds = _seconds(packets, stream.time_base, fps)
         indexable = bool(names & TIMED_CONTAINERS) and len(container.streams.video) == 1
     orientation = _orientation(first)
     indexable = indexable and orientation == IDENTITY and _is_ordered(packets)
-    return Stream(len(packets), float(rate) if rate else np.nan, orientation, indexable)
+    return Stream(len(packets), fps, orientation, indexable, seconds)
+
+
+def _seconds(packets: list[Packet], unit: Fraction | None, fps: float) -> NDArray[np.float64]:
+    """(N,) when each frame is shown, from the packets' times or else at the average rate."""
+    times = [packet.time for packet in packets if packet.time is not None]
+    if unit is None or len(times) < len(packets):
+        return np.arange(len(packets)) / fps
+    ordered = np.sort(np.array(times, dtype=np.float64)) * float(unit)
+    return ordered - ordered[:1]
 
 
 def _read_packets(

@@ -10,10 +10,11 @@ Refuses to know about resizing, models and labels.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from os import fspath
 
 import av
@@ -26,6 +27,9 @@ from vqathinker.media.container import VideoError as VideoError
 from vqathinker.types import IndexArray
 
 Frames = NDArray[np.uint8]
+Resize = Callable[[Frames], Frames]
+Span = tuple[int, int | None]  # first frame and the one after the last, None for the video's end
+WHOLE: Span = (0, None)
 
 logger = logging.getLogger(__name__)
 decord.logging.set_level(decord.logging.QUIET)
@@ -99,7 +103,9 @@ def orient(frames: Frames, orientation: Orientation) -> Frames:
     return np.ascontiguousarray(frames)
 
 
-def read_keyframes(path: StrPath, num_keyframes: int, *, num_threads: int = 1) -> Clip:
+def read_keyframes(
+    path: StrPath, num_keyframes: int, *, num_threads: int = 1, resize: Resize | None = None
+) -> Clip:
     """Read evenly spread frames of a video.
 
     Safe in worker threads. A video too short for distinct frames is logged as a warning, once per
@@ -109,6 +115,7 @@ def read_keyframes(path: StrPath, num_keyframes: int, *, num_threads: int = 1) -
         path: a video file.
         num_keyframes: T, frames to read.
         num_threads: decoding threads for this file.
+        resize: applied to every frame as it is read, so that large ones do not pile up.
 
     Returns:
         The frames at `keyframe_indices`, upright.
@@ -117,19 +124,54 @@ def read_keyframes(path: StrPath, num_keyframes: int, *, num_threads: int = 1) -
         VideoError: if the file is missing, empty, not a video, cut short, damaged or without frames.
         ValueError: if `num_keyframes` is below one.
     """
+    (clip,) = read_spans(path, [WHOLE], num_keyframes, num_threads=num_threads, resize=resize)
+    report_repeats(clip)
+    return clip
+
+
+def read_spans(
+    path: StrPath,
+    spans: Sequence[Span],
+    num_keyframes: int,
+    *,
+    num_threads: int = 1,
+    resize: Resize | None = None,
+) -> list[Clip]:
+    """Read evenly spread frames of each of several parts of a video, in one pass over the file.
+
+    Args:
+        path: a video file.
+        spans: first frame of each part and the one after its last; parts may overlap.
+        num_keyframes: T, frames per part.
+        num_threads: decoding threads for this file.
+        resize: applied to every frame as it is read.
+
+    Returns:
+        A clip for each part; a part beyond the last frame is cut there.
+
+    Raises:
+        VideoError: as `read_keyframes` does, or if a part lies behind the last frame.
+        ValueError: if `num_keyframes` is below one.
+    """
     path = fspath(path)
     try:
         stream = probe(path)
         num_frames = stream.num_packets
-        indices = keyframe_indices(num_frames, num_keyframes)
-        frames = _read_by_index(path, indices, stream, num_threads) if stream.indexable else None
+        keyframe_indices(num_frames, num_keyframes)
+        finish = partial(_finish, orientation=stream.orientation, resize=resize)
+        wanted = _spread(path, num_frames, num_keyframes, spans)
+        frames = _read_by_index(path, wanted, stream, num_threads, finish) if stream.indexable else None
         if frames is None:
-            frames, num_frames = _read_in_order(path, indices, num_frames, num_threads)
-            indices = keyframe_indices(num_frames, num_keyframes)
+            frames, num_frames = _pick(path, wanted, num_threads, finish)
+            if num_frames != stream.num_packets:  # fewer or more frames than its packets told
+                wanted = _spread(path, num_frames, num_keyframes, spans)
+                frames, _ = _pick(path, wanted, num_threads, finish)
     except (av.FFmpegError, OSError) as error:
         raise VideoError(path, f"cannot be decoded ({error.strerror or error})") from error
-    _report_repeats(path, indices, num_frames)
-    return Clip(orient(frames, stream.orientation), indices, num_frames, stream.fps, path)
+    return [
+        Clip(np.stack([frames[i] for i in indices.tolist()]), indices, num_frames, stream.fps, path)
+        for indices in wanted
+    ]
 
 
 def read_many(
@@ -157,40 +199,55 @@ def read_many(
         return list(pool.map(read, paths))
 
 
-def _read_by_index(path: str, indices: IndexArray, stream: Stream, num_threads: int) -> Frames | None:
-    """Read (T, H, W, 3) frames with decord, None where it cannot or counts other frames than there are."""
+def _spread(path: str, num_frames: int, num_keyframes: int, spans: Sequence[Span]) -> list[IndexArray]:
+    """The (T,) frames to take of each part of a video with `num_frames` frames."""
+    wanted = []
+    for first, stop in spans:
+        last = num_frames if stop is None else min(stop, num_frames)
+        if first >= last:
+            raise VideoError(path, f"there is no frame {first}, the video has {num_frames}")
+        wanted.append(first + keyframe_indices(last - first, num_keyframes))
+    return wanted
+
+
+def _finish(frame: Frames, orientation: Orientation, resize: Resize | None) -> Frames:
+    """Turn one (H, W, 3) frame upright and resize it."""
+    upright = orient(frame[None], orientation)
+    finished: Frames = (upright if resize is None else resize(upright))[0]
+    return finished
+
+
+def _read_by_index(
+    path: str, wanted: list[IndexArray], stream: Stream, num_threads: int, finish: Resize
+) -> dict[int, Frames] | None:
+    """Frames by index with decord, None where it cannot read them or counts other frames than there are."""
     try:
         reader = decord.VideoReader(path, num_threads=num_threads)
         if len(reader) != stream.num_packets:
             return None
-        frames: Frames = reader.get_batch(indices).asnumpy()
-    except (decord.DECORDError, RuntimeError, AssertionError):  # newer codecs, damage; PyAV then says which
-        return None
-    return frames if len(frames) == len(indices) else None
+        return {i: finish(reader.get_batch([i]).asnumpy()[0]) for i in np.unique(wanted).tolist()}
+    except (decord.DECORDError, RuntimeError, AssertionError, UnicodeEncodeError):
+        return None  # newer codecs, damage, a name that is no text; PyAV reads it or says what is wrong
 
 
-def _read_in_order(path: str, indices: IndexArray, num_frames: int, num_threads: int) -> tuple[Frames, int]:
-    """Decode the whole stream; pick anew if it holds another number of frames than its packets told."""
-    frames, count = _pick(path, indices, num_threads)
-    if count != num_frames:
-        frames, count = _pick(path, keyframe_indices(count, len(indices)), num_threads)
-    return frames, count
-
-
-def _pick(path: str, indices: IndexArray, num_threads: int) -> tuple[Frames, int]:
-    """Return the frames at `indices` (those that exist) and the number of frames of the stream."""
-    wanted = set(indices.tolist())
+def _pick(
+    path: str, wanted: list[IndexArray], num_threads: int, finish: Resize
+) -> tuple[dict[int, Frames], int]:
+    """Decode the whole stream; the wanted frames (those that exist) by index, and the number of frames."""
+    indices = set(np.unique(wanted).tolist())
     kept: dict[int, Frames] = {}
+    sizes: set[tuple[int, int]] = set()
     count = 0
     with closing(_decode(path, num_threads)) as frames:
         for count, frame in enumerate(frames, start=1):
-            if count - 1 in wanted:
-                kept[count - 1] = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-    if len({frame.shape for frame in kept.values()}) != 1:
+            if count - 1 in indices:
+                sizes.add((frame.width, frame.height))
+                kept[count - 1] = finish(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False))
+    if len(sizes) != 1:
         raise VideoError(
             path, "the frame size changes within the video" if kept else "no frame can be decoded"
         )
-    return np.stack([kept[index] for index in indices.tolist() if index in kept]), count
+    return kept, count
 
 
 def _decode(path: str, num_threads: int) -> Generator[av.VideoFrame, None, None]:
@@ -201,8 +258,11 @@ def _decode(path: str, num_threads: int) -> Generator[av.VideoFrame, None, None]
         yield from container.decode(stream)
 
 
-def _report_repeats(path: str, indices: IndexArray, num_frames: int) -> None:
+def report_repeats(clip: Clip) -> None:
     """Log once per process and file that keyframes repeat."""
-    if len(np.unique(indices)) < len(indices) and path not in _repeating:
-        _repeating.add(path)
-        logger.warning("%s: %d frames for %d keyframes, some are repeated", path, num_frames, len(indices))
+    if len(np.unique(clip.indices)) < len(clip.indices) and clip.path not in _repeating:
+        _repeating.add(clip.path)
+        logger.warning(
+            "%s: %d frames for %d keyframes, some are repeated",
+            clip.path, clip.num_frames, len(clip.indices),
+        )  # fmt: skip

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
+from vqathinker.media.square import square
 from vqathinker.model.modeling import VQAThinkerConfig, check_motion
 from vqathinker.prompts import Prompt
 
@@ -124,8 +124,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         Returns:
             (T, 3, size, size) float32.
         """
-        images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
-        images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
+        images = torch.from_numpy(square(frames, size)).permute(0, 3, 1, 2)
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.image_mean, self.image_std))
         return (images.float() / 255 - mean) / std
 

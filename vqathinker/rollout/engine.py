@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -69,10 +69,12 @@ class Response:
         token_ids: at least one id; ends with an end-of-sequence id unless cut at the limit.
         logprobs: natural log-probability of each token at the sampling temperature (temperature 1 when
             greedy), over the whole vocabulary but the suppressed ids, before top-k and top-p.
+        watched: for each token those of the ids that were asked for, empty without any.
     """
 
     token_ids: list[int]
     logprobs: list[float]
+    watched: list[list[float]] = field(default_factory=list)
 
 
 def check_room(requests: Sequence[RolloutRequest], sampling: Sampling, max_length: int) -> None:

@@ -39,9 +39,20 @@ class HFEngine:
 
     @torch.no_grad()
     def generate(
-        self, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
+        self,
+        requests: Sequence[RolloutRequest],
+        num_responses: int,
+        sampling: Sampling,
+        *,
+        watched: Sequence[int] = (),
     ) -> list[list[Response]]:
         """Return `num_responses` responses for every request, in order; restores the training mode.
+
+        Args:
+            requests: the prompts.
+            num_responses: for each of them.
+            sampling: how tokens are drawn.
+            watched: ids whose log-probabilities are told for every token, whatever was drawn.
 
         Raises:
             ValueError: if a prompt leaves no room for the longest response.
@@ -54,18 +65,26 @@ class HFEngine:
         try:
             step = max(1, self.max_sequences // num_responses)
             chunks = [requests[i : i + step] for i in range(0, len(requests), step)]
-            return [row for chunk in chunks for row in self._generate_chunk(chunk, num_responses, sampling)]
+            return [
+                row
+                for chunk in chunks
+                for row in self._generate_chunk(chunk, num_responses, sampling, watched)
+            ]
         finally:
             self.model.train(was_training)
 
     def _generate_chunk(
-        self, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
+        self,
+        requests: Sequence[RolloutRequest],
+        num_responses: int,
+        sampling: Sampling,
+        watched: Sequence[int],
     ) -> list[list[Response]]:
         drawn = sampling.num_drawn(num_responses)
         embeds, mask = self._left_padded(requests)
         cache = self._prefill(embeds, mask)
         cache.batch_repeat_interleave(drawn)
-        chosen = ChosenLogprobs(sampling.logit_temperature)
+        chosen = ChosenLogprobs(sampling.logit_temperature, watched)
         sequences: Tensor = self.model.generate(  # type: ignore[misc, assignment]
             inputs_embeds=embeds.repeat_interleave(drawn, 0),
             attention_mask=mask.repeat_interleave(drawn, 0),
@@ -77,8 +96,10 @@ class HFEngine:
         ends = torch.isin(sequences, torch.tensor(self.eos_ids, device=sequences.device)).int()
         lengths = torch.where(ends.any(1), ends.argmax(1) + 1, sequences.shape[1]).tolist()
         responses = [
-            Response(ids[:n], values[:n])
-            for ids, values, n in zip(sequences.tolist(), logprobs.tolist(), lengths, strict=True)
+            Response(ids[:n], values[:n], others[:n] if watched else [])
+            for ids, values, others, n in zip(
+                sequences.tolist(), logprobs.tolist(), chosen.others().tolist(), lengths, strict=True
+            )
         ]
         groups = [responses[i : i + drawn] for i in range(0, len(responses), drawn)]
         return [group * (num_responses // drawn) for group in groups]
@@ -131,9 +152,10 @@ class ChosenLogprobs(LogitsProcessor):
     Transformers calls it after suppression and before temperature, top-k and top-p; it changes nothing.
     """
 
-    def __init__(self, temperature: float) -> None:
-        self.temperature = temperature
+    def __init__(self, temperature: float, watched: Sequence[int] = ()) -> None:
+        self.temperature, self.watched = temperature, list(watched)
         self.steps: list[Tensor] = []
+        self.watched_steps: list[Tensor] = []
         self.pending: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -143,7 +165,12 @@ class ChosenLogprobs(LogitsProcessor):
         self.pending = (scores.float() / self.temperature).log_softmax(-1)
         if self.pending[:, 0].isnan().any():  # one NaN among the logits makes all of them NaN
             raise RuntimeError(f"the policy's log-probabilities are no numbers: {DIVERGED}")
+        self.watched_steps.append(self.pending[:, self.watched])
         return scores
+
+    def others(self) -> Tensor:
+        """(B, T, W) log-probabilities of the W watched ids."""
+        return torch.stack(self.watched_steps, dim=1)
 
     def finish(self, sequences: Tensor) -> Tensor:
         """(B, T) log-probabilities of the generated (B, T) ids."""

@@ -14,12 +14,12 @@ from dataclasses import astuple
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.model.fingerprint import weights_digest
 
 SUFFIX = ".safetensors"
 PUTS_PER_CHECK = 256  # the size of the folder is looked at this often
@@ -56,7 +56,7 @@ class MotionCache:
     ) -> MotionCache:
         """The cache for a policy's SlowFast, which must have one, and its frames."""
         normalisation = (*processor.image_mean, *processor.image_std)
-        weights = fingerprint(model.model.slowfast)
+        weights = weights_digest(model.model.slowfast).hexdigest()
         return cls(folder, [weights, model.config.motion, *astuple(setting), *normalisation], max_bytes)
 
     def get(self, path: str) -> Tensor | None:
@@ -113,12 +113,3 @@ class MotionCache:
         known_by = [str(Path(path).resolve()), state.st_size, state.st_mtime_ns, self.computed_by]
         name = hashlib.sha256(json.dumps(known_by).encode()).hexdigest()
         return self.folder / name[:2] / f"{name}{SUFFIX}"
-
-
-def fingerprint(module: nn.Module) -> str:
-    """A hash of all weights and buffers of a module."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Responses for a list of video files: the loop under validation, evaluation and scoring."""
+"""Responses for a list of video files: the loop under validation and evaluation."""
 
 from __future__ import annotations
 

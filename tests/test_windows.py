@@ -1,0 +1,99 @@
+"""Windows by the time that frames are shown, also where the rate varies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from conftest import frame_number, numbered_frame
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vqathinker.media.container import VideoError, probe
+from vqathinker.media.video import read_spans
+from vqathinker.media.windows import find_windows, split
+
+
+@given(
+    st.lists(st.floats(0.001, 3), min_size=1, max_size=60),
+    st.floats(0.05, 20),
+    st.floats(0.05, 20),
+)
+def test_every_window_holds_the_frames_of_its_seconds(
+    gaps: list[float], length: float, stride: float
+) -> None:
+    times = np.cumsum([0.0, *gaps])
+    seconds, end = times[:-1], float(times[-1])
+    windows = split(seconds, end, length, stride)
+    assert windows
+    if max(gaps) < length:
+        assert windows[-1].end == pytest.approx(end)
+    for window in windows:
+        held = [i for i, t in enumerate(seconds) if window.start - 1e-6 <= t < window.end - 1e-6]
+        assert held == list(range(window.first, window.stop))
+        assert held
+        assert window.end - window.start == pytest.approx(min(length, end))
+    if stride <= length:
+        assert {i for w in windows for i in range(w.first, w.stop)} >= set(range(windows[0].stop))
+    starts = [window.start for window in windows]
+    assert starts == sorted(set(starts))
+
+
+@pytest.mark.parametrize(("length", "stride"), [(0, 1), (1, 0), (-1, 1), (float("nan"), 1)])
+def test_impossible_windows(length: float, stride: float) -> None:
+    with pytest.raises(ValueError, match="both must be positive"):
+        split(np.arange(3.0), 3.0, length, stride)
+
+
+def test_windows_of_a_file(video: Path) -> None:
+    windows = find_windows(str(video), length=0.4, stride=0.8)  # 40 frames, 25 per second
+    assert [(w.first, w.stop) for w in windows] == [(0, 10), (20, 30), (30, 40)]
+    assert windows[-1].end == pytest.approx(1.6)
+    clips = read_spans(video, [(w.first, w.stop) for w in windows], 5)
+    for window, clip in zip(windows, clips, strict=True):
+        shown = [frame_number(frame) for frame in clip.frames]
+        assert shown == clip.indices.tolist()
+        assert window.first <= min(shown) <= max(shown) < window.stop
+
+
+def write_variable_rate(path: Path) -> Path:
+    """Ten frames in the first second, forty in the second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i in range(50):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(i, 128, 96), format="rgb24")
+            frame.pts, frame.time_base = i * 100 if i < 10 else 1000 + (i - 10) * 25, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_variable_rate(tmp_path: Path) -> None:
+    path = write_variable_rate(tmp_path / "phone.mp4")
+    assert probe(str(path)).seconds[[0, 9, 10, 49]].tolist() == pytest.approx([0, 0.9, 1.0, 1.975], abs=2e-3)
+    windows = find_windows(str(path), length=1.0, stride=1.0)
+    assert [(w.first, w.stop) for w in windows] == [(0, 10), (10, 50)]
+
+
+def test_a_file_without_times_uses_its_rate(make_video: Callable[..., Path], tmp_path: Path) -> None:
+    path = make_video(tmp_path / "old.avi", 30, codec="mpeg4", fps=10)
+    assert [(w.first, w.stop) for w in find_windows(str(path), length=1, stride=1)] == [
+        (0, 10),
+        (10, 20),
+        (20, 30),
+    ]
+
+
+def test_what_cannot_be_read(broken_videos: dict[str, Path], video: Path) -> None:
+    for path in broken_videos.values():
+        if path.name != "damaged.mp4":  # its packets are whole
+            with pytest.raises(VideoError):
+                find_windows(str(path), length=1, stride=1)
+    with pytest.raises(VideoError, match="there is no frame 50, the video has 40"):
+        read_spans(video, [(0, 10), (50, 60)], 3)

@@ -1,0 +1,198 @@
+"""Decoding in processes of its own: a file that crashes or hangs a decoder costs that file only.
+
+Each process reads one file after the other; one that dies or exceeds the time limit is replaced. They import
+what a job needs and nothing of the caller's script, which therefore needs no `if __name__ == "__main__"` (the
+pools of multiprocessing, and those built on it, do). Knows no model: what happens to the frames is the job's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from vqathinker.media.container import VideoError
+
+START_LIMIT = 300.0  # seconds to start a process and import what a job needs, from a slow disk
+COMMAND = "from vqathinker.media.guarded import work; work()"
+T = TypeVar("T")
+
+
+def work() -> None:
+    """The loop of a decoding process: jobs with their paths in, results or `VideoError`s out."""
+    connection = Connection(int(sys.argv[1]))
+    silence: int | None = None
+    while True:
+        try:
+            job, path = connection.recv()
+        except EOFError:
+            return
+        connection.send(True)  # what the job needs is imported, its time runs
+        if silence is None:  # decoders print what they think of a file
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, 1), os.dup2(silence, 2)
+        try:
+            connection.send((True, job(path)))
+        except VideoError as error:
+            connection.send((True, error))
+        except Exception as error:
+            reason = f"cannot be decoded ({type(error).__name__}: {error})"
+            connection.send((False, VideoError(path, reason)))
+            raise
+
+
+class Worker:
+    """One decoding process."""
+
+    def __init__(self) -> None:
+        self.connection, theirs = Pipe()
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", COMMAND, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                process_group=0,  # Ctrl-C is the parent's
+            )
+
+    def begin(self, job: Callable[[str], object], path: str) -> bool:
+        """Hand over a job; whether the process has taken it up."""
+        try:
+            self.connection.send((job, path))
+            return bool(self.connection.poll(START_LIMIT) and self.connection.recv())
+        except (EOFError, OSError):
+            return False
+
+    def finish(self, path: str, time_limit: float) -> Any:  # noqa: ANN401  whatever the job gives
+        """The job's result or a `VideoError`; a process that is no longer usable is stopped."""
+        try:
+            if not self.connection.poll(time_limit):
+                self.stop()
+                return VideoError(path, f"reading it took longer than {time_limit:g} s")
+            usable, answer = self.connection.recv()
+        except (EOFError, OSError):
+            usable, answer = False, VideoError(path, f"the decoder crashed{self._cause()}")
+        if not usable:
+            self.stop()
+        return answer
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can take another file."""
+        return not self.connection.closed and self.process.poll() is None
+
+    def kill(self) -> None:
+        """End the process; whoever waits for it notices."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End the process and its connection."""
+        self.kill()
+        self.connection.close()
+
+    def _cause(self) -> str:
+        """The signal that ended the process, as far as it can be told."""
+        try:
+            code = self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return ""
+        return f" ({signal.Signals(-code).name})" if code < 0 else ""
+
+
+class GuardedReader:
+    """Reads files in worker processes, which start when they are needed and stay.
+
+    Args:
+        num_workers: most processes at a time.
+        time_limit: seconds for one job.
+
+    Raises:
+        ValueError: if a number is not positive.
+    """
+
+    def __init__(self, *, num_workers: int = 4, time_limit: float = 60.0) -> None:
+        if num_workers < 1 or not time_limit > 0:
+            raise ValueError(f"num_workers={num_workers} and time_limit={time_limit} must be positive")
+        self.num_workers, self.time_limit = num_workers, time_limit
+        self._idle: SimpleQueue[Worker] = SimpleQueue()
+        self._workers: set[Worker] = set()
+        weakref.finalize(self, _kill_all, self._workers)
+
+    def read(self, job: Callable[[str], T], path: str) -> T | VideoError:
+        """What a job makes of a file; safe in threads.
+
+        Args:
+            job: picklable and importable; may raise `VideoError`, and so does any other exception here.
+            path: the file.
+
+        Raises:
+            RuntimeError: if no process can be started.
+        """
+        worker = self._begin(job, path)
+        answer: T | VideoError = worker.finish(path, self.time_limit)
+        if worker.is_alive:
+            self._idle.put(worker)
+        else:
+            self._workers.discard(worker)
+        return answer
+
+    def map(
+        self, job: Callable[[str], T], paths: Iterable[str], *, ahead: int | None = None
+    ) -> Iterator[T | VideoError]:
+        """Read files in order, at most `ahead` of the one taken (twice the processes if omitted)."""
+        return self.run(((job, path) for path in paths), ahead=ahead)
+
+    def run(
+        self, tasks: Iterable[tuple[Callable[[str], T], str]], *, ahead: int | None = None
+    ) -> Iterator[T | VideoError]:
+        """As `map`, with a job for each path."""
+        ahead = ahead or 2 * self.num_workers
+        waiting: deque[Future[T | VideoError]] = deque()
+        pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="guarded")
+        try:
+            for job, path in tasks:
+                waiting.append(pool.submit(self.read, job, path))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not all(future.done() for future in waiting):
+                self.close()  # nobody waits for what is being read
+            pool.shutdown()
+
+    def close(self) -> None:
+        """End all processes; the next file starts new ones."""
+        _kill_all(self._workers)
+
+    def _begin(self, job: Callable[[str], object], path: str) -> Worker:
+        """A process that has taken up the job, an idle one or a new one."""
+        while True:
+            try:
+                worker, is_new = self._idle.get_nowait(), False
+            except Empty:
+                worker, is_new = Worker(), True
+                self._workers.add(worker)
+            if worker.is_alive and worker.begin(job, path):
+                return worker
+            worker.stop()
+            self._workers.discard(worker)
+            if is_new:
+                raise RuntimeError("a decoding process did not start; its own message is above")
+
+
+def _kill_all(workers: set[Worker]) -> None:
+    for worker in list(workers):
+        worker.kill()

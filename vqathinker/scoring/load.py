@@ -1,0 +1,77 @@
+"""From the name of a checkpoint to a model on its device and the engine that answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.model.assemble import ADAPTER_FILE, load_policy
+from vqathinker.rollout import HFEngine, RolloutEngine
+
+ENGINES = ("hf", "vllm")
+DTYPES = ("float32", "bfloat16", "float16", "auto")
+QUESTION_ROOM = 512  # tokens by which a question may be longer than the checkpoint's own
+Loaded = tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor, RolloutEngine]
+
+
+def load(path: str | Path, *, engine: str, device: str | None, dtype: str, max_new_tokens: int) -> Loaded:
+    """Load model, processor and engine.
+
+    Args:
+        path: a directory written by training or by `vqathinker init`.
+        engine: "hf" or "vllm".
+        device: of the model; with vLLM of its vision tower only.
+        dtype: precision of the weights; "auto" is the checkpoint's.
+        max_new_tokens: longest response.
+
+    Raises:
+        ValueError: if the checkpoint is none, or engine, device or precision cannot be used.
+        ImportError: if vLLM is asked for and not installed.
+    """
+    for kind, name, choices in (("engine", engine, ENGINES), ("dtype", dtype, DTYPES)):
+        if name not in choices:
+            raise ValueError(f"unknown {kind} {name!r}, choose one of {', '.join(choices)}")
+    place = usable_device(device)
+    model, processor = load_policy(path, dtype=dtype)
+    model.train(False)
+    if engine == "vllm":
+        served = _vllm_engine(path, model, processor, max_new_tokens)
+        del model.model.language_model, model.lm_head  # vLLM has its own
+        return model.to(place), processor, served  # type: ignore[arg-type]
+    model.to(place)  # type: ignore[arg-type]
+    return model, processor, HFEngine(model, processor)
+
+
+def usable_device(device: str | None) -> torch.device:
+    """The device of that name; a GPU, if there is one, for None.
+
+    Raises:
+        ValueError: if it cannot be used here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # unknown name, no such device, torch without it
+        raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def _vllm_engine(
+    path: str | Path,
+    model: VQAThinkerForConditionalGeneration,
+    processor: VQAThinkerProcessor,
+    max_new_tokens: int,
+) -> RolloutEngine:
+    from vqathinker.rollout.vllm import VLLMEngine
+
+    if (Path(path) / ADAPTER_FILE).is_file():
+        raise ValueError(f"{path} holds an adapter, which vLLM cannot read; merge it, or take engine='hf'")
+    setting = processor.scoring
+    prompt = len(processor.prompt_ids(setting.num_frames, setting.tokens_per_frame))
+    context: int = model.config.text_config.max_position_embeddings  # type: ignore[union-attr]
+    length = min(prompt + QUESTION_ROOM + max_new_tokens, context)
+    return VLLMEngine(
+        path, processor, max_length=length, dtype=str(model.lm_head.weight.dtype).removeprefix("torch.")
+    )

@@ -1,0 +1,211 @@
+"""From responses to a number: greedy, several samples, expected digits, level words.
+
+Pure functions of responses; knows no file and no engine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.stats import trim_mean
+from transformers import PreTrainedTokenizerBase
+
+from vqathinker import answers
+from vqathinker.prompts import LEVEL_OPENING, LEVEL_QUESTION, LEVELS
+from vqathinker.rollout import Response, Sampling
+
+TRIMMED = 0.25  # share of the samples left out at either end
+SAMPLED = Sampling(temperature=0.9, top_k=50)  # as in training
+DIGITS = "0123456789"
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a score is read from the model.
+
+    Greedy by default: the number of the most likely response. One of three others:
+
+    Attributes:
+        samples: responses to draw; the score is their combination.
+        expected: Σ over the digits of the greedy answer of place value × Σ_d d·p(d | what stands before),
+            p over the ten digits.
+        levels: 1 + 4·Σ weight·p over five level words as the next word of "The quality of the video is",
+            weights 1, 0.75, 0.5, 0.25, 0 (VQA², arXiv 2411.03795; Q-Align, 2312.17090); this asks another
+            question than the checkpoint's own.
+        combine: mean, median, trimmed (mean without the lowest and the highest quarter) or confidence (mean
+            weighted by each response's probability per token, its geometric mean).
+        seed: of the samples.
+
+    Raises:
+        ValueError: if they contradict one another.
+    """
+
+    samples: int = 1
+    expected: bool = False
+    levels: bool = False
+    combine: str = "mean"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"{self.samples} samples: at least one is needed")
+        if (self.samples > 1) + self.expected + self.levels > 1:
+            raise ValueError("choose one of samples, expected and levels")
+        if self.combine not in COMBINATIONS:
+            raise ValueError(f"unknown combination {self.combine!r}: one of {', '.join(COMBINATIONS)}")
+
+    @property
+    def name(self) -> str:
+        """greedy, samples, expected or levels."""
+        chosen = {"samples": self.samples > 1, "expected": self.expected, "levels": self.levels}
+        return next((name for name, is_chosen in chosen.items() if is_chosen), "greedy")
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether the engine has to tell the probabilities of tokens that it did not draw."""
+        return self.expected or self.levels
+
+    @property
+    def question(self) -> str | None:
+        """What is asked instead of the checkpoint's own question."""
+        return LEVEL_QUESTION if self.levels else None
+
+    def opening_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """Ids that the response starts with."""
+        return _ids(tokenizer, LEVEL_OPENING) if self.levels else []
+
+    def watched_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """Ids whose probabilities count.
+
+        Raises:
+            ValueError: if the tokenizer cannot tell the digits or the levels apart.
+        """
+        words = list(DIGITS) if self.expected else [f" {word}" for word in LEVELS] if self.levels else []
+        ids = [_ids(tokenizer, word)[0] for word in words]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"the first tokens of {', '.join(map(str.strip, words))} are not distinct")
+        return ids
+
+    def sampling(self, max_new_tokens: int) -> Sampling:
+        """How tokens are drawn."""
+        source = SAMPLED if self.samples > 1 else Sampling()
+        limit = 1 if self.levels else max_new_tokens
+        return Sampling(source.temperature, source.top_p, source.top_k, limit)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The part of a `Score` that comes from the responses; attributes as there."""
+
+    raw: float
+    texts: tuple[str, ...]
+    samples: tuple[float, ...] = ()
+    spread: float = math.nan
+    details: dict[str, float] = field(default_factory=dict)
+
+
+def read(
+    responses: Sequence[Response], tokenizer: PreTrainedTokenizerBase, mode: Mode, *, think: bool = True
+) -> Reading:
+    """Read the responses to one video.
+
+    Args:
+        responses: those of one request.
+        tokenizer: turns their ids into text.
+        mode: how.
+        think: False also reads the score of an answer block alone.
+    """
+    if mode.levels:
+        return _read_levels(responses[0])
+    texts = tuple(str(tokenizer.decode(r.token_ids, skip_special_tokens=True)) for r in responses)
+    samples = tuple(answers.score(text, think=think) for text in texts)
+    if mode.expected:
+        value = expected_value(responses[0], tokenizer, answers.parse(texts[0], think=think))
+        return Reading(value, texts, samples, details={"greedy": samples[0]})
+    if mode.samples == 1:
+        return Reading(samples[0], texts, samples)
+    certainty = [math.exp(sum(r.logprobs) / len(r.logprobs)) for r in responses]
+    details = combine(samples, certainty)
+    valid = [score for score in samples if not math.isnan(score)]
+    spread = float(np.std(valid, ddof=1)) if len(valid) > 1 else math.nan
+    return Reading(details[mode.combine], texts, samples, spread, details)
+
+
+def combine(samples: Sequence[float], certainty: Sequence[float]) -> dict[str, float]:
+    """Combine n sampled scores in each of the four ways, leaving out those that are NaN.
+
+    Args:
+        samples: n scores.
+        certainty: n positive weights.
+
+    >>> combine([2.0, 3.0, 3.0, 9.0, math.nan], [1, 1, 1, 1, 1])
+    {'mean': 4.25, 'median': 3.0, 'trimmed': 3.0, 'confidence': 4.25}
+    """
+    scores, weights = np.array(samples, dtype=np.float64), np.array(certainty, dtype=np.float64)
+    valid = ~np.isnan(scores)
+    if not valid.any():
+        return dict.fromkeys(COMBINATIONS, math.nan)
+    return {name: float(way(scores[valid], weights[valid])) for name, way in COMBINATIONS.items()}
+
+
+COMBINATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "mean": lambda scores, weights: scores.mean(),
+    "median": lambda scores, weights: np.median(scores),
+    "trimmed": lambda scores, weights: trim_mean(scores, TRIMMED),
+    "confidence": lambda scores, weights: np.average(scores, weights=weights),
+}
+
+
+def expected_value(
+    response: Response, tokenizer: PreTrainedTokenizerBase, answer: answers.Answer | None
+) -> float:
+    """Replace every digit of the answer by its expectation.
+
+    Args:
+        response: greedy, with the log-probabilities of the ten digits watched.
+        tokenizer: turns its ids into text.
+        answer: what the response says; NaN is returned for None.
+
+    Raises:
+        ValueError: if the tokenizer does not write a number digit by digit.
+    """
+    if answer is None:
+        return math.nan
+    number = answer.written.lstrip("+-")
+    places = len(number.partition(".")[0])
+    number = number.strip(".")  # a point at an end may share its token with the tag beside it
+    value = 0.0
+    for position, character in zip(_positions(response, tokenizer, number), number, strict=True):
+        if character == ".":
+            continue
+        places -= 1
+        chances = np.exp(np.array(response.watched[position]) - max(response.watched[position]))
+        value += 10.0**places * float(chances @ np.arange(10) / chances.sum())
+    return -value if answer.written.startswith("-") else value
+
+
+def _positions(response: Response, tokenizer: PreTrainedTokenizerBase, number: str) -> range:
+    """Positions of the answer's tokens, one per character: the last ones that spell it."""
+    pieces = [str(tokenizer.decode([token])).strip() for token in response.token_ids]
+    for start in range(len(pieces) - len(number), -1, -1):
+        if pieces[start : start + len(number)] == list(number):
+            return range(start, start + len(number))
+    raise ValueError(f"the tokenizer does not write {number} digit by digit, so it has no expected value")
+
+
+def _read_levels(response: Response) -> Reading:
+    """The expected level of the watched words, on the 1-5 scale."""
+    chances = np.exp(np.array(response.watched[0]) - max(response.watched[0]))
+    chances /= chances.sum()
+    low, high = answers.SCALE
+    raw = low + (high - low) * float(chances @ np.array(list(LEVELS.values())))
+    details = dict(zip(LEVELS, chances.tolist(), strict=True))
+    return Reading(raw, (f"{LEVEL_OPENING} {max(details, key=lambda word: details[word])}",), details=details)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]

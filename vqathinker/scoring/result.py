@@ -1,0 +1,102 @@
+"""What scoring hands back: a number, and everything that shaped it beside the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vqathinker import answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the model saw of one video, or of one window of it.
+
+    Attributes:
+        path: the file; `<frames>` for frames in memory.
+        start: first second; 0 unless it is a window.
+        end: last second; NaN where the file does not tell its frame rate.
+        indices: (T,) positions of the keyframes in the file, from 0.
+        num_frames: frames in the file.
+        fps: its average frame rate, NaN where it does not say.
+        size: side of the model's square frames in pixels.
+        seconds: time spent on the batch of this video, divided by the batch's videos.
+        error: why the file cannot be used, None otherwise.
+    """
+
+    path: str
+    start: float = 0.0
+    end: float = math.nan
+    indices: tuple[int, ...] = ()
+    num_frames: int = 0
+    fps: float = math.nan
+    size: int = 0
+    seconds: float = math.nan
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All attributes as JSON knows them: None for NaN."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Seen):
+    """The score of a video.
+
+    Attributes:
+        score: from 1 to 5; NaN where no response holds a score or the file cannot be used.
+        raw: the score before it was set to the nearer end of the scale.
+        mode: greedy, samples, expected or levels.
+        spread: standard deviation of the sampled scores (n − 1), NaN below two.
+        samples: what each response says, NaN where it does not parse.
+        texts: the responses.
+        details: what else the mode computes: the four ways to combine samples, the greedy score beside the
+            expected one, the probability of each level.
+    """
+
+    score: float = math.nan
+    raw: float = math.nan
+    mode: str = "greedy"
+    spread: float = math.nan
+    samples: tuple[float, ...] = ()
+    texts: tuple[str, ...] = ()
+    details: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def clipped(self) -> bool:
+        """Whether the response's number lies outside the scale."""
+        return self.score != self.raw and not math.isnan(self.raw)
+
+    @property
+    def reasoning(self) -> str:
+        """The first parsed response's think block, empty without one."""
+        parsed = (answers.parse(text, think=False) for text in self.texts)
+        return next((answer.reasoning for answer in parsed if answer is not None), "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All attributes as JSON knows them, the derived ones too."""
+        first = {"path": self.path, "score": _plain(self.score), "clipped": self.clipped}
+        return first | {"reasoning": self.reasoning} | super().to_dict()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply(Seen):
+    """What the model says to a question about a video; never read as a score.
+
+    Attributes:
+        question: what was asked.
+        text: the answer.
+    """
+
+    question: str
+    text: str = ""
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  whatever the attributes hold
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,266 @@
+"""Scores for videos: files in, numbers and reasons out, one after the other."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vqathinker import answers
+from vqathinker.media.container import VideoError
+from vqathinker.media.guarded import GuardedReader
+from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.prompts import DESCRIBE_QUESTION
+from vqathinker.rollout import HFEngine, Response, RolloutEngine, Sampling, VideoEncoder
+from vqathinker.scoring.load import load
+from vqathinker.scoring.modes import Mode, read
+from vqathinker.scoring.result import Reply, Score
+from vqathinker.scoring.sources import Part, Source, find_videos, read_parts, read_windows
+
+MAX_NEW_TOKENS = 2048
+Answered = tuple[Part, list[Response], dict[str, Any]]
+
+
+class Scorer:
+    """Scores videos with one checkpoint.
+
+    Greedy scores are the same whatever the batch, the order and the engine. Files are decoded in processes
+    of their own, ahead of the model; `close`, or `with`, ends them.
+
+    Args:
+        model: the policy.
+        processor: that of the same checkpoint.
+        engine: generates the responses; Hugging Face generation if omitted.
+        setting: keyframes; those of scoring if omitted.
+        batch_size: videos answered at a time.
+        num_workers: videos decoded at a time.
+        time_limit: seconds that reading one file may take.
+        max_new_tokens: longest response.
+        think: False also reads the score of an answer block alone.
+    """
+
+    def __init__(
+        self,
+        model: VQAThinkerForConditionalGeneration,
+        processor: VQAThinkerProcessor,
+        *,
+        engine: RolloutEngine | None = None,
+        setting: FrameSetting | None = None,
+        batch_size: int = 16,
+        num_workers: int = 4,
+        time_limit: float = 60.0,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        think: bool = True,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: at least one video is answered at a time")
+        self.model, self.processor = model, processor
+        self.engine = engine or HFEngine(model, processor)
+        self.setting = setting or processor.scoring
+        self.batch_size, self.max_new_tokens, self.think = batch_size, max_new_tokens, think
+        self.reader = GuardedReader(num_workers=num_workers, time_limit=time_limit)
+        self._keys = itertools.count()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        engine: str = "hf",
+        device: str | None = None,
+        dtype: str = "float32",
+        **options: Any,
+    ) -> Self:
+        """Load a checkpoint.
+
+        Args:
+            path: a directory written by training or by `vqathinker init`.
+            engine: "hf", or "vllm", which must be installed.
+            device: such as "cuda:1", "mps" or "cpu"; a GPU if there is one. With vLLM that of the vision
+                tower only.
+            dtype: precision; "auto" takes the checkpoint's. In half precision the rounding depends on the
+                batch, and a response that hangs by a hair can turn out another.
+            options: as the class takes them.
+
+        Raises:
+            ValueError: if the checkpoint is none, or engine, device or precision cannot be used.
+            ImportError: if vLLM is asked for and not installed.
+        """
+        limit: int = options.get("max_new_tokens", MAX_NEW_TOKENS)
+        model, processor, served = load(path, engine=engine, device=device, dtype=dtype, max_new_tokens=limit)
+        return cls(model, processor, engine=served, **options)
+
+    @overload
+    def score(self, source: NDArray[np.uint8], **mode: Any) -> Score: ...
+    @overload
+    def score(self, source: str | os.PathLike[str], **mode: Any) -> Score | list[Score]: ...
+    @overload
+    def score(self, source: Sequence[Source], **mode: Any) -> list[Score]: ...
+    def score(self, source: Source | Sequence[Source], **mode: Any) -> Score | list[Score]:
+        """Score one video, or several.
+
+        Args:
+            source: a file, or a uint8 array (T, H, W, 3) of RGB frames, which gives one score; a folder, a
+                pattern or a list, which gives a list.
+            mode: as `Mode` takes it: `samples=8`, `expected=True`, `levels=True`. Default: greedy.
+
+        Raises:
+            VideoError: if a single file cannot be used; in a list that is the score's `error`.
+        """
+        if isinstance(source, str | os.PathLike):
+            found = find_videos([os.fspath(source)])
+            if found != [os.fspath(source)]:
+                return list(self.stream(found, **mode))
+        elif not isinstance(source, np.ndarray):
+            return list(self.stream(source, **mode))
+        (result,) = self.stream([source], **mode)
+        if result.error is not None:
+            raise VideoError(result.path, result.error)
+        return result
+
+    def stream(self, sources: Iterable[Source | VideoError], **mode: Any) -> Iterator[Score]:
+        """Yield a score for every video, in order, as soon as its batch is answered.
+
+        Args:
+            sources: files, folders, patterns and arrays of frames.
+            mode: as `Mode` takes it.
+        """
+        items = _expanded(sources)
+        parts = read_parts(items, self.reader, self.setting, ahead=self._ahead)
+        return self._scores(parts, Mode(**mode))
+
+    def timeline(
+        self, path: str | os.PathLike[str], window: float, stride: float | None = None, **mode: Any
+    ) -> Iterator[Score]:
+        """Yield a score for every window of a video, with its `start` and `end` in seconds.
+
+        Each window is scored as a clip of its own, with all keyframes. A file that cannot be used gives one
+        score, with its `error`.
+
+        Args:
+            path: a video file.
+            window: length in seconds; one frame's length gives a score per frame.
+            stride: from one window's start to the next; the window's length if omitted.
+            mode: as `Mode` takes it.
+
+        Raises:
+            ValueError: if window or stride is not positive.
+        """
+        stride = window if stride is None else stride
+        if not (window > 0 and stride > 0):
+            raise ValueError(f"windows of {window:g} s every {stride:g} s: both must be positive")
+        parts = read_windows(os.fspath(path), self.reader, self.setting, window, stride)
+        return self._scores(parts, Mode(**mode))
+
+    def ask(self, sources: Iterable[Source | VideoError], question: str) -> Iterator[Reply]:
+        """Yield the model's answer to a free question about every video; it is never read as a score."""
+        items = _expanded(sources)
+        parts = read_parts(items, self.reader, self.setting, ahead=self._ahead)
+        sampling = Sampling(max_new_tokens=self.max_new_tokens)
+        for part, responses, seen in self._answers(parts, question, [], 1, sampling, []):
+            if isinstance(part.clip, VideoError):
+                yield Reply(question=question, **seen)
+            else:
+                ids = responses[0].token_ids
+                text = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
+                yield Reply(question=question, text=text, **seen)
+
+    def describe(self, sources: Iterable[Source | VideoError]) -> Iterator[Reply]:
+        """Yield a description of every video's quality."""
+        return self.ask(sources, DESCRIBE_QUESTION)
+
+    def close(self) -> None:
+        """End the decoding processes; they start again when they are needed."""
+        self.reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _ahead(self) -> int:
+        return max(self.batch_size, 2 * self.reader.num_workers)
+
+    def _scores(self, parts: Iterator[Part], mode: Mode) -> Iterator[Score]:
+        tokenizer = self.processor.tokenizer
+        if mode.needs_probabilities and not isinstance(self.engine, HFEngine):
+            raise ValueError(f"{mode.name} needs probabilities that only engine='hf' tells")
+        answered = self._answers(
+            parts,
+            mode.question,
+            mode.opening_ids(tokenizer),
+            mode.samples,
+            mode.sampling(self.max_new_tokens),
+            mode.watched_ids(tokenizer),
+            seed=mode.seed,
+        )
+        for part, responses, seen in answered:
+            if isinstance(part.clip, VideoError):
+                yield Score(mode=mode.name, **seen)
+            else:
+                reading = read(responses, tokenizer, mode, think=self.think)
+                yield Score(score=answers.clip(reading.raw), mode=mode.name, **vars(reading), **seen)
+
+    def _answers(
+        self,
+        parts: Iterator[Part],
+        question: str | None,
+        opening: list[int],
+        num_responses: int,
+        sampling: Sampling,
+        watched: list[int],
+        *,
+        seed: int = 0,
+    ) -> Iterator[Answered]:
+        """Every part with its responses (none where there is no clip) and the attributes of `Seen`."""
+        encoder = VideoEncoder(self.model, self.processor, self.setting, question=question)
+        options: dict[str, Any] = {"watched": watched} if watched else {}
+        start, device = time.perf_counter(), self.model.device
+        for batch in iter(lambda: list(itertools.islice(parts, self.batch_size)), []):
+            clips = [part.clip for part in batch if not isinstance(part.clip, VideoError)]
+            requests = [
+                encoder.request(video, str(next(self._keys)))
+                for video in encoder.encode([clip.frames for clip in clips])
+            ]
+            requests = [replace(r, prompt_ids=[*r.prompt_ids, *opening]) for r in requests]
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                torch.manual_seed(seed)
+                rows = iter(self.engine.generate(requests, num_responses, sampling, **options))
+            seconds = (time.perf_counter() - start) / len(batch)
+            for part in batch:
+                responses = [] if isinstance(part.clip, VideoError) else next(rows)
+                yield part, responses, self._seen(part, seconds)
+            start = time.perf_counter()
+
+    def _seen(self, part: Part, seconds: float) -> dict[str, Any]:
+        clip, span = part.clip, {"start": part.start, "end": part.end, "seconds": seconds}
+        if isinstance(clip, VideoError):
+            return {"path": clip.path, "error": clip.reason, **span}
+        return {
+            "path": clip.path,
+            "indices": tuple(clip.indices.tolist()),
+            "num_frames": clip.num_frames,
+            "fps": clip.fps,
+            "size": self.setting.size,
+            **span,
+        }
+
+
+def _expanded(sources: Iterable[Source | VideoError]) -> list[Source | VideoError]:
+    items: list[Source | VideoError] = []
+    for source in sources:
+        items += find_videos([os.fspath(source)]) if isinstance(source, str | os.PathLike) else [source]
+    return items
