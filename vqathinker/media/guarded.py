@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -127,6 +128,7 @@ class GuardedReader:
         self.num_workers, self.time_limit = num_workers, time_limit
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._workers: set[Worker] = set()
+        self._lock, self._num_closed = threading.Lock(), 0
         weakref.finalize(self, _kill_all, self._workers)
 
     def read(self, job: Callable[[str], T], path: str) -> T | VideoError:
@@ -137,9 +139,9 @@ class GuardedReader:
             path: the file.
 
         Raises:
-            RuntimeError: if no process can be started.
+            RuntimeError: if no process can be started, or `close` was called meanwhile.
         """
-        worker = self._begin(job, path)
+        worker = self._begin(job, path, self._num_closed)
         answer: T | VideoError = worker.finish(path, self.time_limit)
         if worker.is_alive:
             self._idle.put(worker)
@@ -174,23 +176,28 @@ class GuardedReader:
             pool.shutdown()
 
     def close(self) -> None:
-        """End all processes; the next file starts new ones."""
-        _kill_all(self._workers)
+        """End all processes and what they read; the next file starts new ones."""
+        with self._lock:
+            self._num_closed += 1
+            _kill_all(self._workers)
 
-    def _begin(self, job: Callable[[str], object], path: str) -> Worker:
+    def _begin(self, job: Callable[[str], object], path: str, num_closed: int) -> Worker:
         """A process that has taken up the job, an idle one or a new one."""
         while True:
             try:
                 worker, is_new = self._idle.get_nowait(), False
             except Empty:
                 worker, is_new = Worker(), True
-                self._workers.add(worker)
+                with self._lock:
+                    self._workers.add(worker)
+                    if self._num_closed != num_closed:  # too late for `close` to have seen it
+                        worker.kill()
             if worker.is_alive and worker.begin(job, path):
                 return worker
             worker.stop()
             self._workers.discard(worker)
             if is_new:
-                raise RuntimeError("a decoding process did not start; its own message is above")
+                raise RuntimeError(f"{path}: no decoding process started, or it was ended before it read")
 
 
 def _kill_all(workers: set[Worker]) -> None:
