@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ HAMMER = """
 import sys, torch
 from vqathinker.rollout.motion_cache import MotionCache
 cache = MotionCache(sys.argv[1], ["weights"], 2000)
-for i in range(80):
+for i in range(25):
+    cache.shrink()
     for path in sys.argv[2:]:
         kept = cache.get(path)
         assert kept is None or torch.equal(kept, torch.full((1, 6), float(len(path)))), kept
@@ -82,10 +85,10 @@ def test_processes_share_a_folder(tmp_path: Path) -> None:
     for path in paths:
         path.touch()
     command = [sys.executable, "-c", HAMMER, str(tmp_path / "kept"), *map(str, paths)]
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    for process in running:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(partial(subprocess.run, capture_output=True, text=True), [command] * 2))
+    for done in runs:
+        assert done.returncode == 0, done.stderr
     assert all(place.suffix == SUFFIX for place in (tmp_path / "kept").rglob("*") if place.is_file())
     MotionCache(tmp_path / "kept", ["weights"], 2000).shrink()
     assert sum(entry.stat().st_size for entry in entries(tmp_path)) <= 2000

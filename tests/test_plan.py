@@ -96,9 +96,10 @@ class SavedBytes(torch.autograd.graph.saved_tensors_hooks):
             self.storages[storage._cdata] = storage
         return tensor
 
-    @property
-    def total(self) -> int:
-        return sum(storage.nbytes() for storage in self.storages.values())
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self.total = sum(storage.nbytes() for storage in self.storages.values())
+        self.storages.clear()  # the graph holds this object
 
 
 @pytest.fixture(scope="module")
@@ -170,8 +171,9 @@ def make_update(
     gc.collect()  # a trainer lies in reference cycles
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize(
+    ("precision", "packed"), [("fp32", False), *((precision, True) for precision in PRECISIONS)]
+)
 def test_activations_are_those_that_autograd_keeps(
     make_update: Callable[..., Update], precision: str, packed: bool
 ) -> None:
@@ -183,14 +185,11 @@ def test_activations_are_those_that_autograd_keeps(
     assert predicted == pytest.approx(saved.total, rel=0.08)
 
 
-@pytest.mark.parametrize("checkpointing", [True, False])
-@pytest.mark.parametrize(
-    ("precision", "packed"), [("fp32", True), ("bf16", False), ("fp32 weights, bf16 products", True)]
-)
+@pytest.mark.parametrize(("packed", "checkpointing"), [(True, False), (True, True), (False, True)])
 def test_the_peak_is_that_of_a_backward_pass(
-    make_update: Callable[..., Update], precision: str, packed: bool, checkpointing: bool
+    make_update: Callable[..., Update], packed: bool, checkpointing: bool
 ) -> None:
-    update = make_update(precision, packed=packed, checkpointing=checkpointing)
+    update = make_update("fp32", packed=packed, checkpointing=checkpointing)
     update.forward().sum().backward()  # gradients are there, as after a first micro-batch
     gradients = num_bytes(p.grad for p in update.model.parameters() if p.grad is not None)
     with LiveBytes() as live:

@@ -248,6 +248,11 @@ def short(prompts, completions, **columns):
     assert all(name.startswith("train/") for name in prompts)
     return [-float(len(text)) for text in completions]
 """
+COMPUTE_IT = """
+from vqathinker.training.adapter import GRPOAdapter
+
+GRPOAdapter._is_on_policy = property(lambda self: False)
+"""
 
 
 def launch_elsewhere(
@@ -332,6 +337,29 @@ def test_rollouts_by_vllm(
     frozen = untrained.model.slowfast.state_dict()
     for name, weight in trained.model.slowfast.state_dict().items():
         assert torch.equal(weight, frozen[name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+def test_the_old_policys_pass_is_redundant(
+    tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
+) -> None:
+    """TRL's importance-sampling correction, with the pass it asks for and without: the same weights."""
+    ends = []
+    for name, more in (("skipped", ""), ("computed", COMPUTE_IT)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "my_plug_in.py").write_text(PLUG_IN + more)
+        options = [*ON_CPU, *data_options(labelled_videos), "--model_name_or_path", tiny_checkpoint]
+        options += ["--rewards", "my_plug_in:short", "--perturbations", "reverse", "--use_vllm", "true"]
+        options += ["--max_steps", 2, "--learning_rate", 1e-2, "--per_device_train_batch_size", 16]
+        options += ["--gradient_accumulation_steps", 1, "--max_completion_length", 8, "--output_dir", "out"]
+        options += ["--save_strategy", "no", "--logging_steps", 1]
+        options += ["--vllm_importance_sampling_correction", "true"]
+        launch_elsewhere(folder, options, [], VLLM_CPU_KVCACHE_SPACE="1")
+        ends.append(load_policy(folder / "out" / "final")[0].state_dict())
+    for weight, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][weight], rtol=0, atol=1e-6, msg=weight)
 
 
 def test_supervised_fine_tuning(

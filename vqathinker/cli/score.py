@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,6 +16,7 @@ import typer
 
 from vqathinker.cli.options import AnswerOnly, BatchSize, Checkpoint, MaxNewTokens, Workers
 from vqathinker.cli.show import fail, progress_bar
+from vqathinker.prompts import DESCRIBE_QUESTION
 
 if TYPE_CHECKING:
     from vqathinker.media.container import VideoError
@@ -64,10 +66,10 @@ def score(
     Exit code 0: all scored. 1: unreadable files, answers without a score. 2: a wrong argument or checkpoint.
     """
     mode = {"samples": samples, "combine": combine, "expected": expected, "levels": levels}
-    asks = describe or ask is not None
+    question = DESCRIBE_QUESTION if describe else ask
     if (as_json and as_csv) or (describe and ask is not None):
         fail("choose one of --json and --csv, and one of --describe and --ask")
-    if asks and (samples > 1 or expected or levels or timeline is not None):
+    if question is not None and (samples > 1 or expected or levels or timeline is not None):
         fail("--describe and --ask give no score: leave out --samples, --expected, --levels, --timeline")
     if stride is not None and timeline is None:
         fail("--stride needs --timeline")
@@ -78,21 +80,30 @@ def score(
     scorer, found = _prepare(checkpoint, paths, mode, options | {"think": not answer_only})
     tally = Tally("json" if as_json else "csv" if as_csv else "table", len(found))
 
-    def results(on_video: Callable[[], None]) -> Iterator[Score | Reply]:
-        if asks:
-            replies = scorer.describe(found) if ask is None else scorer.ask(found, ask)
-            yield from _counted(replies, on_video)
-        elif timeline is None:
-            yield from _counted(scorer.stream(found, **mode), on_video)
-        else:
-            for item in found:
-                one = item if isinstance(item, str) else None
-                yield from scorer.timeline(one, timeline, stride, **mode) if one else scorer.stream([item])
-                on_video()
-
-    _run(scorer, results, tally)
+    windows = None if timeline is None else (timeline, stride)
+    _run(scorer, partial(_results, scorer, found, question, windows, mode), tally)
     tally.report()
     raise typer.Exit(FAILED if tally.num_failed else 0)
+
+
+def _results(
+    scorer: Scorer,
+    found: list[str | VideoError],
+    question: str | None,
+    windows: tuple[float, float | None] | None,
+    mode: dict[str, Any],
+    on_video: Callable[[], None],
+) -> Iterator[Score | Reply]:
+    """Answers to a question, scores of windows, or scores."""
+    if question is not None:
+        yield from _counted(scorer.ask(found, question), on_video)
+    elif windows is None:
+        yield from _counted(scorer.stream(found, **mode), on_video)
+    else:
+        for item in found:
+            one = item if isinstance(item, str) else None
+            yield from scorer.timeline(one, *windows, **mode) if one else scorer.stream([item])
+            on_video()
 
 
 class Tally:
