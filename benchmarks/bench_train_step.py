@@ -15,7 +15,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,12 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare with the stored ratios")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        results = measure(build_middle(Path(folder)), options.repeats)
+        for results in measure(build_middle(Path(folder)), options.repeats):
+            if not options.check:
+                write(
+                    "train_step",
+                    {"environment": environment(("torch", "transformers", "trl")), "results": results},
+                )
     table = Table("figure", "value")
     for name in (*RATIOS, "largest_gradient_difference"):
         table.add_row(name, f"{results[name]:.3g}")
@@ -54,11 +59,10 @@ def main() -> None:
         stored = json.loads((RESULTS / "train_step.json").read_text())["results"]
         slower = results["TRL / ours"] < stored["TRL / ours"] / TOLERANCE
         raise SystemExit(int(slower or results["K=16 / K=4"] > stored["K=16 / K=4"] * TOLERANCE))
-    write("train_step", {"environment": environment(("torch", "transformers", "trl")), "results": results})
 
 
-def measure(checkpoint: Path, repeats: int) -> dict[str, Any]:
-    """Compare gradients once, then time every side and shape in turn."""
+def measure(checkpoint: Path, repeats: int) -> Iterator[dict[str, Any]]:
+    """Compare gradients once, then time all sides and shapes in turn; yield what each round adds."""
     ours, dense, stock = Ours(checkpoint), Ours(checkpoint, packed_attention="dense"), Stock(checkpoint)
 
     def rows(length: int = PROMPT, count: int = NUM_ROWS) -> Rows:
@@ -73,14 +77,11 @@ def measure(checkpoint: Path, repeats: int) -> dict[str, Any]:
         "P=800": partial(step, ours, rows(800)),
         "P=3200": partial(step, ours, rows(3200)),
     }
-    seconds = timed(calls, repeats)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
-        "weights": sum(p.numel() for p in ours.model.parameters()),
-        **same,
-        **{name: medians[one] / medians[other] for name, (one, other) in RATIOS.items()},
-        "seconds": seconds,
-    }
+    weights = sum(p.numel() for p in ours.model.parameters())
+    for seconds in timed(calls, repeats):
+        medians = {name: statistics.median(values) for name, values in seconds.items()}
+        ratios = {name: medians[one] / medians[other] for name, (one, other) in RATIOS.items()}
+        yield {"weights": weights, **same, **ratios, "seconds": seconds}
 
 
 def compare(ours: Ours, stock: Stock, rows: Rows) -> dict[str, Any]:
@@ -102,15 +103,16 @@ def step(side: Ours | Stock, rows: Rows) -> float:
     return loss.item()
 
 
-def timed(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every call, in turn, after one that is not counted."""
+def timed(calls: dict[str, Callable[[], object]], repeats: int) -> Iterator[dict[str, list[float]]]:
+    """Yield the seconds so far of every call after each round, but for the first, which does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats + 1):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
             seconds[name].append(time.perf_counter() - start)
-    return {name: values[1:] for name, values in seconds.items()}
+        if len(seconds[name]) > 1:
+            yield {name: values[1:] for name, values in seconds.items()}
 
 
 if __name__ == "__main__":
