@@ -230,20 +230,33 @@ def autocast_bytes(run: Run) -> float:
     return BF16 * run.model.num_trained if run.model.itemsize > run.itemsize else 0
 
 
-def text_layer_bytes(tower: Tower, weight: int, itemsize: int) -> int:
-    """Kept for one position by a layer of the language model.
+def text_layer_bytes(run: Run) -> float:
+    """Kept by a layer of the language model.
 
-    Two RMSNorms (their input in fp32, the normalised input, their output), queries, keys and values (shared
-    heads repeated), the attention's output, and the MLP's gate, activation, up-projection and product. Under
-    autocast each projection keeps a copy of its input of its own.
+    Of every position two RMSNorms (their input in fp32, the normalised input, their output), and the MLP's
+    gate, activation, up-projection and product. Under autocast each projection keeps a copy of its input.
     """
+    tower, weight, itemsize = run.model.text, run.model.itemsize, run.itemsize
     norms = 2 * tower.width * (FP32 + weight + itemsize)
     casts = 3 * tower.width * itemsize if weight > itemsize else 0
-    return norms + casts + itemsize * (4 * tower.query + 4 * tower.mlp)
+    mlp = itemsize * 4 * tower.mlp
+    return run.num_tokens(run.longest) * (norms + casts + mlp) + itemsize * _attention_numbers(run)
+
+
+def _attention_numbers(run: Run) -> int:
+    """Numbers that a layer's attention by segments keeps.
+
+    Queries, keys, values and outputs of all positions, the prompts' outputs, and of each response its
+    queries, outputs, mask, and the keys and values of prompt and response, shared heads repeated.
+    """
+    text, prompt, response = run.model.text, run.model.prompt_length - 1, run.longest
+    everywhere = 2 * run.num_tokens(response) * (text.query + text.key)
+    own = 2 * text.query * (response + prompt + response) + response * (prompt + response)
+    return everywhere + run.num_prompts * prompt * text.query + run.rows * own
 
 
 def vision_layer_bytes(tower: Tower, weight: int, itemsize: int) -> int:
-    """As `text_layer_bytes`: two LayerNorms, queries, keys, values, both branches' outputs, the MLP."""
+    """Kept for one position: two LayerNorms, queries, keys, values, both branches' outputs, the MLP."""
     norms = 2 * tower.width * (weight + itemsize)
     if tower.normalises_keys:
         norms += 2 * tower.width * (FP32 + weight)
@@ -263,21 +276,25 @@ def kept_bytes(run: Run) -> float:
     if run.checkpointing:
         layers = text.layers * tokens * text.width + vision.layers * run.num_patches * vision.width
         return ends + projector + weight * layers
-    of_text = text.layers * tokens * text_layer_bytes(text, weight, itemsize)
+    of_text = text.layers * text_layer_bytes(run)
     of_vision = vision.layers * run.num_patches * vision_layer_bytes(vision, weight, itemsize)
     return ends + projector + of_text + (of_vision if model.trains_vision else 0)
 
 
 def layer_bytes(run: Run) -> float:
-    """What the backward pass of one layer adds: its gradients, and with checkpointing its activations."""
+    """What the backward pass of one layer adds: its gradients, and with checkpointing its activations.
+
+    When it reaches the vision tower, what the language model's layers kept is free again.
+    """
     weight, itemsize = run.model.itemsize, run.itemsize
     text, vision = run.model.text, run.model.vision
     tokens = run.num_tokens(run.longest)
-    of_text = tokens * (itemsize * 2 * text.mlp + weight * 2 * text.width)
-    of_vision = run.num_patches * (itemsize * 2 * vision.mlp + weight * 2 * vision.width)
+    of_text = tokens * (itemsize * text.mlp + weight * 2 * text.width)
+    of_vision = run.num_patches * (itemsize * vision.mlp + weight * 2 * vision.width)
     if run.checkpointing:
-        of_text += tokens * text_layer_bytes(text, weight, itemsize)
+        of_text += text_layer_bytes(run)
         of_vision += run.num_patches * vision_layer_bytes(vision, weight, itemsize)
+        of_vision -= weight * text.layers * tokens * text.width
     return max(of_text, of_vision)
 
 
