@@ -822,6 +822,7 @@ def test_the_command(released: tuple[Path, Released], copy: Path, tmp_path: Path
         (["--to", "gguf"], "unknown target 'gguf', choose one of vqathinker, internvl-hf"),
         (["--slowfast", "none.pyth"], "--slowfast none.pyth is not a file"),
         (["--prompt", "none.txt"], "none.txt"),
+        (["--report", "none/r.json"], "--report none/r.json: none is not a folder"),
     ],
 )
 def test_errors_are_one_line(

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from vqathinker.cli import app
 from vqathinker.evaluation import COLUMNS, Evaluation, evaluate
 from vqathinker.media.dataset import load_labels
-from vqathinker.rollout import Sampling
+from vqathinker.scoring import Scorer
 
 REPLIES = ("<think>sharp</think><answer>4.20</answer>", "<think></think><answer>9.00</answer>", "3.00", "")
 NAMES = ("00.mp4", "01.mp4", "broken.mp4", "02.mp4", "03.mp4")
@@ -51,9 +51,12 @@ def say(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def use(*texts: str) -> None:
         replies: Iterator[str] = iter(texts)
 
-        def generate(self: HFEngine, requests: list[Any], *_: object) -> list[list[Response]]:
-            ids = [self.processor.tokenizer(next(replies))["input_ids"] for _ in requests]
-            return [[Response(tokens, [0.0] * len(tokens))] for tokens in ids]
+        def generate(self: HFEngine, requests: list[Any], number: int, *_: object) -> list[list[Response]]:
+            ids = (
+                [self.processor.tokenizer(next(replies))["input_ids"] for _ in range(number)]
+                for _ in requests
+            )
+            return [[Response(tokens, [0.0] * len(tokens)) for tokens in row] for row in ids]
 
         monkeypatch.setattr(HFEngine, "generate", generate)
 
@@ -73,14 +76,16 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def run(policies: Callable[..., Any], rows: Dataset, **options: Any) -> Evaluation:
-    return evaluate(*policies("none"), rows, sampling=Sampling(max_new_tokens=4), batch_size=2, **options)
+def run(policies: Callable[..., Any], rows: Dataset, *, think: bool = True, **options: Any) -> Evaluation:
+    limits = {"max_new_tokens": 4, "batch_size": 2, "num_workers": 1}
+    with Scorer(*policies("none"), think=think, **limits) as scorer:
+        return evaluate(scorer, rows, **options)
 
 
 def test_counts_and_clipping(policies: Callable[..., Any], rows: Dataset, say: Callable[..., None]) -> None:
     say(*REPLIES)
     seen: list[str] = []
-    result = run(policies, rows, on_video=lambda prediction: seen.append(prediction.path))
+    result = run(policies, rows, on_video=lambda score: seen.append(score.path))
     assert seen == rows["path"][:]
     assert (result.num_unreadable, result.num_clipped) == (1, 1)
     assert (result.metrics.num_videos, result.metrics.num_failed) == (4, 2)
@@ -100,6 +105,28 @@ def test_an_answer_alone(policies: Callable[..., Any], rows: Dataset, say: Calla
     assert metrics.srcc.value == pytest.approx(1)
 
 
+def test_samples(
+    policies: Callable[..., Any], rows: Dataset, say: Callable[..., None], tmp_path: Path
+) -> None:
+    """The combination counts as the score; every sample stays on disk."""
+    say(*(f"<think>{i}</think><answer>{score}</answer>" for i, score in enumerate((1, 2, 2, 3, 3, 3, 5, 4))))
+    result = run(policies, rows, out=tmp_path, samples=2)
+    assert [row["score"] for row in result.rows if row["error"] is None] == [1.5, 2.5, 3.0, 4.5]
+    assert result.rows[0]["text"].count("<think>") == 2
+    entries = [json.loads(line) for line in (tmp_path / "journal-0-of-1.jsonl").read_text().splitlines()[1:]]
+    assert [entry.get("samples") for entry in entries] == [[1, 2], [2, 3], None, [3, 3], [5, 4]]
+    with pytest.raises(ValueError, match=r"mode\.samples is 2 there and 1 here"):
+        run(policies, rows, out=tmp_path)
+
+
+def test_a_label_names_one_file(policies: Callable[..., Any], folder: Path, tmp_path: Path) -> None:
+    """A name with brackets is no pattern: another file's score under this label would be wrong."""
+    shutil.copy(folder / "00.mp4", tmp_path / "a1.mp4")
+    (tmp_path / "own.csv").write_text("video,mos\na[1].mp4,3\n")
+    rows = load_labels(tmp_path / "own.csv", video_dir=tmp_path, mos_range=(1, 5))
+    assert run(policies, rows).num_unreadable == 1
+
+
 def test_settings(policies: Callable[..., Any], rows: Dataset) -> None:
     settings = run(policies, rows, origin={"checkpoint": "mine", "labels": "own.csv"}).settings
     _, processor = policies("none")
@@ -111,6 +138,8 @@ def test_settings(policies: Callable[..., Any], rows: Dataset) -> None:
     assert settings["dtype"] == "float32"
     assert settings["native_ranges"] == {"own": [[1.0, 5.0]]}
     assert settings["sampling"]["max_new_tokens"] == 4
+    assert settings["engine"] == "HFEngine"
+    assert settings["mode"]["samples"] == 1
     assert settings["think"] is True
     assert settings["versions"]["torch"] == torch.__version__
 

@@ -27,7 +27,7 @@ from vqathinker.cli import app
 from vqathinker.media.dataset import load_labels
 from vqathinker.model.assemble import load_policy
 from vqathinker.model.tiny import build_tiny
-from vqathinker.training import TrainingConfig, VQAThinkerTrainer, cost, plan, planning
+from vqathinker.training import TrainingConfig, VQAThinkerTrainer, activations, cost, plan, planning
 from vqathinker.training.adapter import VideoInputs
 from vqathinker.training.hardware import GPUS, MODELS
 from vqathinker.training.plan import Run
@@ -146,7 +146,7 @@ def make_update(
     middle: Path, labelled_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Update]]:
     monkeypatch.setattr(trl.trainer.utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", SMALL_TILE)
-    monkeypatch.setattr(plan, "HEAD_COLUMNS", SMALL_TILE)
+    monkeypatch.setattr(activations, "HEAD_COLUMNS", SMALL_TILE)
     rows = load_labels(labelled_videos / "train.csv", video_dir=labelled_videos, mos_range=(1, 5))
 
     def build(precision: str, *, packed: bool, checkpointing: bool) -> Update:
@@ -181,7 +181,7 @@ def test_activations_are_those_that_autograd_keeps(
     saved = SavedBytes(update.model)
     with saved:
         update.forward()
-    predicted = plan.kept_bytes(update.run) + plan.autocast_bytes(update.run)
+    predicted = activations.kept_bytes(update.run) + activations.autocast_bytes(update.run)
     assert predicted == pytest.approx(saved.total, rel=0.05)
 
 
@@ -200,7 +200,7 @@ def test_the_peak_is_that_of_a_backward_pass(
     assert parts["gradients"] == gradients
     assert sum(parts.values()) == pytest.approx(gradients + live.peak, rel=0.05)
     if checkpointing:
-        assert plan.kept_bytes(update.run) == pytest.approx(kept, rel=0.05)
+        assert activations.kept_bytes(update.run) == pytest.approx(kept, rel=0.05)
 
 
 def test_packing_and_checkpointing_save_what_they_save(make_update: Callable[..., Update]) -> None:
@@ -211,8 +211,8 @@ def test_packing_and_checkpointing_save_what_they_save(make_update: Callable[...
     saved = SavedBytes(update.model)
     with saved:
         update.forward()
-    assert plan.kept_bytes(rowwise) > 2 * saved.total
-    assert plan.kept_bytes(replace(update.run, checkpointing=True)) < saved.total / 5
+    assert activations.kept_bytes(rowwise) > 2 * saved.total
+    assert activations.kept_bytes(replace(update.run, checkpointing=True)) < saved.total / 5
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -301,7 +301,7 @@ def test_flops_of_the_matrices(middle: Path) -> None:
         vision = counted(model.model.frame_features, torch.randn(2, 3, 224, 224))
     matrices = 100 * (cost.text_flops(sizes) + cost.head_flops(sizes))
     assert sum(v for k, v in text.items() if "mm" in k) == pytest.approx(matrices, rel=0.01)
-    positions = plan.patches_per_frame(sizes)
+    positions = sizes.patches_per_frame
     attention = cost.attention_flops(sizes.vision, positions**2)
     found = sum(v for k, v in vision.items() if "attention" not in k and "bmm" not in k)
     assert found == pytest.approx(2 * (cost.vision_flops(sizes) - attention), rel=0.02)
@@ -329,7 +329,7 @@ def test_flops_of_an_update(make_update: Callable[..., Update], checkpointing: b
     # on a CPU the fused head projects every position, not the labelled ones alone
     scale["head"] = run.num_tokens(LENGTH) * cost.head_flops(model)
     frames = run.num_prompts * model.num_frames
-    attention = cost.attention_flops(model.vision, plan.patches_per_frame(model) ** 2)
+    attention = cost.attention_flops(model.vision, model.patches_per_frame**2)
     scale["vision"] = frames * (cost.vision_flops(model) - attention)
     passes = 4 if checkpointing else 3
     text, head, vision = cost.forward_flops(run)

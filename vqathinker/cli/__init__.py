@@ -29,7 +29,7 @@ from vqathinker.cli.plan import plan
 from vqathinker.cli.report import report as report_command
 from vqathinker.cli.score import score
 from vqathinker.cli.serve import serve
-from vqathinker.cli.show import fail, progress_bar, show_findings
+from vqathinker.cli.show import fail, progress_bar, require_free, show_findings
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -67,10 +67,7 @@ def prepare(
     Exit code 0: all usable. 1: videos missing, unreadable or there twice, or most labels off the 1-5 scale.
     2: a wrong argument or label file.
     """
-    if report is not None and report.exists() and not overwrite:
-        fail(f"{report} exists; give --overwrite to replace it")
-    if report is not None and not report.parent.is_dir():
-        fail(f"--report {report}: {report.parent} is not a folder")
+    require_free(report, overwrite=overwrite)
     matched: list[Matches] = []
     rows = load_rows(labels, videos, dataset, mos_range, scale, split, label_format, matched.append)
     findings = replace(_inspect(rows, keyframes if decode else 0, workers), matches=matched[0])

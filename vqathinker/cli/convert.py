@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.show import fail, progress_bar
+from vqathinker.cli.show import fail, progress_bar, require_free
 
 if TYPE_CHECKING:
     from vqathinker.model.matching import Report
@@ -41,8 +41,7 @@ def convert(
     """
     if target not in TARGETS:
         fail(f"unknown target {target!r}, choose one of {', '.join(TARGETS)}")
-    if report is not None and report.exists() and not overwrite:
-        fail(f"{report} exists; give --overwrite to replace it")
+    require_free(report, overwrite=overwrite)
     if slowfast is not None and not slowfast.is_file():
         fail(f"--slowfast {slowfast} is not a file")
     from vqathinker.model.convert import convert as convert_checkpoint

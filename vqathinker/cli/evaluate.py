@@ -16,11 +16,19 @@ from vqathinker.cli.options import (
     AnswerOnly,
     BatchSize,
     Checkpoint,
+    Combine,
     DatasetName,
+    Device,
+    Engine,
+    Expected,
     LabelFormat,
+    Levels,
     MaxNewTokens,
     NativeRange,
+    Precision,
+    Samples,
     Split,
+    TimeLimit,
     VideoFolder,
     Workers,
 )
@@ -54,6 +62,14 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results, each written as it comes.")
     ] = None,
+    samples: Samples = 1,
+    combine: Combine = "mean",
+    expected: Expected = False,
+    levels: Levels = False,
+    engine: Engine = "hf",
+    device: Device = None,
+    dtype: Precision = "float32",
+    time_limit: TimeLimit = 60,
     batch_size: BatchSize = 16,
     workers: Workers = 4,
     max_new_tokens: MaxNewTokens = 2048,
@@ -72,22 +88,36 @@ def evaluate(
     130: interrupted.
     """
     part = _shard(shard, num_shards, out)
+    rows, scale = _labelled(source, labels, videos, (dataset, mos_range, scale), split, label_format)
+    names = {"checkpoint": str(checkpoint), "labels": (labels or Path(source)).name}
+    origin: dict[str, Any] = names | {"split": split, "scale": scale}
+    use = {"engine": engine, "dtype": dtype, "time_limit": time_limit, "batch_size": batch_size}
+    use |= {"num_workers": workers, "max_new_tokens": max_new_tokens, "think": not answer_only}
+    mode = {"samples": samples, "combine": combine, "expected": expected, "levels": levels}
+    keep: dict[str, Any] = {"out": out, "overwrite": overwrite, "shard": part}
+    with _told(out):
+        result = _run(checkpoint, rows, use | {"device": device or _own_gpu()}, mode, origin=origin, **keep)
+    _leave(result, part)
+
+
+def _labelled(
+    source: str,
+    labels: Path | None,
+    videos: Path,
+    named: tuple[str | None, tuple[float, float] | None, str | None],
+    split: str | None,
+    label_format: str | None,
+) -> tuple[Dataset, str]:
+    """The rows of a label file or of a named data set, and how their labels reach 1-5."""
     if labels is None:
         _require_file(source)
-        scale = scale or "divide"
-        rows = load_rows(Path(source), videos, dataset, mos_range, scale, split, label_format)
-    elif dataset or mos_range or scale:
+        dataset, mos_range, scale = named[0], named[1], named[2] or "divide"
+        return load_rows(Path(source), videos, dataset, mos_range, scale, split, label_format), scale
+    if any(named):
         fail(f"name, range and scale of {source} are known: leave --dataset, --range and --scale out")
-    else:
-        benchmark, rows = load_named_rows(source, labels, videos, split, label_format)
-        scale = benchmark.scale
-        show_differences(benchmark, rows)
-    names = {"checkpoint": str(checkpoint), "labels": (labels or Path(source)).name}
-    options: dict[str, Any] = {"batch_size": batch_size, "num_workers": workers, "think": not answer_only}
-    options |= {"out": out, "overwrite": overwrite, "shard": part}
-    with _told(out):
-        result = _run(checkpoint, rows, max_new_tokens, names | {"split": split, "scale": scale}, **options)
-    _leave(result, part)
+    benchmark, rows = load_named_rows(source, labels, videos, split, label_format)
+    show_differences(benchmark, rows)
+    return rows, benchmark.scale
 
 
 def _leave(result: Evaluation, shard: tuple[int, int]) -> None:
@@ -104,12 +134,18 @@ def _leave(result: Evaluation, shard: tuple[int, int]) -> None:
 @contextmanager
 def _told(out: Path | None) -> Iterator[None]:
     """Leave with one line for what the user can correct, and say what is kept."""
+    import torch
+
     try:
         yield
-    except (ValueError, OSError) as error:
-        fail(f"{error}; {_kept(out)}" if isinstance(error, OSError) and out is not None else error)
+    except torch.OutOfMemoryError:
+        fail(f"out of memory; give a smaller --batch-size, or --dtype auto{_and_kept(out)}")
+    except OSError as error:
+        fail(f"{error}{_and_kept(out)}")
+    except (ValueError, ImportError) as error:
+        fail(error)
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; {'nothing is kept without --out' if out is None else _kept(out)}", err=True)
+        typer.echo(f"interrupted{_and_kept(out) or '; nothing is kept without --out'}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -135,18 +171,16 @@ def _shard(shard: int | None, num_shards: int | None, out: Path | None) -> tuple
 
 
 def _run(
-    checkpoint: Path, rows: Dataset, max_new_tokens: int, origin: dict[str, Any], **options: Any
+    checkpoint: Path, rows: Dataset, use: dict[str, Any], mode: dict[str, Any], **options: Any
 ) -> Evaluation:
     """Load the checkpoint and score under a progress bar."""
     from vqathinker.evaluation import check_folder, evaluate
-    from vqathinker.model.assemble import load_policy
-    from vqathinker.rollout import Sampling
+    from vqathinker.scoring import Mode, Scorer
 
+    Mode(**mode)
     if options["out"] is not None:
         check_folder(options["out"], overwrite=options["overwrite"], shard=options["shard"])
-    model, processor = load_policy(checkpoint)
-    model.to(_device())  # type: ignore[arg-type]
-    with progress_bar() as progress:
+    with Scorer.from_pretrained(checkpoint, **use) as scorer, progress_bar() as progress:
         task = progress.add_task("scoring videos")
 
         def plan(kept: int, left: int) -> None:
@@ -155,26 +189,22 @@ def _run(
             progress.update(task, total=left)
 
         return evaluate(
-            model,
-            processor,
-            rows,
-            sampling=Sampling(max_new_tokens=max_new_tokens),
-            origin=origin,
-            on_plan=plan,
-            on_video=lambda _: progress.advance(task),
-            **options,
+            scorer, rows, on_plan=plan, on_video=lambda _: progress.advance(task), **options, **mode
         )
 
 
-def _device() -> str:
-    """The GPU of this process, if there is one."""
+def _own_gpu() -> str | None:
+    """The GPU that a launcher gave this process."""
     import torch
 
-    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if rank is not None and torch.cuda.is_available() else None
 
 
-def _kept(out: Path) -> str:
+def _and_kept(out: Path | None) -> str:
     """Say what an ended run leaves."""
     from vqathinker.evaluation import read_all
 
-    return f"{len(read_all(out))} results are in {out}, the same command goes on from there"
+    if out is None:
+        return ""
+    return f"; {len(read_all(out))} results are in {out}, the same command goes on from there"

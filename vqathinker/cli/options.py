@@ -28,3 +28,16 @@ MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest response in toke
 AnswerOnly = Annotated[
     bool, typer.Option("--answer-only", help="Also read responses without reasoning, an answer alone.")
 ]
+Engine = Annotated[str, typer.Option(help="hf or vllm.")]
+Device = Annotated[str | None, typer.Option(help="cuda:1, cpu, ...; a GPU if there is one.")]
+Precision = Annotated[
+    str,
+    typer.Option("--dtype", help="Precision; auto is the checkpoint's, faster but not batch-invariant."),
+]
+TimeLimit = Annotated[float, typer.Option(min=0.1, max=86400, help="Seconds to read a file.")]
+Samples = Annotated[int, typer.Option(min=1, help="Sampled responses per video; 1 is greedy.")]
+Combine = Annotated[str, typer.Option(help="What samples become: mean, median, trimmed or confidence.")]
+Expected = Annotated[
+    bool, typer.Option("--expected", help="Expected value over the digits of the greedy answer.")
+]
+Levels = Annotated[bool, typer.Option("--levels", help="Expected level from excellent to bad, on 1-5.")]

@@ -14,7 +14,21 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from vqathinker.cli.options import AnswerOnly, BatchSize, Checkpoint, MaxNewTokens, Workers
+from vqathinker.cli.options import (
+    AnswerOnly,
+    BatchSize,
+    Checkpoint,
+    Combine,
+    Device,
+    Engine,
+    Expected,
+    Levels,
+    MaxNewTokens,
+    Precision,
+    Samples,
+    TimeLimit,
+    Workers,
+)
 from vqathinker.cli.show import fail, progress_bar
 from vqathinker.prompts import DESCRIBE_QUESTION
 
@@ -32,16 +46,10 @@ def score(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines with all that shaped a score.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with the same columns.")] = False,
-    samples: Annotated[int, typer.Option(min=1, help="Sampled responses per video; 1 is greedy.")] = 1,
-    combine: Annotated[
-        str, typer.Option(help="What samples become: mean, median, trimmed or confidence.")
-    ] = "mean",
-    expected: Annotated[
-        bool, typer.Option("--expected", help="Expected value over the digits of the greedy answer.")
-    ] = False,
-    levels: Annotated[
-        bool, typer.Option("--levels", help="Expected level from excellent to bad, on 1-5.")
-    ] = False,
+    samples: Samples = 1,
+    combine: Combine = "mean",
+    expected: Expected = False,
+    levels: Levels = False,
     timeline: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="A score for each window of this length.")
     ] = None,
@@ -50,12 +58,10 @@ def score(
     ] = None,
     describe: Annotated[bool, typer.Option("--describe", help="A description instead of a score.")] = False,
     ask: Annotated[str | None, typer.Option(help="An answer to this question instead of a score.")] = None,
-    engine: Annotated[str, typer.Option(help="hf or vllm.")] = "hf",
-    device: Annotated[str | None, typer.Option(help="cuda:1, cpu, ...; a GPU if there is one.")] = None,
-    dtype: Annotated[
-        str, typer.Option(help="Precision; auto is the checkpoint's, faster but not batch-invariant.")
-    ] = "float32",
-    time_limit: Annotated[float, typer.Option(min=0.1, max=86400, help="Seconds to read a file.")] = 60,
+    engine: Engine = "hf",
+    device: Device = None,
+    dtype: Precision = "float32",
+    time_limit: TimeLimit = 60,
     batch_size: BatchSize = 16,
     workers: Workers = 4,
     max_new_tokens: MaxNewTokens = 2048,
@@ -212,7 +218,7 @@ def _run(
             for result in results(lambda: progress.advance(task)):
                 tally.add(result)
     except KeyboardInterrupt:
-        typer.echo(f"interrupted; {tally.num_written} results are written", err=True)
+        typer.echo("interrupted; every result so far is written", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except torch.OutOfMemoryError:
         fail("out of memory; give a smaller --batch-size, or --dtype auto")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress
 
     from vqathinker.evaluation import Evaluation
@@ -23,6 +25,14 @@ def fail(message: object) -> NoReturn:
     """Say what the user can correct in one line and leave with code 2."""
     typer.echo(f"Error: {' '.join(str(message).split())}", err=True)
     raise typer.Exit(USER_ERROR)
+
+
+def require_free(report: Path | None, *, overwrite: bool) -> None:
+    """Leave if a report cannot be written, before the work that it reports."""
+    if report is not None and report.exists() and not overwrite:
+        fail(f"{report} exists; give --overwrite to replace it")
+    if report is not None and not report.parent.is_dir():
+        fail(f"--report {report}: {report.parent} is not a folder")
 
 
 def progress_bar() -> Progress:

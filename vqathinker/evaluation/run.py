@@ -16,43 +16,33 @@ from datasets import Dataset
 
 from vqathinker.evaluation.journal import PATTERN, Journal, read_all
 from vqathinker.evaluation.result import RESULT_FILES, Evaluation, require_free, summarise
-from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.model.fingerprint import fingerprint
-from vqathinker.rollout import Sampling
-from vqathinker.rollout.predict import Prediction, predict
+from vqathinker.rollout import HFEngine
+from vqathinker.rollout.vllm_server import vllm_version
+from vqathinker.scoring import Mode, Score, Scorer
 
 LIBRARIES = ("vqathinker", "torch", "transformers", "trl", "decord", "av")
 
 
 def evaluate(
-    model: VQAThinkerForConditionalGeneration,
-    processor: VQAThinkerProcessor,
+    scorer: Scorer,
     dataset: Dataset,
     *,
-    sampling: Sampling | None = None,
-    batch_size: int = 16,
-    num_workers: int = 4,
-    think: bool = True,
     origin: Mapping[str, Any] | None = None,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] = (0, 1),
     on_plan: Callable[[int, int], None] = lambda kept, left: None,
-    on_video: Callable[[Prediction], None] = lambda prediction: None,
+    on_video: Callable[[Score], None] = lambda score: None,
+    **mode: Any,
 ) -> Evaluation:
-    """Score every video of a data set (greedily unless told otherwise) and compare with its labels.
+    """Score every video of a data set and compare with its labels.
 
     Batches are cut at the same rows whatever was scored before and by whom, so that an interrupted or
     sharded run answers each video in the same company as an undisturbed one.
 
     Args:
-        model: the policy.
-        processor: that of the same checkpoint.
+        scorer: the checkpoint with its engine, batch size and reading processes.
         dataset: rows from `vqathinker.media.dataset.load_labels`.
-        sampling: how tokens are drawn.
-        batch_size: videos at a time.
-        num_workers: threads that decode.
-        think: False also reads the score of an answer block alone.
         origin: what only the caller knows, e.g. checkpoint, label file and scale; stored with the settings.
         out: folder that keeps each result as it comes. A run with the same settings goes on where the last
             one stopped and tries unreadable files again; the run that completes the rows writes the summary.
@@ -60,28 +50,26 @@ def evaluate(
         shard: index and number of processes that share the rows and `out`.
         on_plan: called with the number of results in `out` and of videos that this process will answer.
         on_video: called after each video, e.g. to advance a progress bar.
+        mode: as `vqathinker.scoring.Mode` takes it, such as `samples=8`; greedy if omitted.
 
     Raises:
         ValueError: if `out` holds results of a run with other settings.
         OSError: if `out` cannot be written; what was written stays.
     """
-    sampling = sampling or Sampling()
-    settings = {**(origin or {}), **_settings(model, processor, dataset, sampling, think)}
+    settings = {**(origin or {}), **_settings(scorer, Mode(**mode)), **_label_settings(dataset)}
     folder = None if out is None else Path(out)
     with nullcontext() if folder is None else _open(folder, settings, overwrite, shard) as journal:
         results = {} if folder is None else read_all(folder)
         kept = {row for row, result in results.items() if result["error"] is None}
-        rows = left_to_score(dataset.num_rows, batch_size, kept, shard)
+        rows = left_to_score(dataset.num_rows, scorer.batch_size, kept, shard)
         on_plan(len(kept), len(rows))
-        paths = dataset.select(rows)["path"][:]
-        options: dict[str, Any] = {"sampling": sampling, "batch_size": batch_size, "think": think}
-        predictions = predict(model, processor, paths, num_workers=num_workers, **options)
-        for row, said in zip(rows, predictions, strict=True):
+        scores = scorer.stream(dataset.select(rows)["path"][:], expand=False, **mode)
+        for row, score in zip(rows, scores, strict=True):
             if row not in kept:
-                results[row] = _entry(row, dataset[row]["video_id"], said, batch_size)
+                results[row] = _entry(row, dataset[row]["video_id"], score, scorer.batch_size)
                 if journal is not None:
                     journal.append(results[row])
-            on_video(said)
+            on_video(score)
     return _finish(dataset, results, settings, folder)
 
 
@@ -103,9 +91,11 @@ def _open(folder: Path, settings: Mapping[str, Any], overwrite: bool, shard: tup
     return Journal(folder, settings, shard)
 
 
-def _entry(row: int, video_id: str, said: Prediction, batch_size: int) -> dict[str, Any]:
+def _entry(row: int, video_id: str, score: Score, batch_size: int) -> dict[str, Any]:
     """What a journal keeps of one video; `batch_size` may differ between the runs that it took."""
-    answer = {"score": said.score, "error": said.error, "text": said.text}
+    answer: dict[str, Any] = {"score": score.raw, "error": score.error, "text": "\n\n".join(score.texts)}
+    if len(score.samples) > 1:
+        answer |= {"samples": score.samples}
     return {"row": row, "video_id": video_id, **answer, "batch_size": batch_size}
 
 
@@ -139,26 +129,25 @@ def left_to_score(
     return [row for batch in batches[index::num_shards] if not kept.issuperset(batch) for row in batch]
 
 
-def _settings(
-    model: VQAThinkerForConditionalGeneration,
-    processor: VQAThinkerProcessor,
-    dataset: Dataset,
-    sampling: Sampling,
-    think: bool,
-) -> dict[str, Any]:
-    """What shapes the numbers, but for what only the caller knows."""
+def _settings(scorer: Scorer, mode: Mode) -> dict[str, Any]:
+    """What shapes the numbers, but for the labels and what only the caller knows."""
+    processor = scorer.processor
+    versions = {name: version(name) for name in LIBRARIES}
+    if not isinstance(scorer.engine, HFEngine):
+        versions["vllm"] = vllm_version()
     return {
-        "fingerprint": fingerprint(model, processor),
-        **asdict(processor.scoring),
+        "fingerprint": scorer.fingerprint,
+        **asdict(scorer.setting),
         "image_mean": processor.image_mean,
         "image_std": processor.image_std,
         "prompt": processor.prompt,
         "motion": processor.motion,
-        "dtype": str(model.lm_head.weight.dtype).removeprefix("torch."),
-        "sampling": asdict(sampling),
-        "think": think,
-        **_label_settings(dataset),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "engine": type(scorer.engine).__name__,
+        "dtype": scorer.dtype,
+        "mode": asdict(mode),
+        "sampling": asdict(mode.sampling(scorer.max_new_tokens)),
+        "think": scorer.think,
+        "versions": versions,
     }
 
 

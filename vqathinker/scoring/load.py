@@ -8,16 +8,17 @@ import torch
 
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.assemble import ADAPTER_FILE, load_policy
+from vqathinker.model.fingerprint import fingerprint
 from vqathinker.rollout import HFEngine, RolloutEngine
 
 ENGINES = ("hf", "vllm")
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 QUESTION_ROOM = 512  # tokens by which a question may be longer than the checkpoint's own
-Loaded = tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor, RolloutEngine]
+Loaded = tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor, RolloutEngine, str]
 
 
 def load(path: str | Path, *, engine: str, device: str | None, dtype: str, max_new_tokens: int) -> Loaded:
-    """Load model, processor and engine.
+    """Load model, processor and engine, and the fingerprint of the weights.
 
     Args:
         path: a directory written by training or by `vqathinker init`.
@@ -36,12 +37,13 @@ def load(path: str | Path, *, engine: str, device: str | None, dtype: str, max_n
     place = usable_device(device)
     model, processor = load_policy(path, dtype=dtype)
     model.train(False)
+    name = fingerprint(model, processor)
     if engine == "vllm":
         served = _vllm_engine(path, model, processor, max_new_tokens)
         del model.model.language_model, model.lm_head  # vLLM has its own
-        return model.to(place), processor, served  # type: ignore[arg-type]
+        return model.to(place), processor, served, name  # type: ignore[arg-type]
     model.to(place)  # type: ignore[arg-type]
-    return model, processor, HFEngine(model, processor)
+    return model, processor, HFEngine(model, processor), name
 
 
 def usable_device(device: str | None) -> torch.device:

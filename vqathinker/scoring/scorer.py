@@ -19,6 +19,7 @@ from vqathinker import answers
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.model.fingerprint import fingerprint
 from vqathinker.prompts import DESCRIBE_QUESTION
 from vqathinker.rollout import HFEngine, Response, RolloutEngine, Sampling, VideoEncoder
 from vqathinker.scoring.load import load
@@ -46,6 +47,7 @@ class Scorer:
         time_limit: seconds that reading one file may take.
         max_new_tokens: longest response.
         think: False also reads the score of an answer block alone.
+        name: fingerprint of the weights, computed if omitted; a model that vLLM serves lacks some of them.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Scorer:
         time_limit: float = 60.0,
         max_new_tokens: int = MAX_NEW_TOKENS,
         think: bool = True,
+        name: str | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: at least one video is answered at a time")
@@ -68,6 +71,7 @@ class Scorer:
         self.setting = setting or processor.scoring
         self.batch_size, self.max_new_tokens, self.think = batch_size, max_new_tokens, think
         self.reader = GuardedReader(num_workers=num_workers, time_limit=time_limit)
+        self.fingerprint = name or fingerprint(model, processor)
         self._keys = itertools.count()
 
     @classmethod
@@ -96,8 +100,10 @@ class Scorer:
             ImportError: if vLLM is asked for and not installed.
         """
         limit: int = options.get("max_new_tokens", MAX_NEW_TOKENS)
-        model, processor, served = load(path, engine=engine, device=device, dtype=dtype, max_new_tokens=limit)
-        return cls(model, processor, engine=served, **options)
+        model, processor, served, name = load(
+            path, engine=engine, device=device, dtype=dtype, max_new_tokens=limit
+        )
+        return cls(model, processor, engine=served, name=name, **options)
 
     @overload
     def score(self, source: NDArray[np.uint8], **mode: Any) -> Score: ...
@@ -127,14 +133,17 @@ class Scorer:
             raise VideoError(result.path, result.error)
         return result
 
-    def stream(self, sources: Iterable[Source | VideoError], **mode: Any) -> Iterator[Score]:
+    def stream(
+        self, sources: Iterable[Source | VideoError], *, expand: bool = True, **mode: Any
+    ) -> Iterator[Score]:
         """Yield a score for every video, in order, as soon as its batch is answered.
 
         Args:
             sources: files, folders, patterns and arrays of frames.
+            expand: False takes every path as the name of one file.
             mode: as `Mode` takes it.
         """
-        items = _expanded(sources)
+        items = _expanded(sources) if expand else list(sources)
         parts = read_parts(items, self.reader, self.setting, ahead=self._ahead)
         return self._scores(parts, Mode(**mode))
 
@@ -189,6 +198,11 @@ class Scorer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the weights."""
+        return str(self.model.model.vision_tower.dtype).removeprefix("torch.")
 
     @property
     def _ahead(self) -> int:

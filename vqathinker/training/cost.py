@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vqathinker.training.plan import BF16, HF_SEQUENCES, Run, key_value_bytes, patches_per_frame
-from vqathinker.training.sizes import ModelSizes, Tower
+from vqathinker.training.plan import HF_SEQUENCES, Run, key_value_bytes
+from vqathinker.training.sizes import BF16, ModelSizes, Tower
 
 VISION_MERGE = 4  # vision positions that become one visual token
 FORWARD, BACKWARD = 1, 2  # in passes; a backward pass multiplies with the weights and for the weights
@@ -65,7 +65,7 @@ def visible_pairs(prompt: int, response: int, branches: int) -> float:
 
 def vision_flops(model: ModelSizes) -> float:
     """Of one frame: patches, vision tower and projector."""
-    vision, text, positions = model.vision, model.text, patches_per_frame(model)
+    vision, text, positions = model.vision, model.text, model.patches_per_frame
     per_layer = linear_flops(vision) + 2 * 2 * vision.width * vision.mlp
     tower = vision.layers * positions * per_layer + attention_flops(vision, positions**2)
     patches = 2 * (positions - 1) * 3 * 14**2 * vision.width

@@ -12,9 +12,9 @@ from trl.trainer.model_config import ModelConfig
 
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.hardware import GPU
-from vqathinker.training.plan import BF16, FP32, Run, key_value_bytes, memory
+from vqathinker.training.plan import Run, key_value_bytes, memory
 from vqathinker.training.setup import DataConfig, parse
-from vqathinker.training.sizes import Checkpoint, measure, read_checkpoint
+from vqathinker.training.sizes import BF16, FP32, Checkpoint, measure, read_checkpoint
 
 LORA_RANK = 16
 Change = tuple[str, Callable[[Run], Run]]

@@ -19,6 +19,7 @@ from vqathinker.prompts import Prompt
 from vqathinker.training.hardware import MODELS
 from vqathinker.training.setup import lora
 
+FP32, BF16 = 4, 2  # bytes of a number
 PAPER_FRAMES = FrameSetting(6, 448)
 CHARACTERS_PER_TOKEN = 4  # of English, where no tokenizer is at hand
 
@@ -72,6 +73,11 @@ class ModelSizes:
     trains_vision: bool
     itemsize: int
     has_adapters: bool
+
+    @property
+    def patches_per_frame(self) -> int:
+        """Positions of the vision tower: four per visual token, and one for the whole frame."""
+        return 4 * self.tokens_per_frame + 1
 
 
 @dataclass(frozen=True)

