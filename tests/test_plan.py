@@ -269,6 +269,9 @@ def test_zero_splits_by_stage(sizes_8b: ModelSizes) -> None:
 def test_reference_and_engine_count(sizes_8b: ModelSizes) -> None:
     run = Run(sizes_8b, GPUS["h100"])
     without = plan.memory(replace(run, has_reference=False))
+    offloaded = plan.memory(replace(run, offloads_reference=True))
+    assert offloaded.phase_bytes("update") == without.phase_bytes("update") + sizes_8b.slowfast_bytes
+    assert offloaded.phases["reference"]["reference model"] == sizes_8b.weight_bytes
     assert plan.memory(run).held["reference model"] == sizes_8b.weight_bytes
     assert "reference model" not in without.held
     colocated = plan.memory(replace(run, engine="colocate", utilization=0.25))

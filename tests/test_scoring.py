@@ -304,7 +304,7 @@ def test_timeline(scorer: Scorer, make_video: Callable[..., Path], tmp_path: Pat
     windows = list(scorer.timeline(path, 1.0, 0.5, expected=True))
     assert [(w.start, w.end) for w in windows] == [(i / 2, i / 2 + 1) for i in range(7)]
     for i, window in enumerate(windows):
-        first = -(-i * 25 // 2)  # the first frame at or after i/2 seconds
+        first = i * 25 // 2  # the frame shown at i/2 seconds
         part = frames[first : -(-(i + 2) * 25 // 2)]
         alone = scorer.score(part, expected=True)
         np.testing.assert_allclose(window.raw, alone.raw, atol=1e-4)

@@ -21,17 +21,17 @@ class Window(NamedTuple):
 
 
 def split(seconds: NDArray[np.float64], end: float, length: float, stride: float) -> list[Window]:
-    """Cut a video into windows by the time each frame is shown.
+    """Cut a video into windows by the time each frame is shown; a long frame may belong to several.
 
     Args:
-        seconds: (N,) times of the frames, rising.
+        seconds: (N,) times from which the frames are shown, rising from 0.
         end: when the last frame ends.
         length: of a window in seconds.
         stride: from one window's start to the next.
 
     Returns:
-        Windows of the given length, without those that hold no frame. The last one ends with the video and
-        stands for any that starts within a tenth before it; a video shorter than a window is one window.
+        Windows of the given length. The last one ends with the video and stands for any that starts within a
+        tenth before it; a video shorter than a window is one window.
 
     Raises:
         ValueError: if length or stride is not positive.
@@ -47,9 +47,9 @@ Window(start=6.0, end=10.0, first=6, stop=10)]
     windows = []
     for start in starts:
         stop = min(start + length, end)
-        first, behind = np.searchsorted(seconds, [start - 1e-6, stop - 1e-6]).tolist()
-        if first < behind:
-            windows.append(Window(start, stop, first, behind))
+        shown = int(np.searchsorted(seconds, start + 1e-6, side="right")) - 1  # at the window's start
+        behind = int(np.searchsorted(seconds, stop - 1e-6))
+        windows.append(Window(start, stop, max(shown, 0), behind))
     return windows
 
 

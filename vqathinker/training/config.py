@@ -33,6 +33,7 @@ class TrainingConfig(GRPOConfig):
         packed: compute each group's prompt once. False computes every row on its own.
         packed_attention: how packed rows are computed: "segments" (prefix and branches apart), "dense" (a
             mask over the whole row) or "flex" (FlexAttention's block mask, for CUDA).
+        offload_reference: keep the reference model in the host's memory, on the GPU for its pass alone.
         decode_workers: threads that decode videos, ahead of the step that needs them.
         motion_cache: folder that keeps SlowFast's features of the training videos; runs may share it.
             `~/.cache/vqathinker/motion` if omitted, or `motion` in the folder that `VQATHINKER_CACHE` names.
@@ -53,6 +54,7 @@ class TrainingConfig(GRPOConfig):
     )  # fmt: skip
     packed: bool = True
     packed_attention: str = "segments"
+    offload_reference: bool = False
     decode_workers: int = 4
     motion_cache: str | None = None
     motion_cache_gib: float = 1.0

@@ -47,6 +47,7 @@ class Run:
         engine: "hf", "colocate" or "server".
         utilization: share of the GPU's memory that a colocated vLLM engine takes.
         offloads: whether optimiser states and fp32 weights lie in the host's memory.
+        offloads_reference: whether the reference model lies in the host's memory but for its pass.
         gathers: whether ZeRO-3 gathers all weights for the rollouts.
     """
 
@@ -70,6 +71,7 @@ class Run:
     engine: str = "hf"
     utilization: float = 0.3
     offloads: bool = False
+    offloads_reference: bool = False
     gathers: bool = True
 
     @property
@@ -136,6 +138,8 @@ VLLM = "vLLM engine (its share of the GPU)"
 def memory(run: Run) -> Memory:
     """Add up what each phase of a step holds."""
     phases = {"rollout": _rollout(run), "update": _update(run), "optimiser": _step(run)}
+    if run.offloads_reference and _has_copy(run):
+        phases["reference"] = _reference(run)
     return Memory(
         held={name: size for name, size in _held(run).items() if size},
         phases={
@@ -152,17 +156,29 @@ def _shards(run: Run, stage: int) -> int:
 def _held(run: Run) -> dict[str, float]:
     model = run.model
     weights = model.weight_bytes / _shards(run, 3)
-    has_copy = run.has_reference and not model.has_adapters
+    has_copy = _has_copy(run)
     states = ADAM_STATES * FP32 * model.num_trained if run.zero else ADAM_STATES * model.trained_bytes
     on_gpu = 0 if run.offloads else 1
     return {
         "weights": weights,
         "fp32 master weights": on_gpu * FP32 * model.num_trained / _shards(run, 1) if run.zero else 0,
         "Adam states": on_gpu * states / _shards(run, 1),
-        "reference model": weights if has_copy else 0,
+        "reference model": weights if has_copy and not run.offloads_reference else 0,
         "SlowFast, fp32": model.slowfast_bytes * (2 if has_copy else 1),
         VLLM: run.utilization * run.gpu.memory if run.engine == "colocate" else 0,
     }
+
+
+def _has_copy(run: Run) -> bool:
+    """Whether the reference is a model of its own; with adapters it is the policy without them."""
+    return run.has_reference and not run.model.has_adapters
+
+
+def _reference(run: Run) -> dict[str, float]:
+    """The pass of a reference model that lies in the host's memory otherwise."""
+    text = run.model.text
+    working = run.itemsize * run.num_tokens(run.longest) * (4 * text.width + 3 * text.mlp)
+    return {"reference model": run.model.weight_bytes, "working memory": working}
 
 
 def _gradients(run: Run) -> float:

@@ -141,6 +141,7 @@ def plan(
         engine=engine,
         utilization=args.vllm_gpu_memory_utilization,
         offloads=launch.offloads,
+        offloads_reference=args.offload_reference,
         gathers=args.ds3_gather_for_generation,
     )
     return Planned(run, checkpoint, args, model_config)
@@ -177,6 +178,8 @@ def changes(planned: Planned) -> list[Change]:
         found.append(("--gradient_checkpointing true", lambda r: replace(r, checkpointing=True)))
     if not run.packed:
         found.append(("--packed true", lambda r: replace(r, packed=True)))
+    if run.has_reference and not run.model.has_adapters and not run.offloads_reference and run.zero < 3:
+        found.append(("--offload_reference true", lambda r: replace(r, offloads_reference=True)))
     rows, accumulation = run.rows, run.accumulation
     while rows % 2 == 0:
         rows, accumulation = rows // 2, accumulation * 2
@@ -184,7 +187,10 @@ def changes(planned: Planned) -> list[Change]:
         found.append((label, halved))
     if 0 < run.zero < 3 and run.num_gpus > 1:
         found.append(
-            ("recipes/accelerate/zero3.yaml instead (all weights sharded)", lambda r: replace(r, zero=3))
+            (
+                "recipes/accelerate/zero3.yaml instead (all weights sharded)",
+                lambda r: replace(r, zero=3, offloads_reference=False),
+            )
         )
     if run.engine == "colocate":
         found.append(("--vllm_mode server (rollouts on other GPUs)", lambda r: replace(r, engine="server")))

@@ -35,6 +35,7 @@ from vqathinker.training.batch import accepts_answer_only, as_reward, log_batch
 from vqathinker.training.checks import check_precision, check_setup
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.engines import SynchronisedEngine, generate_or_stop, make_engine
+from vqathinker.training.reference import keep_on_host
 from vqathinker.training.rows import Row, RowResponse, VideoInputs
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.training.validation import validate
@@ -96,6 +97,8 @@ class VQAThinkerTrainer(GRPOAdapter):
         )
         if self.is_fsdp_enabled:  # the engine calls submodules, whose weights only the root's forward gathers
             raise ValueError("rollouts under FSDP2 are not supported yet; use recipes/accelerate/zero3.yaml")
+        if args.offload_reference:
+            keep_on_host(self.ref_model, self.accelerator.device)
         check_precision(self.model, has_master_weights=self.is_deepspeed_enabled)
         self.reward_func_names = list(self.rewards)
         self.processing_class = processor  # what is saved with every checkpoint
