@@ -151,6 +151,30 @@ def test_greedy_equals_hugging_face_before_and_after_updates(policy: tuple[Any, 
         engine[1](model.named_parameters())
 
 
+def test_an_engine_sleeps_between_generations(
+    policy: tuple[Any, Any], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU cannot sleep, so what would be asked of vLLM is recorded."""
+    made: Any = engine[0]
+    if not isinstance(made, VLLMEngine):
+        pytest.skip("has no sleep")
+    asked: list[str] = []
+    monkeypatch.setattr(made.llm, "sleep", lambda level: asked.append(f"sleep {level}"))
+    monkeypatch.setattr(made.llm, "wake_up", lambda: asked.append("wake"))
+    monkeypatch.setattr(made, "sleeps", True)
+    made.generate(requests(policy, 90), 1, GREEDY)
+    made.synchronise(policy[0].named_parameters())
+    made.generate(requests(policy, 91), 1, GREEDY)
+    made.generate(requests(policy, 92), 1, GREEDY)
+    assert asked == ["sleep 1", "wake", "sleep 1", "wake", "sleep 1"]
+    made._wake()
+
+
+def test_a_device_without_sleep(policy: tuple[Any, Any], tiny_checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match=r"[Ss]leep mode"):
+        VLLMEngine(tiny_checkpoint, policy[1], max_length=MAX_LENGTH, dtype="float32", sleeps=True)
+
+
 def test_samples_differ_and_their_logprobs_are_those_of_training(
     policy: tuple[Any, Any], engine: Engine
 ) -> None:

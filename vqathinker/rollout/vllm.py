@@ -48,10 +48,13 @@ class VLLMEngine:
         max_sequences: most responses generated at a time.
         gpu_memory_utilization: share of the GPU's memory for weights and key-value cache.
         seed: of the sampling.
+        sleeps: give the GPU's memory back after each generation: the cache is dropped, the weights wait in
+            the host's memory. CUDA only.
         options: further arguments of `vllm.LLM`.
 
     Raises:
         ImportError: if vLLM is not installed.
+        ValueError: if it cannot sleep on this device.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class VLLMEngine:
         max_sequences: int = 256,
         gpu_memory_utilization: float = 0.3,
         seed: int = 0,
+        sleeps: bool = False,
         **options: Any,
     ) -> None:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -75,6 +79,7 @@ class VLLMEngine:
         register()
         num_processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         self.processor, self.max_length = processor, max_length
+        self.sleeps, self.is_asleep = sleeps, False
         self.llm = LLM(
             model=str(checkpoint),
             max_model_len=max_length,
@@ -88,6 +93,7 @@ class VLLMEngine:
                 "enable_prefix_caching": True,
                 "logprobs_mode": "raw_logprobs",
                 "disable_log_stats": True,
+                "enable_sleep_mode": sleeps,
                 "enforce_eager": not torch.cuda.is_available(),  # nothing to compile for
                 "distributed_executor_backend": "external_launcher" if num_processes > 1 else None,
                 **options,
@@ -103,6 +109,7 @@ class VLLMEngine:
         Raises:
             RuntimeError: if no weights of a language model are among them.
         """
+        self._wake()
         given: list[str] = []
 
         def used() -> Iterator[tuple[str, Tensor]]:
@@ -129,6 +136,7 @@ class VLLMEngine:
         from vllm import SamplingParams
 
         check_room(requests, sampling, self.max_length)
+        self._wake()
         drawn = sampling.num_drawn(num_responses)
         parameters = SamplingParams(**vllm_options(sampling, drawn))
         self.llm.apply_model(partial(set_temperature, temperature=sampling.logit_temperature))
@@ -145,7 +153,15 @@ class VLLMEngine:
             ]
             for output in outputs
         ]
+        if self.sleeps:
+            self.llm.sleep(level=1)
+            self.is_asleep = True
         return [group * (num_responses // drawn) for group in groups]
+
+    def _wake(self) -> None:
+        if self.is_asleep:
+            self.llm.wake_up()
+            self.is_asleep = False
 
     def _prompt(self, request: RolloutRequest) -> dict[str, Any]:
         """The request with its visual part folded into one placeholder."""

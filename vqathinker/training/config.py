@@ -14,7 +14,7 @@ from trl.trainer.grpo_config import GRPOConfig
 # Options of TRL's own generation, which is never called
 NOT_OURS = (
     "min_p", "repetition_penalty", "generation_kwargs", "use_transformers_continuous_batching",
-    "cache_implementation", "vllm_tensor_parallel_size", "vllm_enable_sleep_mode", "vllm_model_impl",
+    "cache_implementation", "vllm_tensor_parallel_size", "vllm_model_impl",
     "vllm_structured_outputs_regex", "vllm_group_port",
 )  # fmt: skip
 CACHE = "VQATHINKER_CACHE"  # the environment variable that moves the cache
@@ -91,6 +91,8 @@ class TrainingConfig(GRPOConfig):
         for name, choices in (("vllm_mode", VLLM_MODES), ("packed_attention", PACKED_ATTENTION)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(choices)}")
+        if self.vllm_enable_sleep_mode and not (self.use_vllm and self.vllm_mode == "colocate"):
+            raise ValueError("vllm_enable_sleep_mode needs use_vllm and vllm_mode: colocate; leave it out")
         if self.motion_cache is None:
             self.motion_cache = str(Path(os.environ.get(CACHE, "~/.cache/vqathinker"), "motion").expanduser())
         assert self.steps_per_generation is not None

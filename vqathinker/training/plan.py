@@ -46,6 +46,7 @@ class Run:
         itemsize: bytes of a number in the large multiplications, 2 in bf16.
         engine: "hf", "colocate" or "server".
         utilization: share of the GPU's memory that a colocated vLLM engine takes.
+        sleeps: whether that engine gives its share back between generations.
         offloads: whether optimiser states and fp32 weights lie in the host's memory.
         offloads_reference: whether the reference model lies in the host's memory but for its pass.
         gathers: whether ZeRO-3 gathers all weights for the rollouts.
@@ -70,6 +71,7 @@ class Run:
     itemsize: int = BF16
     engine: str = "hf"
     utilization: float = 0.3
+    sleeps: bool = False
     offloads: bool = False
     offloads_reference: bool = False
     gathers: bool = True
@@ -123,7 +125,8 @@ class Memory:
     @property
     def allowance(self) -> float:
         """For CUDA itself and for memory that lies between tensors."""
-        torch_bytes = self.phase_bytes(self.largest_phase) - self.held.get(VLLM, 0)
+        largest = self.largest_phase
+        torch_bytes = self.phase_bytes(largest) - (self.held | self.phases[largest]).get(VLLM, 0)
         return CUDA_BYTES + FRAGMENTATION * torch_bytes
 
     @property
@@ -165,8 +168,12 @@ def _held(run: Run) -> dict[str, float]:
         "Adam states": on_gpu * states / _shards(run, 1),
         "reference model": weights if has_copy and not run.offloads_reference else 0,
         "SlowFast, fp32": model.slowfast_bytes * (2 if has_copy else 1),
-        VLLM: run.utilization * run.gpu.memory if run.engine == "colocate" else 0,
+        VLLM: 0 if run.sleeps else _engine_share(run),
     }
+
+
+def _engine_share(run: Run) -> float:
+    return run.utilization * run.gpu.memory if run.engine == "colocate" else 0
 
 
 def _has_copy(run: Run) -> bool:
@@ -194,6 +201,7 @@ def _rollout(run: Run) -> dict[str, float]:
     prefill = run.num_requests * model.prompt_length * (4 * model.text.width + 3 * model.text.mlp)
     own = run.engine == "hf"
     return {
+        VLLM: _engine_share(run) if run.sleeps else 0,
         "all weights gathered": model.weight_bytes if run.zero == 3 and run.gathers else 0,
         "key-value cache of the longest responses": sequences * cache if own else 0,
         "working memory": run.itemsize * max(vision, prefill if own else 0),

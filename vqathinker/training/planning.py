@@ -142,6 +142,7 @@ def plan(
         utilization=args.vllm_gpu_memory_utilization,
         offloads=launch.offloads,
         offloads_reference=args.offload_reference,
+        sleeps=args.vllm_enable_sleep_mode,
         gathers=args.ds3_gather_for_generation,
     )
     return Planned(run, checkpoint, args, model_config)
@@ -192,8 +193,11 @@ def changes(planned: Planned) -> list[Change]:
                 lambda r: replace(r, zero=3, offloads_reference=False),
             )
         )
+    if run.engine == "colocate" and not run.sleeps:
+        found.append(("--vllm_enable_sleep_mode true", lambda r: replace(r, sleeps=True)))
     if run.engine == "colocate":
-        found.append(("--vllm_mode server (rollouts on other GPUs)", lambda r: replace(r, engine="server")))
+        label = "--vllm_mode server (rollouts on other GPUs)"
+        found.append((label, lambda r: replace(r, engine="server", sleeps=False)))
     if run.longest > 1024:
         found.append(("--max_completion_length 1024", lambda r: replace(r, longest=1024)))
     if run.has_reference and not run.model.has_adapters:
