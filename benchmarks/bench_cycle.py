@@ -100,6 +100,7 @@ def trainer(checkpoint: Path, clip: Path, **settings: Any) -> VQAThinkerTrainer:
 
 def ours(side: VQAThinkerTrainer) -> None:
     """Generation batch, loss, backward; the weights stay, so that every cycle is the same."""
+    side.state.global_step += 1  # the weights are synchronised and the caches forgotten, as after an update
     side.model.train()
     side.model.zero_grad()
     row = side.train_dataset[0]

@@ -20,6 +20,7 @@ import torch
 from common import environment, write
 from rich.console import Console
 from rich.table import Table
+from workload import MIDDLE
 
 from vqathinker.model.assemble import load_policy
 from vqathinker.model.tiny import build_tiny
@@ -29,15 +30,8 @@ from vqathinker.rollout.vllm import VLLMEngine
 NUM_VIDEOS, NUM_RESPONSES, NUM_TOKENS, NUM_FRAMES = 16, 4, 128, 6
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"frame_size": 56},
-    "middle": {
-        "frame_size": 224,
-        "vision": {"hidden_size": 256, "num_hidden_layers": 6, "intermediate_size": 1024},
-        "text": {
-            "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-            "num_key_value_heads": 4, "intermediate_size": 2560, "max_position_embeddings": 4096,
-        },
-    },
-}  # fmt: skip
+    "middle": {"frame_size": 224, **MIDDLE},
+}
 
 
 def main() -> None:

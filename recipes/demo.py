@@ -114,16 +114,13 @@ def train(kind: str, checkpoint: Path, data: Path, out: Path, seed: int, engine:
 
 def evaluate(checkpoint: Path, data: Path, out: Path) -> dict[str, Any]:
     """Score the test split greedily; write predictions and metrics."""
-    import torch
-
+    from vqathinker import Scorer
     from vqathinker.evaluation import evaluate as evaluate_dataset
     from vqathinker.media.dataset import load_labels
-    from vqathinker.model.assemble import load_policy
-    from vqathinker.rollout import Sampling
 
-    model, processor = load_policy(checkpoint, dtype=torch.float32)
     dataset = load_labels(data / "test.csv", video_dir=data, dataset="demo", scale="affine")
-    result = evaluate_dataset(model, processor, dataset, sampling=Sampling(max_new_tokens=32), batch_size=40)
+    with Scorer.from_pretrained(checkpoint, max_new_tokens=32, batch_size=40) as scorer:
+        result = evaluate_dataset(scorer, dataset)
     result.write(out, overwrite=True)
     return json.loads((out / "summary.json").read_text())  # type: ignore[no-any-return]
 

@@ -28,6 +28,12 @@ def act(path: str) -> str:
     return f"{path} by {os.getpid()}"
 
 
+def linger(path: str) -> None:
+    """Say who reads, then hang."""
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(600)
+
+
 def mark(path: str) -> str:
     """Leave a trace of having been read."""
     Path(path).touch()

@@ -322,4 +322,5 @@ def test_several_data_sets(policies: Callable[..., Any], folder: Path, say: Call
     summary = result.summary()
     assert summary["datasets"]["a"]["videos"] == 4
     assert summary["videos"] == summary["metrics"]["num_videos"] == 8
-    assert [row[0] for row in result.table()[1]] == ["a", "b"]
+    assert summary["overall"]["srcc"] == pytest.approx(0)
+    assert [row[:2] for row in result.table()[1]] == [["a", "4"], ["b", "4"], ["overall", "8"]]

@@ -29,7 +29,7 @@ from vqathinker.model import VQAThinkerProcessor
 from vqathinker.model.assemble import load_policy
 from vqathinker.rollout import Response, RolloutRequest, Sampling
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer, trainer
-from vqathinker.training.reference import keep_on_host
+from vqathinker.training.reference import HostedModel
 from vqathinker.training.rows import RowResponse
 from vqathinker.training.setup import lora
 from vqathinker.types import FloatArray, RolloutBatch
@@ -486,24 +486,27 @@ def train_in_two_processes(checkpoint: str, videos: str, folder: Path, options: 
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_a_model_on_the_host_is_borrowed_for_its_pass() -> None:
+def test_a_model_on_the_host_is_lent_for_its_pass() -> None:
     """The meta device stands for the GPU: what lies there is told by the tensors alone."""
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
     before = {name: (value.data_ptr(), value.clone()) for name, value in model.state_dict().items()}
-    keep_on_host(model, "meta")
-    seen: list[str] = []
-    model[1].register_forward_hook(lambda layer, *_: seen.append(layer.weight.device.type))
-    assert model(torch.ones(5, 2, device="meta")).device.type == "meta"
-    with pytest.raises(RuntimeError, match="same reduction dim"):
+    hosted = HostedModel(model, "meta")
+    with hosted.on_device():
+        assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+        assert model(torch.ones(5, 2, device="meta")).device.type == "meta"
+    with pytest.raises(RuntimeError, match="same reduction dim"), hosted.on_device():
         model(torch.ones(5, 7, device="meta"))
-    assert seen == ["meta"]
     for name, value in model.state_dict().items():
         assert value.data_ptr() == before[name][0]
         torch.testing.assert_close(value, before[name][1])
 
 
 @pytest.mark.usefixtures("scripted")
-def test_the_reference_may_lie_on_the_host(make: Callable[..., VQAThinkerTrainer]) -> None:
+def test_the_reference_may_lie_on_the_host(
+    make: Callable[..., VQAThinkerTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lend, lent = HostedModel.on_device, []
+    monkeypatch.setattr(HostedModel, "on_device", lambda model: lent.append(model) or lend(model))
     ends = []
     for offloads in (False, True):
         run = make(offload_reference=offloads, beta=0.5, max_steps=3, learning_rate=0.05)
@@ -511,6 +514,7 @@ def test_the_reference_may_lie_on_the_host(make: Callable[..., VQAThinkerTrainer
         assert any(entry["kl"] > 0 for entry in entries(run))
         ends.append(weights(run))
     assert largest_difference(*ends) == 0
+    assert lent == [run.hosted_reference] * 3  # once per generation
     with pytest.raises(ValueError, match="offload_reference: with beta 0 or adapters"):
         make(offload_reference=True, beta=0.0)
 

@@ -86,7 +86,10 @@ class Prompt:
             return cls(question=text.strip())
         import yaml
 
-        values = yaml.safe_load(text)
+        try:
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is no YAML: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"{path}: expected a mapping of prompt texts")
         return cls.from_dict(values)

@@ -88,6 +88,8 @@ def evaluate(
     130: interrupted.
     """
     part = _shard(shard, num_shards, out)
+    if engine == "vllm" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        fail("a launcher's vLLM engines would share one GPU: --num-shards and CUDA_VISIBLE_DEVICES instead")
     rows, scale = _labelled(source, labels, videos, (dataset, mos_range, scale), split, label_format)
     names = {"checkpoint": str(checkpoint), "labels": (labels or Path(source)).name}
     origin: dict[str, Any] = names | {"split": split, "scale": scale}

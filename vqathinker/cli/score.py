@@ -190,6 +190,9 @@ def _prepare(
     from vqathinker.scoring import Mode, Scorer
     from vqathinker.scoring.sources import find_videos
 
+    reconfigure = getattr(sys.stdin, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="surrogateescape")  # file names need not be text
     listed: list[str] = []
     for path in paths:
         listed += [line.rstrip("\n") for line in sys.stdin if line.strip()] if path == "-" else [path]

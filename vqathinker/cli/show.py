@@ -95,7 +95,7 @@ def show_faults(faults: Mapping[str, str], where: str = "") -> None:
 
 
 def show_metrics(result: Evaluation) -> None:
-    """Print every metric with its interval, and the counts."""
+    """Print every metric with its interval, of several data sets each and their mean, and the counts."""
     from rich.console import Console
     from rich.table import Table
 
@@ -104,10 +104,18 @@ def show_metrics(result: Evaluation) -> None:
     table = Table("metric", title=f"{len(result.rows)} videos")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
-    for name in METRICS:
-        estimate = getattr(result.metrics, name)
-        table.add_row(name, f"{estimate.value:.4f}", f"{estimate.low:.4f} to {estimate.high:.4f}")
-    table.add_section()
+    for dataset, metrics in result.datasets.items():
+        if len(result.datasets) > 1:
+            table.add_row(dataset)
+        for name in METRICS:
+            estimate = getattr(metrics, name)
+            table.add_row(name, f"{estimate.value:.4f}", f"{estimate.low:.4f} to {estimate.high:.4f}")
+        table.add_section()
+    if len(result.datasets) > 1:
+        table.add_row("overall, weighted by videos")
+        for name, value in result.overall().items():
+            table.add_row(name, f"{value:.4f}")
+        table.add_section()
     table.add_row("unreadable files", str(result.num_unreadable))
     table.add_row("unparsed responses", str(result.metrics.num_failed))
     table.add_row("clipped scores", str(result.num_clipped))

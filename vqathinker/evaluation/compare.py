@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 
 
 def _read_predictions(file: Path) -> dict[str, Scores]:
+    csv.field_size_limit(sys.maxsize)  # many long responses to one video
     with file.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     try:

@@ -23,7 +23,7 @@ INCIDENTAL = ("checkpoint", "labels")
 
 
 class Journal:
-    """The results of one shard, each on disk before the next is computed.
+    """The results of one shard, on disk before the next batch is computed.
 
     Args:
         directory: of the results; made if missing.
@@ -41,13 +41,10 @@ class Journal:
         require_same_settings(directory, settings)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            _lock(self._file, self.path)
+        except (ValueError, OSError):
             os.close(self._file)
-            raise ValueError(f"another process is writing {self.path}; wait for it, or stop it") from None
-        except OSError as error:
-            if error.errno not in WITHOUT_LOCKS:
-                raise
+            raise
         whole = self.path.read_bytes()
         os.ftruncate(self._file, whole.rfind(b"\n") + 1)
         if b"\n" not in whole:
@@ -70,6 +67,32 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._file)
+
+
+def _lock(file: int, path: Path) -> None:
+    """Reserve an open file for this process.
+
+    Raises:
+        ValueError: if another process has it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"another process is writing {path}; wait for it, or stop it") from None
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+
+
+def remove(path: Path) -> None:
+    """Remove a journal that nobody writes.
+
+    Raises:
+        ValueError: if another process does.
+    """
+    with path.open("rb") as file:
+        _lock(file.fileno(), path)
+        path.unlink()
 
 
 def read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:

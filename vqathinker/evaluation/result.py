@@ -22,7 +22,7 @@ from vqathinker import answers
 from vqathinker.evaluation.journal import without_nan
 from vqathinker.evaluation.plot import scatter
 from vqathinker.evaluation.tables import cell, latex, markdown
-from vqathinker.metrics import METRICS, Metrics, correlations
+from vqathinker.metrics import METRICS, Metrics, correlations, overall
 
 LABELS = ("video_id", "dataset", "path", "mos", "target")
 COLUMNS = (*LABELS, "score", "error", "text")
@@ -75,8 +75,10 @@ class Evaluation:
         scatter(self.rows, self.metrics, directory / PLOT_FILE)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Return a header and a row per data set, as text."""
+        """Return a header and a row per data set, as text; of several also their weighted mean."""
         titles = [name.upper().replace("_LOGISTIC", " (logistic)") for name in METRICS]
+        total = ["overall", *map(str, (len(self.rows), self.num_unreadable, self.metrics.num_failed))]
+        overall = [[*total, *(f"{value:.4f}" for value in self.overall().values())]]
         return ["data set", "videos", "unreadable", "unparsed", *titles], [
             [
                 name,
@@ -87,7 +89,15 @@ class Evaluation:
                 *(cell(getattr(metrics, metric)) for metric in METRICS),
             ]
             for name, metrics in self.datasets.items()
-        ]
+        ] + overall * (len(self.datasets) > 1)
+
+    def overall(self) -> dict[str, float]:
+        """Return each metric's mean over the data sets, weighted by their numbers of videos."""
+        counts = [len(self._rows(name)) for name in self.datasets]
+        return {
+            metric: overall([getattr(metrics, metric).value for metrics in self.datasets.values()], counts)
+            for metric in METRICS
+        }
 
     def _rows(self, dataset: str) -> list[dict[str, Any]]:
         return [row for row in self.rows if row["dataset"] == dataset]
@@ -103,6 +113,7 @@ class Evaluation:
             "unparsed": self.metrics.num_failed,
             "clipped": self.num_clipped,
             "metrics": self.metrics.to_dict(),
+            "overall": self.overall(),
             "datasets": {
                 name: {"videos": len(self._rows(name)), "unreadable": self._num_unreadable(name)}
                 | metrics.to_dict()

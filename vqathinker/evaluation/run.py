@@ -14,7 +14,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from vqathinker.evaluation.journal import PATTERN, Journal, read_all
+from vqathinker.evaluation.journal import PATTERN, Journal, read_all, remove, require_same_settings
 from vqathinker.evaluation.result import RESULT_FILES, Evaluation, require_free, summarise
 from vqathinker.rollout import HFEngine
 from vqathinker.rollout.vllm_server import vllm_version
@@ -77,6 +77,8 @@ def _finish(
     dataset: Dataset, results: dict[int, dict[str, Any]], settings: dict[str, Any], folder: Path | None
 ) -> Evaluation:
     """Sum up, with what other shards have found meanwhile; write it once every row has its result."""
+    if folder is not None:
+        require_same_settings(folder, settings)  # two runs may have started at the same time
     result = summarise(dataset, results if folder is None else read_all(folder), settings)
     if folder is not None and not result.num_pending:
         result.write(folder, overwrite=True)
@@ -86,8 +88,10 @@ def _finish(
 def _open(folder: Path, settings: Mapping[str, Any], overwrite: bool, shard: tuple[int, int]) -> Journal:
     check_folder(folder, overwrite=overwrite, shard=shard)
     if overwrite:
-        for path in [*folder.glob(PATTERN), *(folder / name for name in RESULT_FILES)]:
-            path.unlink(missing_ok=True)
+        for path in folder.glob(PATTERN):
+            remove(path)
+        for name in RESULT_FILES:
+            (folder / name).unlink(missing_ok=True)
     return Journal(folder, settings, shard)
 
 
@@ -108,10 +112,9 @@ def check_folder(
         ValueError: if it is no folder, if it holds results without a journal, or if several shards would each
             remove what the others have written.
     """
-    has_journal = any(Path(directory).glob(PATTERN))
-    if overwrite and shard[1] > 1 and has_journal:
+    if overwrite and shard[1] > 1:
         raise ValueError(f"shards cannot overwrite {directory}; remove it before they start")
-    require_free(directory, overwrite=overwrite or has_journal)
+    require_free(directory, overwrite=overwrite or any(Path(directory).glob(PATTERN)))
 
 
 def left_to_score(

@@ -92,11 +92,12 @@ def probe(path: str) -> Stream:
             raise VideoError(path, f"the file ends after {end:.1f} of {duration:.1f} seconds")
         rate = stream.average_rate or stream.guessed_rate
         fps = float(rate) if rate else np.nan
-        seconds = _seconds(packets, stream.time_base, fps)
+        shown = [packet for packet in packets if not packet.discard] or packets  # an edit list hides some
+        seconds = _seconds(shown, stream.time_base, fps)
         indexable = bool(names & TIMED_CONTAINERS) and len(container.streams.video) == 1
     orientation = _orientation(first)
     indexable = indexable and orientation == IDENTITY and _is_ordered(packets)
-    return Stream(len(packets), fps, orientation, indexable, seconds)
+    return Stream(len(shown), fps, orientation, indexable, seconds)
 
 
 def _seconds(packets: list[Packet], unit: Fraction | None, fps: float) -> NDArray[np.float64]:

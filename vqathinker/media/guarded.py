@@ -16,6 +16,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from math import ceil
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
@@ -23,6 +25,8 @@ from typing import Any, TypeVar
 
 from vqathinker.media.container import VideoError
 
+GRACE = 2  # seconds after which a process ends itself
+DAY = 86400.0
 START_LIMIT = 300.0  # seconds to start a process and import what a job needs, from a slow disk
 COMMAND = "from vqathinker.media.guarded import work; work()"
 T = TypeVar("T")
@@ -34,16 +38,22 @@ def work() -> None:
     silence: int | None = None
     while True:
         try:
-            job, path = connection.recv()
+            job, path, time_limit = connection.recv()
         except EOFError:
             return
+        signal.alarm(
+            ceil(min(time_limit, DAY)) + GRACE
+        )  # ends a hanging decoder even if nobody is left to do so
         connection.send(True)  # what the job needs is imported, its time runs
         if silence is None:  # decoders print what they think of a file
             silence = os.open(os.devnull, os.O_WRONLY)
             os.dup2(silence, 1), os.dup2(silence, 2)
         try:
-            connection.send((True, job(path)))
+            answer = job(path)
+            signal.alarm(0)
+            connection.send((True, answer))
         except VideoError as error:
+            signal.alarm(0)
             connection.send((True, error))
         except Exception as error:
             reason = f"cannot be decoded ({type(error).__name__}: {error})"
@@ -66,10 +76,10 @@ class Worker:
                 process_group=0,  # Ctrl-C is the parent's
             )
 
-    def begin(self, job: Callable[[str], object], path: str) -> bool:
+    def begin(self, job: Callable[[str], object], path: str, time_limit: float) -> bool:
         """Hand over a job; whether the process has taken it up."""
         try:
-            self.connection.send((job, path))
+            self.connection.send((job, path, time_limit))
             return bool(self.connection.poll(START_LIMIT) and self.connection.recv())
         except (EOFError, OSError):
             return False
@@ -111,6 +121,31 @@ class Worker:
         return f" ({signal.Signals(-code).name})" if code < 0 else ""
 
 
+class Caller:
+    """The processes that read for one caller, who may leave before they are done."""
+
+    def __init__(self) -> None:
+        self.has_left, self._workers, self._lock = False, set[Worker](), threading.Lock()
+
+    def add(self, worker: Worker) -> None:
+        """Take note of a process; one that comes too late is ended."""
+        with self._lock:
+            self._workers.add(worker)
+            if self.has_left:
+                worker.kill()
+
+    def discard(self, worker: Worker) -> None:
+        """Forget a process that is done."""
+        with self._lock:
+            self._workers.discard(worker)
+
+    def leave(self) -> None:
+        """End the processes that still read for this caller."""
+        with self._lock:
+            self.has_left = True
+            _kill_all(self._workers)
+
+
 class GuardedReader:
     """Reads files in worker processes, which start when they are needed and stay.
 
@@ -128,7 +163,8 @@ class GuardedReader:
         self.num_workers, self.time_limit = num_workers, time_limit
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._workers: set[Worker] = set()
-        self._lock, self._num_closed = threading.Lock(), 0
+        self._callers: set[Caller] = set()
+        self._lock = threading.Lock()
         weakref.finalize(self, _kill_all, self._workers)
 
     def read(self, job: Callable[[str], T], path: str) -> T | VideoError:
@@ -141,13 +177,8 @@ class GuardedReader:
         Raises:
             RuntimeError: if no process can be started, or `close` was called meanwhile.
         """
-        worker = self._begin(job, path, self._num_closed)
-        answer: T | VideoError = worker.finish(path, self.time_limit)
-        if worker.is_alive:
-            self._idle.put(worker)
-        else:
-            self._workers.discard(worker)
-        return answer
+        with self._caller() as caller:
+            return self._read(job, path, caller)
 
     def map(
         self, job: Callable[[str], T], paths: Iterable[str], *, ahead: int | None = None
@@ -162,42 +193,63 @@ class GuardedReader:
         ahead = ahead or 2 * self.num_workers
         waiting: deque[Future[T | VideoError]] = deque()
         pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="guarded")
-        try:
-            for job, path in tasks:
-                waiting.append(pool.submit(self.read, job, path))
-                if len(waiting) > ahead:
+        with self._caller() as caller:
+            try:
+                for job, path in tasks:
+                    waiting.append(pool.submit(self._read, job, path, caller))
+                    if len(waiting) > ahead:
+                        yield waiting.popleft().result()
+                while waiting:
                     yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if not all(future.done() for future in waiting):
-                self.close()  # nobody waits for what is being read
-            pool.shutdown()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+                caller.leave()  # nobody waits for what is being read
+                pool.shutdown()
 
     def close(self) -> None:
         """End all processes and what they read; the next file starts new ones."""
         with self._lock:
-            self._num_closed += 1
+            for caller in self._callers:
+                caller.leave()
             _kill_all(self._workers)
 
-    def _begin(self, job: Callable[[str], object], path: str, num_closed: int) -> Worker:
+    @contextmanager
+    def _caller(self) -> Iterator[Caller]:
+        caller = Caller()
+        with self._lock:
+            self._callers.add(caller)
+        try:
+            yield caller
+        finally:
+            with self._lock:
+                self._callers.discard(caller)
+
+    def _read(self, job: Callable[[str], T], path: str, caller: Caller) -> T | VideoError:
+        worker = self._begin(job, path, caller)
+        answer: T | VideoError = worker.finish(path, self.time_limit)
+        caller.discard(worker)
+        if worker.is_alive:
+            self._idle.put(worker)
+        else:
+            self._workers.discard(worker)
+        return answer
+
+    def _begin(self, job: Callable[[str], object], path: str, caller: Caller) -> Worker:
         """A process that has taken up the job, an idle one or a new one."""
-        while True:
+        is_new = False
+        while not (is_new or caller.has_left):
             try:
-                worker, is_new = self._idle.get_nowait(), False
+                worker = self._idle.get_nowait()
             except Empty:
                 worker, is_new = Worker(), True
-                with self._lock:
-                    self._workers.add(worker)
-                    if self._num_closed != num_closed:  # too late for `close` to have seen it
-                        worker.kill()
-            if worker.is_alive and worker.begin(job, path):
+                self._workers.add(worker)
+            caller.add(worker)
+            if worker.is_alive and worker.begin(job, path, self.time_limit):
                 return worker
+            caller.discard(worker)
             worker.stop()
             self._workers.discard(worker)
-            if is_new:
-                raise RuntimeError(f"{path}: no decoding process started, or it was ended before it read")
+        raise RuntimeError(f"{path}: no decoding process started, or it was ended before it read")
 
 
 def _kill_all(workers: set[Worker]) -> None:

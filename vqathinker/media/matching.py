@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".ts", ".flv", ".wmv", ".mpg", ".mpeg", ".3gp"}
-)
+    f".{name}"
+    for name in (
+        "3gp", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv", "y4m",
+    )
+)  # fmt: skip
 NUM_EXAMPLES = 3
 
 logger = logging.getLogger(__name__)

@@ -162,7 +162,8 @@ def read_spans(
         wanted = _spread(path, num_frames, num_keyframes, spans)
         frames = _read_by_index(path, wanted, stream, num_threads, finish) if stream.indexable else None
         if frames is None:
-            frames, num_frames = _pick(path, wanted, num_threads, finish)
+            is_part = all(stop is not None for _, stop in spans)
+            frames, num_frames = _pick(path, wanted, num_threads, finish, num_frames if is_part else None)
             if num_frames != stream.num_packets:  # fewer or more frames than its packets told
                 wanted = _spread(path, num_frames, num_keyframes, spans)
                 frames, _ = _pick(path, wanted, num_threads, finish)
@@ -231,9 +232,12 @@ def _read_by_index(
 
 
 def _pick(
-    path: str, wanted: list[IndexArray], num_threads: int, finish: Resize
+    path: str, wanted: list[IndexArray], num_threads: int, finish: Resize, told: int | None = None
 ) -> tuple[dict[int, Frames], int]:
-    """Decode the whole stream; the wanted frames (those that exist) by index, and the number of frames."""
+    """Decode in order; the wanted frames (those that exist) by index, and the number of frames.
+
+    The number is counted, or `told` once all wanted frames are there.
+    """
     indices = set(np.unique(wanted).tolist())
     kept: dict[int, Frames] = {}
     sizes: set[tuple[int, int]] = set()
@@ -243,6 +247,9 @@ def _pick(
             if count - 1 in indices:
                 sizes.add((frame.width, frame.height))
                 kept[count - 1] = finish(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False))
+                if told is not None and len(kept) == len(indices):
+                    count = told
+                    break
     if len(sizes) != 1:
         raise VideoError(
             path, "the frame size changes within the video" if kept else "no frame can be decoded"

@@ -156,6 +156,8 @@ def check_free(out: Path, *, overwrite: bool) -> None:
         return
     if not out.is_dir():
         raise ValueError(f"{out} is not a directory")
+    if out.is_mount():
+        raise ValueError(f"{out} is a mount point, which cannot be replaced; choose a folder in it")
     present = {path.name for path in out.iterdir()}
     if present and not overwrite:
         raise ValueError(f"{out} is not empty; choose another directory or allow overwriting")

@@ -128,9 +128,10 @@ class VideoEncoder:
         if kept is not None:
             return kept.to(pixels.device)
         features = self._motion_features(pixels)
-        try:
-            self.motion_cache.put(path, features)
-        except OSError as error:
-            logger.warning("motion features are not kept any more: %s", error)
-            self.motion_cache = None
+        if self.motion_cache.is_writable:
+            try:
+                self.motion_cache.put(path, features)
+            except OSError as error:
+                logger.warning("motion features are not kept any more: %s", error)
+                self.motion_cache.is_writable = False
         return features

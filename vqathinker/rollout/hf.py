@@ -91,6 +91,7 @@ class HFEngine:
             past_key_values=cache,
             generation_config=self._generation_config(sampling),
             logits_processor=LogitsProcessorList([chosen]),
+            synced_gpus=None if self._is_sharded else False,
         )
         logprobs = chosen.finish(sequences)
         ends = torch.isin(sequences, torch.tensor(self.eos_ids, device=sequences.device)).int()
@@ -103,6 +104,11 @@ class HFEngine:
         ]
         groups = [responses[i : i + drawn] for i in range(0, len(responses), drawn)]
         return [group * (num_responses // drawn) for group in groups]
+
+    @property
+    def _is_sharded(self) -> bool:
+        """Whether ZeRO-3 gathers the weights layer by layer, for which all processes must take each step."""
+        return not all(parameter.numel() for parameter in self.model.parameters())
 
     def _left_padded(self, requests: Sequence[RolloutRequest]) -> tuple[Tensor, Tensor]:
         """(B, L, d) embeddings padded on the left and their (B, L) mask."""

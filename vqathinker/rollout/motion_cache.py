@@ -44,6 +44,7 @@ class MotionCache:
         self.folder, self.computed_by, self.max_bytes = Path(folder), list(computed_by), max_bytes
         self.folder.mkdir(parents=True, exist_ok=True)
         self.num_puts = 0
+        self.is_writable = True  # False after the first failure, for those who ask
 
     @classmethod
     def of_policy(

@@ -90,7 +90,9 @@ class ServerEngine:
             RuntimeError: if no weights of a language model are among them, or one is no number.
         """
         state = {
-            n: w.detach().cpu().contiguous() for n, w in weights if self.sends_weights and n.startswith(USED)
+            n: w.detach().to("cpu", copy=True).contiguous()  # adapters are unmerged again at the end
+            for n, w in weights
+            if self.sends_weights and n.startswith(USED)
         }
         if not self.sends_weights:
             return

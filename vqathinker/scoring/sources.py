@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqathinker.media.guarded import GuardedReader
+from vqathinker.media.matching import VIDEO_SUFFIXES
 from vqathinker.media.square import square
 from vqathinker.media.video import (
     WHOLE,
@@ -27,10 +28,6 @@ from vqathinker.media.video import (
 from vqathinker.media.windows import Window, find_windows
 from vqathinker.model import FrameSetting
 
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in ("mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "m2ts", "mpg", "mpeg", "flv", "wmv", "y4m")
-)
 IN_MEMORY = "<frames>"
 WINDOWS_PER_JOB = 4  # read in one pass; also what bounds the memory of a job's frames
 
@@ -70,7 +67,7 @@ def find_videos(paths: Iterable[str]) -> list[str | VideoError]:
 
 
 def _is_video(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 def read_parts(

@@ -11,7 +11,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from vqathinker.training.config import TrainingConfig
 from vqathinker.training.engines import SynchronisedEngine, engine_in_place_of_vllm
 from vqathinker.training.gap import check_gap, importance_ratio, measure_gap
 from vqathinker.training.packing import PackedGroups, pack
+from vqathinker.training.reference import HostedModel
 from vqathinker.training.rows import (
     EpochOrder,
     Row,
@@ -34,6 +35,7 @@ from vqathinker.training.rows import (
     shuffle_groups,
     take,
 )  # fmt: skip
+from vqathinker.training.sharding import whole_weights
 
 FLEX_MULTIPLE = 128  # FlexAttention is compiled for every length, so there are few of them
 
@@ -49,6 +51,7 @@ class GRPOAdapter(GRPOTrainer, ABC):
     _videos: list[VideoInputs]
     _current: dict[str, Any]  # the micro-batch of the update
     _policy_logps: Tensor | None = None
+    hosted_reference: HostedModel | None = None
     _rollout_step: int  # of the weights that generated
 
     def __init__(self, **kwargs: Any) -> None:
@@ -105,7 +108,9 @@ class GRPOAdapter(GRPOTrainer, ABC):
     @contextmanager
     def policy_for_rollout(self) -> Iterator[Any]:
         """The unwrapped policy, its sharded weights gathered, without gradient checkpointing."""
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
         with (
+            whole_weights(self.model_wrapped, reshards=bool(plugin and plugin.reshard_after_forward)),
             unwrap_model_for_generation(
                 self.model_wrapped,
                 self.accelerator,
@@ -157,6 +162,7 @@ class GRPOAdapter(GRPOTrainer, ABC):
         mask = output["completion_mask"]
         skipped = torch.tensor([video.skipped for video in self._videos], device=mask.device)
         output["completion_mask"] = mask.masked_fill(skipped[:, None], 0)
+        output["num_items_in_batch"] = self.accelerator.gather(output["completion_mask"].sum()).sum()
         return output
 
     @contextmanager
@@ -238,15 +244,17 @@ class GRPOAdapter(GRPOTrainer, ABC):
         """Log-probabilities and entropies of (B, C) completion tokens, each group's prompt computed once."""
         size = batch_size or len(input_ids)
         logps, entropies = [], []
-        for start in range(0, len(input_ids), size):
-            part = slice(start, start + size)
-            packed, output = self._packed_forward(
-                model, input_ids[part], attention_mask[part], logits_to_keep, self._videos[part]
-            )
-            shape = (len(input_ids[part]), logits_to_keep)
-            logps.append(packed.unpack(output.log_probs, shape))
-            if compute_entropy:
-                entropies.append(packed.unpack(output.entropy, shape))
+        lent = self.hosted_reference if model is self.ref_model else None
+        with nullcontext() if lent is None else lent.on_device():
+            for start in range(0, len(input_ids), size):
+                part = slice(start, start + size)
+                packed, output = self._packed_forward(
+                    model, input_ids[part], attention_mask[part], logits_to_keep, self._videos[part]
+                )
+                shape = (len(input_ids[part]), logits_to_keep)
+                logps.append(packed.unpack(output.log_probs, shape))
+                if compute_entropy:
+                    entropies.append(packed.unpack(output.entropy, shape))
         if not compute_entropy:
             return torch.cat(logps), None, None
         self._policy_logps = torch.cat(logps).detach()
@@ -254,7 +262,8 @@ class GRPOAdapter(GRPOTrainer, ABC):
             sampled, mask = self._current["sampling_per_token_logps"], self._current["completion_mask"]
             ratio = importance_ratio(self._policy_logps, sampled, mask, self.args)
             self._current["importance_sampling_ratio"] = ratio
-            self.log_metric("sampling/importance_sampling_ratio/mean", ratio.mean().item())
+            each = ratio[mask.bool()] if ratio.shape == mask.shape else ratio  # per token, or per response
+            self.log_metric("sampling/importance_sampling_ratio/mean", each.mean().item())
         return torch.cat(logps), torch.cat(entropies), None
 
     def _packed_forward(

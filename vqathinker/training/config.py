@@ -107,6 +107,11 @@ class TrainingConfig(GRPOConfig):
             raise ValueError(f"max_unreadable={self.max_unreadable}: expected a share between 0 and 1")
         if self.decode_workers < 1:
             raise ValueError(f"decode_workers={self.decode_workers}: at least one thread has to decode")
+        if self.eval_strategy != "no" and not self.ds3_gather_for_generation:
+            raise ValueError(
+                "ds3_gather_for_generation: false keeps all processes in step, layer by layer, and "
+                "validation does not; leave it out, or eval_strategy"
+            )
         if self.motion_cache_gib < 0:
             raise ValueError(f"motion_cache_gib={self.motion_cache_gib}: expected 0 (none) or a size in GiB")
         if self.eval_num_videos < 0:

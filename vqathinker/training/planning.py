@@ -47,7 +47,7 @@ def read_launch(file: Path) -> Launch:
         raise ValueError(f"{file} is no configuration of accelerate")
     kind, num_gpus = values.get("distributed_type", "NO"), int(values.get("num_processes", 1))
     if kind == "FSDP":
-        raise ValueError(f"{file}: GRPO does not run under FSDP2; use recipes/accelerate/zero3.yaml")
+        raise ValueError(f"{file}: FSDP2 is not counted; recipes/accelerate/zero3.yaml comes close")
     if values.get("use_cpu"):
         raise ValueError(f"{file} is for the CPU, there is nothing to plan")
     if kind != "DEEPSPEED":
@@ -118,7 +118,6 @@ def plan(
     assert args.steps_per_generation is not None
     assert args.num_generations is not None
     engine = args.vllm_mode if args.use_vllm else "hf"
-    corrects = args.use_vllm and args.vllm_importance_sampling_correction
     cycle = args.steps_per_generation * args.num_iterations
     run = Run(
         model=sizes,
@@ -136,7 +135,7 @@ def plan(
         packed=args.packed,
         checkpointing=bool(args.gradient_checkpointing),
         has_reference=args.beta > 0,
-        recomputes_old=bool(args.gradient_accumulation_steps % cycle or corrects),
+        recomputes_old=bool(args.gradient_accumulation_steps % cycle),
         itemsize=BF16 if args.bf16 or args.fp16 or sizes.itemsize == BF16 else FP32,
         engine=engine,
         utilization=args.vllm_gpu_memory_utilization,

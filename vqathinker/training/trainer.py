@@ -35,7 +35,7 @@ from vqathinker.training.batch import accepts_answer_only, as_reward, log_batch
 from vqathinker.training.checks import check_precision, check_setup
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.engines import SynchronisedEngine, generate_or_stop, make_engine
-from vqathinker.training.reference import keep_on_host
+from vqathinker.training.reference import HostedModel
 from vqathinker.training.rows import Row, RowResponse, VideoInputs
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.training.validation import validate
@@ -95,10 +95,10 @@ class VQAThinkerTrainer(GRPOAdapter):
             eval_dataset=eval_dataset,
             **kwargs,
         )
-        if self.is_fsdp_enabled:  # the engine calls submodules, whose weights only the root's forward gathers
-            raise ValueError("rollouts under FSDP2 are not supported yet; use recipes/accelerate/zero3.yaml")
+        if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 1:
+            raise ValueError("rollouts need FSDP's second version: recipes/accelerate/fsdp2.yaml")
         if args.offload_reference:
-            keep_on_host(self.ref_model, self.accelerator.device)
+            self.hosted_reference = HostedModel(self.ref_model, self.accelerator.device)
         check_precision(self.model, has_master_weights=self.is_deepspeed_enabled)
         self.reward_func_names = list(self.rewards)
         self.processing_class = processor  # what is saved with every checkpoint

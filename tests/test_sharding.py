@@ -1,0 +1,93 @@
+"""FSDP2 on two CPU processes: rollouts, gradients and synchronised weights are those of the whole model.
+
+Accelerate starts FSDP on accelerators only, so the trainer itself is not run under it here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys
+from functools import partial
+from types import SimpleNamespace
+
+import torch
+from torch.distributed import destroy_process_group, get_rank
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from trl.generation.vllm_generation import VLLMGeneration
+
+from vqathinker.model.assemble import load_policy
+from vqathinker.rollout import HFEngine, Sampling, VideoEncoder
+from vqathinker.training.sharding import whole_weights
+
+
+def rollout(model, processor, videos):
+    with whole_weights(model, reshards=True), torch.no_grad():
+        videos = videos[: 2 + get_rank()]  # the processes do not keep in step
+        encoder = VideoEncoder(model, processor, processor.training)
+        encoded = encoder.encode(videos)
+        requests = [encoder.request(video, str(i)) for i, video in enumerate(encoded)]
+        return requests, HFEngine(model, processor).generate(requests, 1, Sampling(max_new_tokens=6))
+
+
+def update(model, request, ids):
+    labels = torch.tensor([[*request.prompt_ids, *ids]])
+    pixels = torch.linspace(-1, 1, 6 * 3 * 56 * 56).view(6, 3, 56, 56)
+    motion = model.model.motion_features(pixels[None])
+    model.train()
+    model(input_ids=labels, pixel_values=pixels, motion_features=motion, labels=labels).loss.backward()
+
+
+mesh = init_device_mesh("cpu", (2,))
+model, processor = load_policy(sys.argv[1], dtype=torch.float32)
+generator = torch.Generator().manual_seed(0)
+noise = torch.randint(0, 255, (3, 6, 60, 60, 3), dtype=torch.uint8, generator=generator)
+videos = list(noise.numpy())
+requests, expected = rollout(model.eval(), processor, videos)
+weights = {name: value.detach().clone() for name, value in model.named_parameters()}
+update(model, requests[0], expected[0][0].token_ids)
+gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+model.zero_grad()
+layers = [*model.model.language_model.layers, *model.model.vision_tower.encoder.layer]
+for part in [*layers, model]:
+    fully_shard(part, mesh=mesh)
+
+for _ in range(2):  # before and after an update
+    asked, found = rollout(model.eval(), processor, videos)
+    for one, other in zip(requests, asked, strict=True):
+        torch.testing.assert_close(one.embeds, other.embeds)
+    for (one,), (other,) in zip(expected, found, strict=True):
+        assert one.token_ids == other.token_ids
+        torch.testing.assert_close(torch.tensor(one.logprobs), torch.tensor(other.logprobs))
+    assert all(hasattr(value, "full_tensor") for value in model.parameters())  # sharded again
+    model.zero_grad()
+    update(model, requests[0], expected[0][0].token_ids)
+    sharded = {name: p.grad.full_tensor() for name, p in model.named_parameters() if p.grad is not None}
+    torch.testing.assert_close(sharded, gradients, atol=1e-5, rtol=1e-4)
+
+place = SimpleNamespace(accelerator=SimpleNamespace(device="cpu"))
+place._fix_param_name_to_vllm = partial(VLLMGeneration._fix_param_name_to_vllm, place)
+torch.testing.assert_close(dict(VLLMGeneration._iter_fsdp2_params(place, model)), weights)
+destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_rollouts_gradients_and_weights(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
+            *(str(program), str(tiny_checkpoint)),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -1,0 +1,39 @@
+"""Weights under FSDP2 outside of the model's forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+
+
+@contextmanager
+def whole_weights(model: nn.Module, *, reshards: bool) -> Iterator[None]:
+    """Gather all weights of an FSDP2 model, whose parts can then be called apart.
+
+    All processes enter and leave together, and call as often as they like. Nothing happens to other models.
+
+    Args:
+        model: the policy as it was sharded, adapters included.
+        reshards: whether its layers free what they gathered after a forward pass in training.
+    """
+    if not isinstance(model, FSDPModule):
+        yield
+        return
+    # the first module to be called becomes the root of the sharding, and such a method counts as a call
+    model.become_root = MethodType(lambda self: None, model)  # type: ignore[assignment]
+    register_fsdp_forward_method(model, "become_root")
+    model.become_root()  # type: ignore[operator]
+    parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
+    model.set_reshard_after_forward(False)
+    for part in parts:
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
+        model.set_reshard_after_forward(reshards)
