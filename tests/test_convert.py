@@ -30,6 +30,7 @@ from typer.testing import CliRunner
 from vqathinker.cli import app
 from vqathinker.model.assemble import load_policy
 from vqathinker.model.convert import convert
+from vqathinker.model.storage import check_free
 from vqathinker.model.tiny import build_tokenizer
 from vqathinker.prompts import Prompt
 
@@ -724,6 +725,12 @@ def test_requests_that_are_refused(
 
 
 # --- the folder that is written
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is a mount point there")
+def test_a_mount_point_is_refused_before_the_work() -> None:
+    with pytest.raises(ValueError, match="/proc is a mount point"):
+        check_free(Path("/proc"), overwrite=True)
 
 
 def test_only_conversions_are_overwritten(released: tuple[Path, Released], tmp_path: Path) -> None:

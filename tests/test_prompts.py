@@ -64,7 +64,9 @@ def test_yaml_file_replaces_what_it_names(tmp_path: Path, suffix: str) -> None:
     assert Prompt.from_file(path) == Prompt(opening="See: ", question="Rate it.")
 
 
-@pytest.mark.parametrize("text", ["just a question", "- a\n- b\n", "score: 3\n", ""])
+@pytest.mark.parametrize(
+    "text", ["just a question", "- a\n- b\n", "score: 3\n", "", "question: [\n", "\tquestion: a"]
+)
 def test_other_yaml_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "prompt.yaml"
     path.write_text(text)

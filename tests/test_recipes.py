@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
@@ -323,11 +324,15 @@ def test_rollouts_by_vllm(
     options += ["--max_steps", 3, "--learning_rate", 1e-2, "--logging_steps", 1]
     options += ["--per_device_train_batch_size", 8 if processes else 16, "--gradient_accumulation_steps", 1]
     options += ["--max_completion_length", 8, "--output_dir", "out", "--save_strategy", "no", *adapter]
+    # two processes share three validation videos, so they do not generate equally often
+    options += ["--eval_labels", labelled_videos / "val.csv", "--eval_strategy", "steps", "--eval_steps", 3]
+    options += ["--eval_num_videos", 3, "--per_device_eval_batch_size", 1]
     launcher = two_processes(processes, tmp_path) if processes else []
     launch_elsewhere(tmp_path, options, launcher, VLLM_CPU_KVCACHE_SPACE="1", DS_ACCELERATOR="cpu")
     history = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
     gaps = [entry["sampling/logp_gap_max"] for entry in history if "sampling/logp_gap_max" in entry]
     assert len(gaps) == 3
+    assert sum("eval_srcc" in entry for entry in history) == 1
     # 0.02 are the share of the forbidden ids in an untrained model; without synchronisation it is 0.8
     assert max(gaps) < 0.05
     (trained, _), (untrained, _) = (load_policy(path) for path in (tmp_path / "out/final", tiny_checkpoint))
@@ -360,6 +365,16 @@ def test_the_old_policys_pass_is_redundant(
         ends.append(load_policy(folder / "out" / "final")[0].state_dict())
     for weight, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][weight], rtol=0, atol=1e-6, msg=weight)
+
+
+def test_the_demo_evaluates(tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path) -> None:
+    shutil.copytree(labelled_videos, tmp_path / "data")
+    shutil.copy(labelled_videos / "val.csv", tmp_path / "data" / "test.csv")
+    demo = runpy.run_path(str(FOLDER.parent / "demo.py"))
+    summary = demo["evaluate"](tiny_checkpoint, tmp_path / "data", tmp_path / "out")
+    assert summary["settings"]["mode"]["samples"] == 1
+    assert summary["unreadable"] == 0
+    assert (tmp_path / "out" / "predictions.csv").is_file()
 
 
 def test_supervised_fine_tuning(

@@ -37,6 +37,13 @@ def write(folder: Path, run: Run) -> Path:
     return folder
 
 
+def test_long_texts_are_read(tmp_path: Path) -> None:
+    folder = write(tmp_path / "run", {"a": scores(5, 0.5)})
+    text = (folder / "predictions.csv").read_text()
+    (folder / "predictions.csv").write_text(text.replace("said", "said " * 40_000))
+    assert read_run(folder)["a"].videos == tuple(f"{i}.mp4" for i in range(5))
+
+
 def test_overall_is_weighted_by_the_numbers_of_videos() -> None:
     run = {"a": scores(300, 0.5), "b": scores(100, 2.0, seed=5)}
     srcc, plcc = (

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from vqathinker.cli import app
-from vqathinker.evaluation.journal import Journal, read, read_all
+from vqathinker.evaluation.journal import Journal, read, read_all, remove
 
 NUM_VIDEOS = 32
 PROCESSES = multiprocessing.get_context("forkserver")  # each process starts with torch already imported
@@ -285,6 +285,17 @@ def test_two_writers_are_refused(tmp_path: Path) -> None:
         Journal(tmp_path, {})
     with Journal(tmp_path, {}), Journal(tmp_path, {}, (1, 2)):
         pass
+
+
+def test_what_is_being_written_is_not_overwritten(tmp_path: Path) -> None:
+    with (
+        Journal(tmp_path, {}) as journal,
+        pytest.raises(ValueError, match=r"another process is writing .*journal-0-of-1"),
+    ):
+        remove(journal.path)
+    assert journal.path.exists()
+    remove(journal.path)
+    assert not journal.path.exists()
 
 
 def test_a_result_takes_the_place_of_an_unreadable_file(tmp_path: Path) -> None:

@@ -61,6 +61,25 @@ def test_windows_of_a_file(video: Path) -> None:
         assert window.first <= min(shown) <= max(shown) < window.stop
 
 
+def test_hidden_frames_take_no_time(video: Path, tmp_path: Path) -> None:
+    """A cut without encoding again keeps frames before the cut, which an edit list hides."""
+    path = tmp_path / "cut.mp4"
+    with av.open(str(video)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                shift = round(0.4 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+                target.mux(packet)
+    with av.open(str(path)) as container:
+        assert any(packet.is_discard for packet in container.demux(video=0))  # 10 of 40 frames
+    windows = find_windows(str(path), length=0.4, stride=0.4)
+    assert windows[-1].end == pytest.approx(1.2)
+    clips = read_spans(path, [(w.first, w.stop) for w in windows], 3)
+    assert [frame_number(clip.frames[0]) for clip in clips] == [11, 21, 31]
+    assert clips[0].num_frames == 30
+
+
 def write_variable_rate(path: Path) -> Path:
     """Ten frames in the first second, forty in the second."""
     with av.open(str(path), "w") as container:
