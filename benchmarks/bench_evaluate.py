@@ -4,7 +4,7 @@ python benchmarks/bench_evaluate.py --sizes tiny middle
 
 The published way decodes one batch after the other in the main process, then calls Hugging Face generation;
 it is run with one video at a time and with 16. Both score the same synthetic 720p clips greedily with the
-same random weights; responses have the same number of tokens. Writes benchmarks/results/evaluate.json.
+same random weights, which never end a response before its 128 tokens. Writes benchmarks/results/evaluate.json.
 Needs `make env-vllm`, or vLLM on a GPU.
 """
 
@@ -91,6 +91,9 @@ def measure(folder: Path, labels: Path, size: str, repeats: int) -> dict[str, An
     build_tiny(checkpoint, num_frames=NUM_FRAMES, **SIZES[size])
     rows = load_labels(labels, video_dir=folder, mos_range=(1, 5))
     model, processor = load_policy(checkpoint, dtype=torch.float32)
+    with torch.no_grad():
+        model.lm_head.weight[processor.tokenizer.eos_token_id] = 0  # never the largest
+    model.save_pretrained(checkpoint)
     model.train(False)
     limits = {"max_new_tokens": NUM_TOKENS, "batch_size": BATCH, "num_workers": 2}
     with Scorer.from_pretrained(checkpoint, engine="vllm", **limits) as scorer:
@@ -160,6 +163,7 @@ def published(model: Any, processor: Any, paths: list[str], batch_size: int) -> 
         embeds = torch.stack(rows)
         mask = torch.ones(embeds.shape[:2], dtype=torch.long)
         output = model.generate(inputs_embeds=embeds, attention_mask=mask, generation_config=config)
+        assert output.shape[1] == NUM_TOKENS
         texts += processor.tokenizer.batch_decode(output, skip_special_tokens=True)
     return texts
 

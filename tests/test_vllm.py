@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -296,6 +297,19 @@ def test_a_chat_about_a_video_file(
     assert answer["choices"][0]["token_ids"] == response.token_ids
 
 
+def test_the_openai_client(server: Server, video: Path) -> None:
+    from openai import OpenAI
+
+    with OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
+        said = client.chat.completions.create(
+            model="tiny", messages=[{"role": "user", "content": [as_content(video)]}], max_tokens=12
+        )
+    assert (
+        said.choices[0].message.content
+        == chat(server, as_content(video)).json()["choices"][0]["message"]["content"]
+    )
+
+
 def test_what_a_chat_cannot_hold(server: Server, video: Path, broken_videos: dict[str, Path]) -> None:
     for fault, reason in (("text", "cannot be decoded"), ("audio", "no video stream")):
         answer = chat(server, as_content(broken_videos[fault]))
@@ -327,6 +341,22 @@ def test_a_server_that_another_run_uses(server: Server, policy: tuple[Any, Any],
     second.synchronise(model.named_parameters())
     with pytest.raises(RolloutServerError, match="has other weights than this run gave it"):
         first.generate(requests(policy, 700, 1), 1, GREEDY)
+
+
+def test_a_frozen_server(server: Server, policy: tuple[Any, Any], tmp_path: Path) -> None:
+    """It holds its connections and answers nothing."""
+    model, processor = policy
+    made = ServerEngine(server.url, model.config, processor, weights_folder=tmp_path)
+    made.synchronise(model.named_parameters())
+    os.killpg(server.process.pid, signal.SIGSTOP)
+    start = time.monotonic()
+    try:
+        with pytest.raises(RolloutServerError, match="does not answer"):
+            made.generate(requests(policy, 200), 1, GREEDY)
+    finally:
+        os.killpg(server.process.pid, signal.SIGCONT)
+    assert time.monotonic() - start < 60
+    assert len(made.generate(requests(policy, 201), 1, GREEDY)) == 4
 
 
 def test_no_server(policy: tuple[Any, Any], tmp_path: Path) -> None:
