@@ -4,7 +4,7 @@ python benchmarks/bench_evaluate.py --sizes tiny middle
 
 The published way decodes one batch after the other in the main process, then calls Hugging Face generation;
 it is run with one video at a time and with 16. Both score the same synthetic 720p clips greedily with the
-same random weights, which never end a response before its 128 tokens. Writes benchmarks/results/evaluate.json.
+same random weights, which never end a response before 128 tokens. Writes benchmarks/results/evaluate.json.
 Needs `make env-vllm`, or vLLM on a GPU.
 """
 
