@@ -217,7 +217,7 @@ def test_samples(scorer: Scorer, clips: list[Path]) -> None:
     assert [r.texts for r in first] == [r.texts for r in again] != [r.texts for r in other]
     for result in first:
         drawn = [answers.score(text) for text in result.texts]
-        valid = [score for score in drawn if not math.isnan(score)]
+        valid = [min(max(score, 1.0), 5.0) for score in drawn if not math.isnan(score)]
         assert len(drawn) == 12
         assert len(valid) > 2
         np.testing.assert_equal(result.samples, drawn)
@@ -236,6 +236,15 @@ def test_confidence_weighs_by_the_probability_per_token(scorer: Scorer) -> None:
     reading = read(responses, tokenizer, Mode(samples=3, combine="confidence"))
     assert reading.raw == pytest.approx((2.0 * 0.2 + 4.0 * 0.6) / 0.8)
     np.testing.assert_equal(reading.samples, (2.0, 4.0, math.nan))
+
+
+def test_a_sample_off_the_scale_weighs_no_more_than_its_end(scorer: Scorer) -> None:
+    tokenizer = scorer.processor.tokenizer
+    texts = [f"<think></think><answer>{s}</answer>" for s in ("2.0", "35", "3.5")]
+    responses = [Response(ids, [-1.0] * len(ids)) for ids in (tokenizer(text)["input_ids"] for text in texts)]
+    reading = read(responses, tokenizer, Mode(samples=3))
+    assert (reading.raw, reading.samples) == (pytest.approx(3.5), (2.0, 35.0, 3.5))
+    assert Score(path="a", mode="samples", score=3.5, **vars(reading)).clipped
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=20))

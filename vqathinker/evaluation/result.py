@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from vqathinker import answers
 from vqathinker.evaluation.journal import without_nan
 from vqathinker.evaluation.plot import scatter
 from vqathinker.evaluation.tables import cell, latex, markdown
@@ -130,7 +128,7 @@ def summarise(
 
     Args:
         dataset: rows of `load_labels`.
-        results: row number to `score` as parsed, `error`, `text` and `batch_size`; may lack rows.
+        results: row number to `score`, `clipped`, `error`, `text` and `batch_size`; may lack rows.
         settings: what shaped the results.
     """
     rows, num_clipped = [], 0
@@ -138,11 +136,9 @@ def summarise(
         if row not in results:
             continue
         said = results[row]
-        score = answers.clip(said["score"])
-        num_clipped += score != said["score"] and not math.isnan(score)
+        num_clipped += said["clipped"]
         rows.append(
-            {name: label[name] for name in LABELS}
-            | {"score": score, "error": said["error"], "text": said["text"]}
+            {name: label[name] for name in LABELS} | {name: said[name] for name in ("score", "error", "text")}
         )
     names = list(dict.fromkeys(row["dataset"] for row in rows))
     datasets = {name: measure([row for row in rows if row["dataset"] == name]) for name in names}

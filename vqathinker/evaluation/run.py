@@ -97,7 +97,8 @@ def _open(folder: Path, settings: Mapping[str, Any], overwrite: bool, shard: tup
 
 def _entry(row: int, video_id: str, score: Score, batch_size: int) -> dict[str, Any]:
     """What a journal keeps of one video; `batch_size` may differ between the runs that it took."""
-    answer: dict[str, Any] = {"score": score.raw, "error": score.error, "text": "\n\n".join(score.texts)}
+    answer: dict[str, Any] = {"score": score.score, "clipped": score.clipped, "error": score.error}
+    answer["text"] = "\n\n".join(score.texts)
     if len(score.samples) > 1:
         answer |= {"samples": score.samples}
     return {"row": row, "video_id": video_id, **answer, "batch_size": batch_size}

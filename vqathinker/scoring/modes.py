@@ -30,7 +30,7 @@ class Mode:
     Greedy by default: the number of the most likely response. One of three others:
 
     Attributes:
-        samples: responses to draw; the score is their combination.
+        samples: responses to draw; the score is their combination, each set to the scale before.
         expected: Σ over the digits of the greedy answer of place value × Σ_d d·p(d | what stands before),
             p over the ten digits.
         levels: 1 + 4·Σ weight·p over five level words as the next word of "The quality of the video is",
@@ -129,8 +129,9 @@ def read(
     if mode.samples == 1:
         return Reading(samples[0], texts, samples)
     certainty = [math.exp(sum(r.logprobs) / len(r.logprobs)) for r in responses]
-    details = combine(samples, certainty)
-    valid = [score for score in samples if not math.isnan(score)]
+    scores = [answers.clip(score) for score in samples]  # one of 35 for 3.5 would outweigh the others
+    details = combine(scores, certainty)
+    valid = [score for score in scores if not math.isnan(score)]
     spread = float(np.std(valid, ddof=1)) if len(valid) > 1 else math.nan
     return Reading(details[mode.combine], texts, samples, spread, details)
 

@@ -47,10 +47,11 @@ class Score(Seen):
 
     Attributes:
         score: from 1 to 5; NaN where no response holds a score or the file cannot be used.
-        raw: the score before it was set to the nearer end of the scale.
+        raw: the score before it was set to the nearer end of the scale; of samples, each of which is set
+            there, their combination.
         mode: greedy, samples, expected or levels.
         spread: standard deviation of the sampled scores (n − 1), NaN below two.
-        samples: what each response says, NaN where it does not parse.
+        samples: what each response says, on the scale or not, NaN where it does not parse.
         texts: the responses.
         details: what else the mode computes: the four ways to combine samples, the greedy score beside the
             expected one, the probability of each level.
@@ -66,8 +67,9 @@ class Score(Seen):
 
     @property
     def clipped(self) -> bool:
-        """Whether the response's number lies outside the scale."""
-        return self.score != self.raw and not math.isnan(self.raw)
+        """Whether a number lies outside the scale: that of the response, or of one of the samples."""
+        numbers = self.samples if self.mode == "samples" else (self.raw,)
+        return any(answers.clip(number) != number for number in numbers if not math.isnan(number))
 
     @property
     def reasoning(self) -> str:
