@@ -297,9 +297,10 @@ def test_a_chat_about_a_video_file(
     assert answer["choices"][0]["token_ids"] == response.token_ids
 
 
-def test_the_openai_client(server: Server, video: Path) -> None:
+def test_the_openai_client(server: Server, policy: tuple[Any, Any], video: Path, tmp_path: Path) -> None:
     from openai import OpenAI
 
+    ServerEngine(server.url, policy[0].config, policy[1], weights_folder=tmp_path)  # waits until it is up
     with OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
         said = client.chat.completions.create(
             model="tiny",
