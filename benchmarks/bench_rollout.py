@@ -8,7 +8,6 @@ of a generation, and the frames that the vision tower encoded (counted). Needs `
 on a GPU.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -17,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import environment, write
+from common import arguments, environment, write
 from rich.console import Console
 from rich.table import Table
-from workload import MIDDLE
+from workload import SIZES
 
 from vqathinker.model.assemble import load_policy
 from vqathinker.model.tiny import build_tiny
@@ -28,17 +27,11 @@ from vqathinker.rollout import HFEngine, RolloutRequest, Sampling, VideoEncoder
 from vqathinker.rollout.vllm import VLLMEngine
 
 NUM_VIDEOS, NUM_RESPONSES, NUM_TOKENS, NUM_FRAMES = 16, 4, 128, 6
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"frame_size": 56},
-    "middle": {"frame_size": 224, **MIDDLE},
-}
 
 
 def main() -> None:
     """Measure every size, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()

@@ -7,7 +7,6 @@ greedily, by expected value, and with 2, 4, 8 and 16 samples. Each pass is kept 
 interrupted command can be repeated.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import environment, write
+from common import arguments, environment, write
 from rich.console import Console
 from rich.table import Table
 
@@ -26,9 +25,7 @@ PASSES = {"greedy": {}, "expected": {"expected": True}} | {str(n): {"samples": n
 
 def main() -> None:
     """Run the missing passes, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/bench_samples"))
     parser.add_argument("--demo", type=Path, help="OUT of a finished demo; OUT/demo is run if omitted")
     parser.add_argument("--data", type=Path, help="its clips; DEMO/data if omitted")

@@ -10,7 +10,6 @@ and the command fails if the speed-up, or the growth with K or P, is over a fift
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import RESULTS, environment, write
+from common import RESULTS, arguments, environment, write
 from rich.console import Console
 from rich.table import Table
 from workload import Ours, Rows, Stock, build_middle, gradients, largest_difference, make_rows
@@ -38,9 +37,7 @@ RATIOS = {
 
 def main() -> None:
     """Measure, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--check", action="store_true", help="compare with the stored ratios")
     options = parser.parse_args()

@@ -1,7 +1,11 @@
-"""What every benchmark report says about where its numbers come from: no host names, no paths."""
+"""What the benchmarks share: their command line and what a report says about where its numbers come from.
+
+Neither host names nor paths are in a report.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -12,6 +16,13 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 CPU_INFO = Path("/proc/cpuinfo")
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser whose help is a benchmark's docstring as it is."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def processor() -> str:

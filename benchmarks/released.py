@@ -28,16 +28,17 @@ def generate(
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
 ) -> Tensor:
-    """One response (R ids) for each row: its own pixels, its own prompt."""
+    """One response (R ids) for each row: its own pixels, its own prompt; greedy at temperature 0."""
     rows = []
     for pixels, ids in zip(videos, prompts, strict=True):
         frames = model.model.frame_features(pixels)
         motion = model.model.motion_projector(model.model.motion_features(pixels[None]))
         rows.append(model.model.merge(torch.tensor([ids]), frames, motion)[0])
+    drawing = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
     config = GenerationConfig(
-        max_new_tokens=sampling.max_new_tokens, do_sample=True, temperature=sampling.temperature,
-        top_k=sampling.top_k, top_p=sampling.top_p, suppress_tokens=processor.suppressed_ids,
+        max_new_tokens=sampling.max_new_tokens, suppress_tokens=processor.suppressed_ids,
         eos_token_id=processor.tokenizer.eos_token_id, pad_token_id=processor.tokenizer.pad_token_id,
+        **{"do_sample": True, **drawing} if sampling.temperature else {"do_sample": False},
     )  # fmt: skip
     embeds = torch.stack(rows)
     mask = torch.ones(embeds.shape[:2], dtype=torch.long)

@@ -31,6 +31,7 @@ MIDDLE: dict[str, Any] = {
         "intermediate_size": 2560, "max_position_embeddings": 4096,
     },
 }  # fmt: skip
+SIZES: dict[str, dict[str, Any]] = {"tiny": {"frame_size": 56}, "middle": {"frame_size": 224, **MIDDLE}}
 
 
 @dataclass(frozen=True)

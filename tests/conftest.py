@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: with tiny tensors more threads only wait
 
@@ -21,6 +23,18 @@ settings.load_profile("no_deadline")
 
 NUM_BITS = 7
 CELL = 16
+
+
+def run_in_two_processes(program: str, folder: Path, *arguments: str) -> None:
+    """Run a Python program, written to a folder, as two processes of one group on the CPU."""
+    path = folder / "program.py"
+    path.write_text(program)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, str(path), *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def numbered_frame(index: int, width: int, height: int) -> np.ndarray:

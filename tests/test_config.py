@@ -44,6 +44,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         ({"generation_kwargs": {"num_beams": 2}}, "generation_kwargs="),
         ({"vllm_mode": "remote"}, "vllm_mode='remote': expected one of colocate, server"),
         ({"vllm_enable_sleep_mode": True}, "vllm_enable_sleep_mode needs use_vllm and vllm_mode: colocate"),
+        ({"vllm_enforce_eager": False}, "vllm_enforce_eager needs use_vllm and vllm_mode: colocate"),
         ({"cache_implementation": "static"}, "cache_implementation='static'"),
         ({"use_transformers_continuous_batching": True}, "use_transformers_continuous_batching=True"),
         ({"num_generations": 1}, "GRPO requires at least 2 generations"),

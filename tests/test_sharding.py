@@ -5,12 +5,10 @@ Accelerate starts FSDP on accelerators only, so the trainer itself is not run un
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import run_in_two_processes
 
 PROGRAM = """
 import sys
@@ -81,13 +79,4 @@ destroy_process_group()
 
 @pytest.mark.slow
 def test_rollouts_gradients_and_weights(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
-            *(str(program), str(tiny_checkpoint)),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_in_two_processes(PROGRAM, tmp_path, str(tiny_checkpoint))

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from conftest import run_in_two_processes
 from datasets import Dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import ModelConfig
@@ -470,20 +468,12 @@ def train_on_eight_videos(
 
 def train_in_two_processes(checkpoint: str, videos: str, folder: Path, options: dict[str, Any]) -> None:
     """As `train_on_eight_videos`, four of the videos in each process."""
-    program = folder.with_suffix(".py")
     tests = str(Path(__file__).parent)
-    program.write_text(
-        PROGRAM.format(tests=tests, out=str(folder), checkpoint=checkpoint, videos=videos, options=options)
+    program = PROGRAM.format(
+        tests=tests, out=str(folder), checkpoint=checkpoint, videos=videos, options=options
     )
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*launch, str(program)],
-        env={**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    folder.mkdir()
+    run_in_two_processes(program, folder)
 
 
 def test_a_model_on_the_host_is_lent_for_its_pass() -> None:

@@ -84,7 +84,7 @@ Update = Callable[[Any], None]
 Engine = tuple[Any, Update]
 
 
-@pytest.fixture(scope="module", params=["hf", "colocated", "server"])
+@pytest.fixture(scope="module", params=["hf", "colocated", "compiled", "server"])
 def engine(
     request: pytest.FixtureRequest,
     tiny_checkpoint: Path,
@@ -95,9 +95,12 @@ def engine(
     model, processor = policy
     if request.param == "hf":
         return HFEngine(model, processor), lambda weights: None
-    if request.param == "colocated":
+    if request.param in ("colocated", "compiled"):
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
-        made: Any = VLLMEngine(tiny_checkpoint, processor, max_length=MAX_LENGTH, dtype="float32")
+        eager = request.param == "colocated"
+        made: Any = VLLMEngine(
+            tiny_checkpoint, processor, max_length=MAX_LENGTH, dtype="float32", enforce_eager=eager
+        )
     else:
         url = request.getfixturevalue("server").url
         made = ServerEngine(url, model.config, processor, weights_folder=tmp_path_factory.mktemp("weights"))

@@ -32,7 +32,7 @@ from vqathinker.cli.options import (
     VideoFolder,
     Workers,
 )
-from vqathinker.cli.show import fail, progress_bar, show_metrics
+from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar, show_metrics
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -93,12 +93,12 @@ def evaluate(
     rows, scale = _labelled(source, labels, videos, (dataset, mos_range, scale), split, label_format)
     names = {"checkpoint": str(checkpoint), "labels": (labels or Path(source)).name}
     origin: dict[str, Any] = names | {"split": split, "scale": scale}
-    use = {"engine": engine, "dtype": dtype, "time_limit": time_limit, "batch_size": batch_size}
-    use |= {"num_workers": workers, "max_new_tokens": max_new_tokens, "think": not answer_only}
+    use = {"engine": engine, "device": device or _own_gpu(), "dtype": dtype, "time_limit": time_limit}
+    use |= {"batch_size": batch_size, "num_workers": workers, "max_new_tokens": max_new_tokens}
     mode = {"samples": samples, "combine": combine, "expected": expected, "levels": levels}
     keep: dict[str, Any] = {"out": out, "overwrite": overwrite, "shard": part}
     with _told(out):
-        result = _run(checkpoint, rows, use | {"device": device or _own_gpu()}, mode, origin=origin, **keep)
+        result = _run(checkpoint, rows, use | {"think": not answer_only}, mode, origin=origin, **keep)
     _leave(result, part)
 
 
@@ -141,7 +141,7 @@ def _told(out: Path | None) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        fail(f"out of memory; give a smaller --batch-size, or --dtype auto{_and_kept(out)}")
+        fail(f"{OUT_OF_MEMORY}{_and_kept(out)}")
     except OSError as error:
         fail(f"{error}{_and_kept(out)}")
     except (ValueError, ImportError) as error:
@@ -205,8 +205,8 @@ def _own_gpu() -> str | None:
 
 def _and_kept(out: Path | None) -> str:
     """Say what an ended run leaves."""
-    from vqathinker.evaluation import read_all
-
     if out is None:
         return ""
+    from vqathinker.evaluation import read_all
+
     return f"; {len(read_all(out))} results are in {out}, the same command goes on from there"

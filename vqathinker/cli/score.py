@@ -9,8 +9,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -29,7 +30,7 @@ from vqathinker.cli.options import (
     TimeLimit,
     Workers,
 )
-from vqathinker.cli.show import fail, progress_bar
+from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar
 from vqathinker.prompts import DESCRIBE_QUESTION
 
 if TYPE_CHECKING:
@@ -124,9 +125,7 @@ class Tally:
         self.form, self.num_videos = form, num_videos
         self.last_unusable: str | None = None  # one line for all windows of a file
         self.num_written = self.num_failed = self.num_clipped = self.num_lost = 0
-        reconfigure = getattr(sys.stdout, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")  # file names need not be text
+        _take_any_name(sys.stdout, "backslashreplace")
 
     def add(self, result: Score | Reply) -> None:
         """Write one result; on standard error, why there is no score."""
@@ -190,9 +189,7 @@ def _prepare(
     from vqathinker.scoring import Mode, Scorer
     from vqathinker.scoring.sources import find_videos
 
-    reconfigure = getattr(sys.stdin, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="surrogateescape")  # file names need not be text
+    _take_any_name(sys.stdin, "surrogateescape")
     listed: list[str] = []
     for path in paths:
         listed += [line.rstrip("\n") for line in sys.stdin if line.strip()] if path == "-" else [path]
@@ -224,9 +221,15 @@ def _run(
         typer.echo("interrupted; every result so far is written", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except torch.OutOfMemoryError:
-        fail("out of memory; give a smaller --batch-size, or --dtype auto")
+        fail(OUT_OF_MEMORY)
     except ValueError as error:
         fail(error)
+
+
+def _take_any_name(stream: TextIO, errors: str) -> None:
+    """Let file names pass that are no text in the stream's encoding."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors=errors)
 
 
 def _leave_stdout(error: OSError, num_written: int) -> NoReturn:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NUM_SHOWN = 10
 USER_ERROR = 2
+OUT_OF_MEMORY = "out of memory; give a smaller --batch-size, or --dtype auto"
 
 
 def fail(message: object) -> NoReturn:

@@ -57,7 +57,7 @@ class Stream:
     """What the packets of the video stream tell.
 
     Attributes:
-        num_packets: encoded frames.
+        num_packets: encoded frames that are shown.
         fps: average frames per second, NaN where the file does not say.
         orientation: a, b, c, d of the display matrix, see `video.orient`.
         indexable: whether decord's i-th frame is the i-th frame shown.

@@ -41,24 +41,27 @@ def work() -> None:
             job, path, time_limit = connection.recv()
         except EOFError:
             return
-        signal.alarm(
-            ceil(min(time_limit, DAY)) + GRACE
-        )  # ends a hanging decoder even if nobody is left to do so
+        signal.alarm(ceil(min(time_limit, DAY)) + GRACE)  # ends a hanging decoder that nobody waits for
         connection.send(True)  # what the job needs is imported, its time runs
         if silence is None:  # decoders print what they think of a file
             silence = os.open(os.devnull, os.O_WRONLY)
             os.dup2(silence, 1), os.dup2(silence, 2)
         try:
-            answer = job(path)
-            signal.alarm(0)
-            connection.send((True, answer))
-        except VideoError as error:
-            signal.alarm(0)
-            connection.send((True, error))
-        except Exception as error:
+            connection.send((True, _attempt(job, path)))
+        except Exception as error:  # whatever a job raises reaches the caller, then ends this process
             reason = f"cannot be decoded ({type(error).__name__}: {error})"
             connection.send((False, VideoError(path, reason)))
             raise
+
+
+def _attempt(job: Callable[[str], object], path: str) -> object:
+    """The job's result, or the `VideoError` that it raised, within its time."""
+    try:
+        return job(path)
+    except VideoError as error:
+        return error
+    finally:
+        signal.alarm(0)
 
 
 class Worker:

@@ -14,11 +14,11 @@ from vqathinker.rollout import HFEngine, RolloutEngine
 ENGINES = ("hf", "vllm")
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 QUESTION_ROOM = 512  # tokens by which a question may be longer than the checkpoint's own
-Loaded = tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor, RolloutEngine, str]
+Loaded = tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor, RolloutEngine, str | None]
 
 
 def load(path: str | Path, *, engine: str, device: str | None, dtype: str, max_new_tokens: int) -> Loaded:
-    """Load model, processor and engine, and the fingerprint of the weights.
+    """Load model, processor and engine, and the fingerprint of weights that vLLM takes over.
 
     Args:
         path: a directory written by training or by `vqathinker init`.
@@ -37,13 +37,13 @@ def load(path: str | Path, *, engine: str, device: str | None, dtype: str, max_n
     place = usable_device(device)
     model, processor = load_policy(path, dtype=dtype)
     model.train(False)
-    name = fingerprint(model, processor)
     if engine == "vllm":
+        name = fingerprint(model, processor)
         served = _vllm_engine(path, model, processor, max_new_tokens)
         del model.model.language_model, model.lm_head  # vLLM has its own
         return model.to(place), processor, served, name  # type: ignore[arg-type]
     model.to(place)  # type: ignore[arg-type]
-    return model, processor, HFEngine(model, processor), name
+    return model, processor, HFEngine(model, processor), None
 
 
 def usable_device(device: str | None) -> torch.device:

@@ -47,7 +47,7 @@ class Scorer:
         time_limit: seconds that reading one file may take.
         max_new_tokens: longest response.
         think: False also reads the score of an answer block alone.
-        name: fingerprint of the weights, computed if omitted; a model that vLLM serves lacks some of them.
+        name: fingerprint of the weights, for a model that lacks those that vLLM has.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Scorer:
         self.setting = setting or processor.scoring
         self.batch_size, self.max_new_tokens, self.think = batch_size, max_new_tokens, think
         self.reader = GuardedReader(num_workers=num_workers, time_limit=time_limit)
-        self.fingerprint = name or fingerprint(model, processor)
+        self._name = name
         self._keys = itertools.count()
 
     @classmethod
@@ -198,6 +198,12 @@ class Scorer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the weights with vocabulary and chat template, see `model.fingerprint`."""
+        self._name = self._name or fingerprint(self.model, self.processor)
+        return self._name
 
     @property
     def dtype(self) -> str:

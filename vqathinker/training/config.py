@@ -41,6 +41,8 @@ class TrainingConfig(GRPOConfig):
         max_unreadable: share of the training videos that may be missing or unreadable before the run stops.
         max_logp_gap: mean difference between the log-probabilities of engine and policy, in nats per token,
             above which the run stops.
+        vllm_enforce_eager: let a colocated vLLM start at once; false compiles its model first, which makes
+            every step faster. Compiled on a GPU only, if omitted.
         vllm_server_weights: folder for the weights that go to a rollout server, which must see it under the
             same path; `<output_dir>/rollout_weights` if omitted.
         eval_num_videos: most validation videos scored at each evaluation, 0 for all.
@@ -60,6 +62,7 @@ class TrainingConfig(GRPOConfig):
     motion_cache_gib: float = 1.0
     max_unreadable: float = 0.05
     max_logp_gap: float = 0.5
+    vllm_enforce_eager: bool | None = None
     vllm_server_weights: str | None = None
     eval_num_videos: int = 0
 
@@ -91,8 +94,13 @@ class TrainingConfig(GRPOConfig):
         for name, choices in (("vllm_mode", VLLM_MODES), ("packed_attention", PACKED_ATTENTION)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(choices)}")
-        if self.vllm_enable_sleep_mode and not (self.use_vllm and self.vllm_mode == "colocate"):
-            raise ValueError("vllm_enable_sleep_mode needs use_vllm and vllm_mode: colocate; leave it out")
+        colocated = {
+            "vllm_enable_sleep_mode": self.vllm_enable_sleep_mode,
+            "vllm_enforce_eager": self.vllm_enforce_eager is not None,
+        }
+        for name, is_set in colocated.items():
+            if is_set and not (self.use_vllm and self.vllm_mode == "colocate"):
+                raise ValueError(f"{name} needs use_vllm and vllm_mode: colocate; leave it out")
         if self.motion_cache is None:
             self.motion_cache = str(Path(os.environ.get(CACHE, "~/.cache/vqathinker"), "motion").expanduser())
         assert self.steps_per_generation is not None

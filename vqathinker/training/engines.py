@@ -84,6 +84,7 @@ def make_engine(trainer: VQAThinkerTrainer) -> SynchronisedEngine:
         max_sequences=num_rows * (2 if trainer.perturbations else 1),
         gpu_memory_utilization=args.vllm_gpu_memory_utilization,
         seed=args.seed + accelerator.process_index,
+        enforce_eager=args.vllm_enforce_eager,
         sleeps=args.vllm_enable_sleep_mode,
         dtype="bfloat16" if args.bf16 else model.dtype,
     )

@@ -96,6 +96,11 @@ class Run:
         return self.num_prompts * (self.model.prompt_length - 1) + self.rows * response
 
     @property
+    def has_copy(self) -> bool:
+        """Whether the reference is a model of its own; with adapters it is the policy without them."""
+        return self.has_reference and not self.model.has_adapters
+
+    @property
     def num_patches(self) -> int:
         """Positions of the vision tower in one micro-batch."""
         return self.num_prompts * self.model.num_frames * self.model.patches_per_frame
@@ -141,7 +146,7 @@ VLLM = "vLLM engine (its share of the GPU)"
 def memory(run: Run) -> Memory:
     """Add up what each phase of a step holds."""
     phases = {"rollout": _rollout(run), "update": _update(run), "optimiser": _step(run)}
-    if run.offloads_reference and _has_copy(run):
+    if run.offloads_reference and run.has_copy:
         phases["reference"] = _reference(run)
     return Memory(
         held={name: size for name, size in _held(run).items() if size},
@@ -159,7 +164,7 @@ def _shards(run: Run, stage: int) -> int:
 def _held(run: Run) -> dict[str, float]:
     model = run.model
     weights = model.weight_bytes / _shards(run, 3)
-    has_copy = _has_copy(run)
+    has_copy = run.has_copy
     states = ADAM_STATES * FP32 * model.num_trained if run.zero else ADAM_STATES * model.trained_bytes
     on_gpu = 0 if run.offloads else 1
     return {
@@ -174,11 +179,6 @@ def _held(run: Run) -> dict[str, float]:
 
 def _engine_share(run: Run) -> float:
     return run.utilization * run.gpu.memory if run.engine == "colocate" else 0
-
-
-def _has_copy(run: Run) -> bool:
-    """Whether the reference is a model of its own; with adapters it is the policy without them."""
-    return run.has_reference and not run.model.has_adapters
 
 
 def _reference(run: Run) -> dict[str, float]:

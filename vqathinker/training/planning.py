@@ -178,7 +178,7 @@ def changes(planned: Planned) -> list[Change]:
         found.append(("--gradient_checkpointing true", lambda r: replace(r, checkpointing=True)))
     if not run.packed:
         found.append(("--packed true", lambda r: replace(r, packed=True)))
-    if run.has_reference and not run.model.has_adapters and not run.offloads_reference and run.zero < 3:
+    if run.has_copy and not run.offloads_reference and run.zero < 3:
         found.append(("--offload_reference true", lambda r: replace(r, offloads_reference=True)))
     rows, accumulation = run.rows, run.accumulation
     while rows % 2 == 0:
@@ -199,7 +199,7 @@ def changes(planned: Planned) -> list[Change]:
         found.append((label, lambda r: replace(r, engine="server", sleeps=False)))
     if run.longest > 1024:
         found.append(("--max_completion_length 1024", lambda r: replace(r, longest=1024)))
-    if run.has_reference and not run.model.has_adapters:
+    if run.has_copy:
         found.append(("--beta 0 (no reference model)", lambda r: replace(r, has_reference=False)))
     if not run.model.has_adapters:
         found.append((f"--use_peft true --lora_r {LORA_RANK} (LoRA)", with_adapters))
