@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from vqathinker.media.ahead import ReadAhead
 
@@ -94,3 +95,13 @@ def test_an_error_reaches_the_one_who_takes() -> None:
     ahead.announce(["a"])
     with pytest.raises(KeyError):
         ahead.take(["a"])
+
+
+def test_its_threads_compute_with_themselves_alone() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert ReadAhead(lambda _: torch.get_num_threads(), 1, 1).take(["a", "b"]) == [1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

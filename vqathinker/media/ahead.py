@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from torch import set_num_threads
+
 T = TypeVar("T")
 
 
 class ReadAhead(Generic[T]):
     """Reads announced files in their order while the caller does something else.
+
+    Each thread computes with itself alone: a second pool of OpenMP threads would halve the pace of the first.
 
     Args:
         read: reads one file; called in worker threads.
@@ -21,7 +25,7 @@ class ReadAhead(Generic[T]):
 
     def __init__(self, read: Callable[[str], T], num_workers: int, max_ahead: int) -> None:
         self.read, self.max_ahead = read, max_ahead
-        self.pool = ThreadPoolExecutor(num_workers, thread_name_prefix="video")
+        self.pool = ThreadPoolExecutor(num_workers, "video", initializer=set_num_threads, initargs=(1,))
         self.waiting: deque[str] = deque()
         self.started: OrderedDict[str, Future[T]] = OrderedDict()
 

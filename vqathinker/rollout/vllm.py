@@ -17,6 +17,7 @@ from vqathinker.model import VQAThinkerProcessor
 from vqathinker.rollout.engine import Response, RolloutRequest, Sampling, check_room, checked_response
 from vqathinker.rollout.vllm_plugin import SPAN, register
 
+CPU_BLOCK = 32  # tokens, the least that its kernel takes; vLLM's 128 find nothing of a short prompt
 USED = ("model.language_model.", "lm_head.")  # vision and motion reach the engine as embeddings
 
 
@@ -95,6 +96,7 @@ class VLLMEngine:
                 "limit_mm_per_prompt": {"image": 0, "video": 0},  # embeddings only: no vision tower is loaded
                 "skip_mm_profiling": True,
                 "enable_prefix_caching": True,
+                "block_size": None if torch.cuda.is_available() else CPU_BLOCK,
                 "logprobs_mode": "raw_logprobs",
                 "disable_log_stats": True,
                 "enable_sleep_mode": sleeps,
