@@ -3,10 +3,10 @@
 python benchmarks/bench_cycle.py
 
 Same process, same weights, same video, K=4 responses of 200 tokens to a prompt of 1600; the library with each
-rollout engine, the other side as in `released.py` with TRL's row-wise update. A step of the recipe has two
-videos per GPU, which the library answers in one call and the published way one after the other, so that two
-cost it twice as much; the ratio is given for one and for two. Writes benchmarks/results/cycle.json. The
-end-of-sequence token cannot be drawn, so all responses are equally long.
+rollout engine (vLLM compiled), the other side as in `released.py` with TRL's row-wise update. A step of the
+recipe has two videos per GPU, which the library answers in one call and the published way one after the
+other, so that two cost it twice as much; the ratio is given for one and for two. Writes
+benchmarks/results/cycle.json. The end-of-sequence token cannot be drawn, so all responses are equally long.
 """
 
 from __future__ import annotations
