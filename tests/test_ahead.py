@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from vqathinker.media.ahead import ReadAhead
 
@@ -98,10 +100,13 @@ def test_an_error_reaches_the_one_who_takes() -> None:
 
 
 def test_its_threads_compute_with_themselves_alone() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        assert ReadAhead(lambda _: torch.get_num_threads(), 1, 1).take(["a", "b"]) == [1, 1]
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    program = """
+import torch
+from vqathinker.media.ahead import ReadAhead
+reader = ReadAhead(lambda _: torch.get_num_threads(), 1, 1)
+print(reader.take(["a", "b"]), torch.get_num_threads())
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[1, 1] 2\n"

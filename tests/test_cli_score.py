@@ -135,6 +135,8 @@ def test_lists_folders_and_patterns(checkpoint: Path, files: list[Path], tmp_pat
     ]
     assert f"{tmp_path}: the folder holds no video files" in result.stderr
     assert result.exit_code == 1
+    nothing = call(checkpoint, "-", stdin="\n")
+    assert (nothing.exit_code, nothing.stderr) == (2, "Error: standard input names no video\n")
 
 
 def test_every_fault_has_its_line(checkpoint: Path, broken_videos: dict[str, Path], video: Path) -> None:
@@ -159,6 +161,7 @@ def test_timeline_and_answers(checkpoint: Path, files: list[Path]) -> None:
         (0.2, pytest.approx(0.6)),
         (0.4, 0.8),
     ]
+    assert [line["mode"] for line in lines] == ["expected"] * 4
     assert (lines[-1]["path"], lines[-1]["score"]) == (str(files[1]), None)
     for option in (["--describe"], ["--ask", "How sharp?"]):
         result = call(checkpoint, *files, *option, "--json", "--max-new-tokens", 3)
@@ -179,7 +182,9 @@ def test_timeline_and_answers(checkpoint: Path, files: list[Path]) -> None:
         (["--ask", "Why?", "--levels"], "--describe and --ask give no score"),
         (["--ask", " "], "--ask needs a question"),
         (["--stride", "1"], "--stride needs --timeline"),
-        (["--timeline", "-1"], "both must be positive"),
+        (["--timeline", "-1"], "--timeline and --stride must be positive"),
+        (["--timeline", "1", "--stride", "nan"], "--timeline and --stride must be positive"),
+        (["--combine", "median"], "combine='median' needs several samples"),
         (["--samples", "3", "--levels"], "choose one of samples, expected and levels"),
         (["--combine", "mode"], "unknown combination 'mode'"),
         (["--engine", "tgi"], "unknown engine 'tgi'"),

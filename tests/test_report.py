@@ -41,7 +41,9 @@ def test_long_texts_are_read(tmp_path: Path) -> None:
     folder = write(tmp_path / "run", {"a": scores(5, 0.5)})
     text = (folder / "predictions.csv").read_text()
     (folder / "predictions.csv").write_text(text.replace("said", "said " * 40_000))
+    limit = csv.field_size_limit()
     assert read_run(folder)["a"].videos == tuple(f"{i}.mp4" for i in range(5))
+    assert csv.field_size_limit() == limit
 
 
 def test_overall_is_weighted_by_the_numbers_of_videos() -> None:
@@ -145,6 +147,8 @@ def test_report(tmp_path: Path) -> None:
     assert f"{second} minus {first}" in result.stdout
     assert lines["overall (3 sets)"].startswith("| overall (3 sets) | 130 | +0.")
     assert "arXiv 2508.06051, Table 8" in result.stderr
+    alone = write(tmp_path / "alone", {"own": scores(9, 1.0)})
+    assert "no data set is in all runs" in call("report", second, alone).stderr
     plain = call("report", first)
     assert plain.exit_code == 0
     assert "OOD overall (1 of 5 sets)" in plain.stdout
@@ -159,7 +163,7 @@ def test_user_errors(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "predictions.csv").write_text("video,score\na,3\n")
     for arguments, message in (
-        ((tmp_path / "none",), "none holds no result"),
+        ((tmp_path / "none",), "none is not a folder"),
         ((tmp_path / "half",), "half is not finished, go on with the same `vqathinker evaluate`"),
         ((tmp_path / "other",), "predictions.csv is no result of `vqathinker evaluate`"),
         ((run, run), "a run is given twice"),

@@ -304,6 +304,10 @@ def test_sources(scorer: Scorer, clips: list[Path], tmp_path: Path, broken_video
     with pytest.raises(VideoError, match="the file is empty"):
         scorer.score(broken_videos["empty"])
     assert list(scorer.stream([])) == []
+    assert [r.raw for r in scorer.stream(str(clips[0]))] == [SCORES[0]]
+    for wrong in (None, [3], torch.zeros(2, 4, 4, 3, dtype=torch.uint8)):
+        with pytest.raises(TypeError, match="is no video: give paths, or uint8 arrays"):
+            scorer.score(wrong)
 
 
 def test_timeline(scorer: Scorer, make_video: Callable[..., Path], tmp_path: Path) -> None:
@@ -335,6 +339,7 @@ def test_questions_are_kept_apart_from_scores(scorer: Scorer, clips: list[Path],
         assert not hasattr(reply, "score")
     assert replies[-1].error == "no such file"
     assert "sharpness" in next(scorer.describe(clips)).question
+    assert [reply.path for reply in scorer.ask(str(clips[0]), "How sharp?")] == [str(clips[0])]
 
 
 @pytest.mark.parametrize(
@@ -343,6 +348,7 @@ def test_questions_are_kept_apart_from_scores(scorer: Scorer, clips: list[Path],
         ({"samples": 0}, "0 samples"),
         ({"samples": 2, "levels": True}, "choose one of"),
         ({"expected": True, "levels": True}, "choose one of"),
+        ({"combine": "median"}, "combine='median' needs several samples"),
         ({"combine": "mode"}, "unknown combination 'mode': one of mean, median, trimmed, confidence"),
     ],
 )

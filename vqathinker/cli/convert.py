@@ -49,7 +49,7 @@ def convert(
     from vqathinker.prompts import Prompt
 
     try:
-        with progress_bar() as progress:
+        with progress_bar("shards") as progress:
             task = progress.add_task("writing shards", total=None, visible=False)
             result = convert_checkpoint(
                 source,

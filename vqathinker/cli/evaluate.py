@@ -32,7 +32,7 @@ from vqathinker.cli.options import (
     VideoFolder,
     Workers,
 )
-from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar, show_metrics
+from vqathinker.cli.show import OUT_OF_MEMORY, RANGE_DOUBTFUL, fail, progress_bar, show_metrics
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -91,6 +91,8 @@ def evaluate(
     if engine == "vllm" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         fail("a launcher's vLLM engines would share one GPU: --num-shards and CUDA_VISIBLE_DEVICES instead")
     rows, scale = _labelled(source, labels, videos, (dataset, mos_range, scale), split, label_format)
+    if not any(map(os.path.isfile, rows["path"])):
+        fail(f"none of the {rows.num_rows} videos, such as {rows[0]['path']}, is there: check --videos")
     names = {"checkpoint": str(checkpoint), "labels": (labels or Path(source)).name}
     origin: dict[str, Any] = names | {"split": split, "scale": scale}
     use = {"engine": engine, "device": device or _own_gpu(), "dtype": dtype, "time_limit": time_limit}
@@ -114,7 +116,10 @@ def _labelled(
     if labels is None:
         _require_file(source)
         dataset, mos_range, scale = named[0], named[1], named[2] or "divide"
-        return load_rows(Path(source), videos, dataset, mos_range, scale, split, label_format), scale
+        rows = load_rows(Path(source), videos, dataset, mos_range, scale, split, label_format)
+        if 2 * sum(not 1 <= target <= 5 for target in rows["target"]) > rows.num_rows:
+            typer.echo(RANGE_DOUBTFUL, err=True)
+        return rows, scale
     if any(named):
         fail(f"name, range and scale of {source} are known: leave --dataset, --range and --scale out")
     benchmark, rows = load_named_rows(source, labels, videos, split, label_format)
@@ -183,7 +188,7 @@ def _run(
     if options["out"] is not None:
         check_folder(options["out"], overwrite=options["overwrite"], shard=options["shard"])
     with Scorer.from_pretrained(checkpoint, **use) as scorer, progress_bar() as progress:
-        task = progress.add_task("scoring videos")
+        task = progress.add_task("scoring videos", total=None)
 
         def plan(kept: int, left: int) -> None:
             if kept:

@@ -43,6 +43,10 @@ def report(
         if len(found) < len(runs):
             fail("a run is given twice")
         shared = _groups([*found.values()])
+        if not shared:
+            typer.echo(
+                "no data set is in all runs; give `evaluate` the same --dataset to compare them", err=True
+            )
         tables = {"SRCC / PLCC": _results(found, shared, paper)}
         base, *others = found
         for name in others:

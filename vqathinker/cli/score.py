@@ -80,6 +80,8 @@ def score(
         fail("--describe and --ask give no score: leave out --samples, --expected, --levels, --timeline")
     if stride is not None and timeline is None:
         fail("--stride needs --timeline")
+    if timeline is not None and not (timeline > 0 and (stride is None or stride > 0)):
+        fail("--timeline and --stride must be positive")
     if ask is not None and not ask.strip():
         fail("--ask needs a question")
     options = {"engine": engine, "device": device, "dtype": dtype, "time_limit": time_limit}
@@ -109,7 +111,7 @@ def _results(
     else:
         for item in found:
             one = item if isinstance(item, str) else None
-            yield from scorer.timeline(one, *windows, **mode) if one else scorer.stream([item])
+            yield from scorer.timeline(one, *windows, **mode) if one else scorer.stream([item], **mode)
             on_video()
 
 
@@ -193,6 +195,8 @@ def _prepare(
     listed: list[str] = []
     for path in paths:
         listed += [line.rstrip("\n") for line in sys.stdin if line.strip()] if path == "-" else [path]
+    if not listed:
+        fail("standard input names no video")
     try:
         Mode(**mode)
         return Scorer.from_pretrained(checkpoint, **options), find_videos(listed)

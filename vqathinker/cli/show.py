@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NUM_SHOWN = 10
 USER_ERROR = 2
+RANGE_DOUBTFUL = "more than half of the targets lie outside 1-5: give the native range as --range LOW HIGH"
 OUT_OF_MEMORY = "out of memory; give a smaller --batch-size, or --dtype auto"
 
 
@@ -36,8 +37,8 @@ def require_free(report: Path | None, *, overwrite: bool) -> None:
         fail(f"--report {report}: {report.parent} is not a folder")
 
 
-def progress_bar() -> Progress:
-    """A progress bar that counts videos, on stderr."""
+def progress_bar(unit: str = "videos") -> Progress:
+    """A progress bar on stderr."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -50,13 +51,13 @@ def progress_bar() -> Progress:
     from rich.text import Text
 
     class Pace(ProgressColumn):
-        """Videos per second since the start, and the time left: videos come in batches, with pauses."""
+        """Pace since the start, and the time left: videos come in batches, with pauses."""
 
         def render(self, task: Task) -> Text:
             if not task.completed or not task.elapsed or task.total is None:
                 return Text("")
             left = timedelta(seconds=round((task.total - task.completed) * task.elapsed / task.completed))
-            return Text(f"{task.completed / task.elapsed:.2f} videos/s, {left} left")
+            return Text(f"{task.completed / task.elapsed:.2f} {unit}/s, {left} left")
 
     # rich would send standard output to the bar's console, where a redirected one must not go
     return Progress(
@@ -84,7 +85,7 @@ def show_findings(findings: Report) -> None:
     for line in findings.matches.lines():
         typer.echo(line)
     if findings.is_range_doubtful:
-        typer.echo("more than half of the targets lie outside 1-5: give the native range as --range LOW HIGH")
+        typer.echo(RANGE_DOUBTFUL)
 
 
 def show_faults(faults: Mapping[str, str], where: str = "") -> None:

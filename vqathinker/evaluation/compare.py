@@ -73,9 +73,9 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     files = files or sorted(path.glob(f"*/{PREDICTIONS_FILE}"))
     if not files:
         unfinished = any(path.glob(PATTERN)) or any(path.glob(f"*/{PATTERN}"))
-        why = (
-            "is not finished, go on with the same `vqathinker evaluate`" if unfinished else "holds no result"
-        )
+        why = "holds no result" if path.is_dir() else "is not a folder"
+        if unfinished:
+            why = "is not finished, go on with the same `vqathinker evaluate`"
         raise ValueError(f"{path} {why}")
     run: dict[str, Scores] = {}
     for file in files:
@@ -87,9 +87,12 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 
 
 def _read_predictions(file: Path) -> dict[str, Scores]:
-    csv.field_size_limit(sys.maxsize)  # many long responses to one video
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    limit = csv.field_size_limit(sys.maxsize)  # many long responses to one video
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+    finally:
+        csv.field_size_limit(limit)  # of the whole process
     try:
         names = dict.fromkeys(row["dataset"] for row in rows)
         parts = {name: [row for row in rows if row["dataset"] == name] for name in names}

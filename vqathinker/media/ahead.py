@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from torch import set_num_threads
+from torch import get_num_threads, set_num_threads
 
 T = TypeVar("T")
 
@@ -15,7 +15,8 @@ T = TypeVar("T")
 class ReadAhead(Generic[T]):
     """Reads announced files in their order while the caller does something else.
 
-    Each thread computes with itself alone: a second pool of OpenMP threads would halve the pace of the first.
+    Each thread computes with itself alone, since a second pool of OpenMP threads would slow the first.
+    PyTorch keeps that number for threads that start later; the one that builds the reader keeps its own.
 
     Args:
         read: reads one file; called in worker threads.
@@ -25,6 +26,7 @@ class ReadAhead(Generic[T]):
 
     def __init__(self, read: Callable[[str], T], num_workers: int, max_ahead: int) -> None:
         self.read, self.max_ahead = read, max_ahead
+        get_num_threads()  # settles the number of this thread
         self.pool = ThreadPoolExecutor(num_workers, "video", initializer=set_num_threads, initargs=(1,))
         self.waiting: deque[str] = deque()
         self.started: OrderedDict[str, Future[T]] = OrderedDict()

@@ -164,9 +164,8 @@ def _native_range(labels: Labels, mos_range: tuple[float, float] | None) -> tupl
     wrong = np.flatnonzero(~((low < high) & (high > 0) & np.isfinite(low) & np.isfinite(high)))
     if len(wrong):
         row = wrong[0]
-        raise ValueError(
-            f"{labels.at(row)}: a MOS range of {low[row]:g} to {high[row]:g} is no range above 0"
-        )
+        place = "the range given" if mos_range else labels.at(row)
+        raise ValueError(f"{place}: a MOS range of {low[row]:g} to {high[row]:g} is no range above 0")
     return low, high
 
 

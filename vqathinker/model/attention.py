@@ -128,7 +128,9 @@ def _by_segment(
         return states.transpose(1, 2)[rows[:, None], columns].transpose(1, 2)
 
     keys, values = (
-        torch.cat((shared.index_select(0, rows), own(states)), dim=2)  # shared[rows] has a slow backward
+        torch.cat(
+            (shared.index_select(0, rows), own(states)), dim=2
+        )  # the backward of shared[rows] is serial
         for shared, states in zip(prefixes, (key, value), strict=True)
     )
     answer, _ = sdpa_attention_forward(module, own(query), keys, values, branches.mask, **kwargs)

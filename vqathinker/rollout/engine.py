@@ -83,7 +83,8 @@ def check_room(requests: Sequence[RolloutRequest], sampling: Sampling, max_lengt
     if longest + sampling.max_new_tokens > max_length:
         raise ValueError(
             f"a prompt of {longest} and a response of {sampling.max_new_tokens} tokens do not fit into "
-            f"{max_length}; allow shorter responses, or give vLLM a longer context (--vllm_max_model_length, "
+            f"{max_length}: allow shorter responses (--max-new-tokens, in training --max_completion_length), "
+            "take fewer or smaller frames, or give vLLM a longer context (--vllm_max_model_length, "
             "a server's --max-model-len)"
         )
 

@@ -49,8 +49,8 @@ class VLLMEngine:
         max_sequences: most responses generated at a time.
         gpu_memory_utilization: share of the GPU's memory for weights and key-value cache.
         seed: of the sampling.
-        enforce_eager: run the model as it is, which starts at once; False compiles it first, which takes a
-            minute or more and makes every step faster. Compiled on a GPU only, if omitted.
+        enforce_eager: run the model as it is, which starts at once; False compiles it first, which makes
+            every step faster. Compiled on a GPU only, if omitted.
         sleeps: give the GPU's memory back after each generation: the cache is dropped, the weights wait in
             the host's memory. CUDA only.
         options: further arguments of `vllm.LLM`.

@@ -57,6 +57,8 @@ class Mode:
             raise ValueError("choose one of samples, expected and levels")
         if self.combine not in COMBINATIONS:
             raise ValueError(f"unknown combination {self.combine!r}: one of {', '.join(COMBINATIONS)}")
+        if self.combine != "mean" and self.samples == 1:
+            raise ValueError(f"combine={self.combine!r} needs several samples")
 
     @property
     def name(self) -> str:

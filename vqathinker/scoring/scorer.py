@@ -28,6 +28,8 @@ from vqathinker.scoring.result import Reply, Score
 from vqathinker.scoring.sources import Part, Source, find_videos, read_parts, read_windows
 
 MAX_NEW_TOKENS = 2048
+ITEM = (str, os.PathLike, np.ndarray, VideoError)
+Sources = Source | VideoError | Iterable[Source | VideoError]
 Answered = tuple[Part, list[Response], dict[str, Any]]
 
 
@@ -47,7 +49,7 @@ class Scorer:
         time_limit: seconds that reading one file may take.
         max_new_tokens: longest response.
         think: False also reads the score of an answer block alone.
-        name: fingerprint of the weights, for a model that lacks those that vLLM has.
+        name: fingerprint of the whole checkpoint, to be given if `model` lacks the weights that vLLM has.
     """
 
     def __init__(
@@ -133,17 +135,18 @@ class Scorer:
             raise VideoError(result.path, result.error)
         return result
 
-    def stream(
-        self, sources: Iterable[Source | VideoError], *, expand: bool = True, **mode: Any
-    ) -> Iterator[Score]:
+    def stream(self, sources: Sources, *, expand: bool = True, **mode: Any) -> Iterator[Score]:
         """Yield a score for every video, in order, as soon as its batch is answered.
 
         Args:
-            sources: files, folders, patterns and arrays of frames.
+            sources: files, folders, patterns and arrays of frames, one or several.
             expand: False takes every path as the name of one file.
             mode: as `Mode` takes it.
+
+        Raises:
+            TypeError: if a source is neither.
         """
-        items = _expanded(sources) if expand else list(sources)
+        items = _expanded(sources) if expand else _listed(sources)
         parts = read_parts(items, self.reader, self.setting, ahead=self._ahead)
         return self._scores(parts, Mode(**mode))
 
@@ -170,7 +173,7 @@ class Scorer:
         parts = read_windows(os.fspath(path), self.reader, self.setting, window, stride)
         return self._scores(parts, Mode(**mode))
 
-    def ask(self, sources: Iterable[Source | VideoError], question: str) -> Iterator[Reply]:
+    def ask(self, sources: Sources, question: str) -> Iterator[Reply]:
         """Yield the model's answer to a free question about every video; it is never read as a score."""
         items = _expanded(sources)
         parts = read_parts(items, self.reader, self.setting, ahead=self._ahead)
@@ -183,7 +186,7 @@ class Scorer:
                 text = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
                 yield Reply(question=question, text=text, **seen)
 
-    def describe(self, sources: Iterable[Source | VideoError]) -> Iterator[Reply]:
+    def describe(self, sources: Sources) -> Iterator[Reply]:
         """Yield a description of every video's quality."""
         return self.ask(sources, DESCRIBE_QUESTION)
 
@@ -279,8 +282,18 @@ class Scorer:
         }
 
 
-def _expanded(sources: Iterable[Source | VideoError]) -> list[Source | VideoError]:
+def _listed(sources: Sources) -> list[Source | VideoError]:
+    """One source or several, as a list."""
+    are_several = isinstance(sources, Iterable) and not isinstance(sources, ITEM)
+    items: list[Any] = [*sources] if are_several else [sources]  # type: ignore[misc]
+    for item in items:
+        if not isinstance(item, ITEM):
+            raise TypeError(f"a {type(item).__name__} is no video: give paths, or uint8 arrays (T, H, W, 3)")
+    return items
+
+
+def _expanded(sources: Sources) -> list[Source | VideoError]:
     items: list[Source | VideoError] = []
-    for source in sources:
+    for source in _listed(sources):
         items += find_videos([os.fspath(source)]) if isinstance(source, str | os.PathLike) else [source]
     return items
