@@ -113,11 +113,13 @@ def _labelled(
     label_format: str | None,
 ) -> tuple[Dataset, str]:
     """The rows of a label file or of a named data set, and how their labels reach 1-5."""
+    from vqathinker.media.dataset import off_scale
+
     if labels is None:
         _require_file(source)
         dataset, mos_range, scale = named[0], named[1], named[2] or "divide"
         rows = load_rows(Path(source), videos, dataset, mos_range, scale, split, label_format)
-        if 2 * sum(not 1 <= target <= 5 for target in rows["target"]) > rows.num_rows:
+        if 2 * off_scale(rows["target"]).sum() > rows.num_rows:
             typer.echo(RANGE_DOUBTFUL, err=True)
         return rows, scale
     if any(named):

@@ -80,16 +80,14 @@ def score(
         fail("--describe and --ask give no score: leave out --samples, --expected, --levels, --timeline")
     if stride is not None and timeline is None:
         fail("--stride needs --timeline")
-    if timeline is not None and not (timeline > 0 and (stride is None or stride > 0)):
-        fail("--timeline and --stride must be positive")
     if ask is not None and not ask.strip():
         fail("--ask needs a question")
     options = {"engine": engine, "device": device, "dtype": dtype, "time_limit": time_limit}
     options |= {"batch_size": batch_size, "num_workers": workers, "max_new_tokens": max_new_tokens}
-    scorer, found = _prepare(checkpoint, paths, mode, options | {"think": not answer_only})
+    windows = None if timeline is None else (timeline, stride)
+    scorer, found = _prepare(checkpoint, paths, windows, mode, options | {"think": not answer_only})
     tally = Tally("json" if as_json else "csv" if as_csv else "table", len(found))
 
-    windows = None if timeline is None else (timeline, stride)
     _run(scorer, partial(_results, scorer, found, question, windows, mode), tally)
     tally.report()
     raise typer.Exit(FAILED if tally.num_failed else 0)
@@ -184,10 +182,12 @@ def _table_line(row: dict[str, Any], *, with_header: bool) -> str:
 def _prepare(
     checkpoint: Path,
     paths: list[str],
+    windows: tuple[float, float | None] | None,
     mode: dict[str, Any],
     options: dict[str, Any],
 ) -> tuple[Scorer, list[str | VideoError]]:
     """Load the checkpoint and find the videos, or leave with what the user can correct."""
+    from vqathinker.media.windows import check_windows
     from vqathinker.scoring import Mode, Scorer
     from vqathinker.scoring.sources import find_videos
 
@@ -199,6 +199,8 @@ def _prepare(
         fail("standard input names no video")
     try:
         Mode(**mode)
+        if windows is not None:
+            check_windows(*windows)
         return Scorer.from_pretrained(checkpoint, **options), find_videos(listed)
     except (ValueError, OSError, ImportError) as error:
         fail(error)

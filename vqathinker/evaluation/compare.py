@@ -73,10 +73,9 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     files = files or sorted(path.glob(f"*/{PREDICTIONS_FILE}"))
     if not files:
         unfinished = any(path.glob(PATTERN)) or any(path.glob(f"*/{PATTERN}"))
-        why = "holds no result" if path.is_dir() else "is not a folder"
         if unfinished:
-            why = "is not finished, go on with the same `vqathinker evaluate`"
-        raise ValueError(f"{path} {why}")
+            raise ValueError(f"{path} is not finished, go on with the same `vqathinker evaluate`")
+        raise ValueError(f"{path} {'holds no result' if path.is_dir() else 'is not a folder'}")
     run: dict[str, Scores] = {}
     for file in files:
         for name, scores in _read_predictions(file).items():

@@ -6,11 +6,12 @@ Refuses to open a video; a trainer decodes them, `prepare` inspects them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
+from numpy.typing import NDArray
 
 from vqathinker.media.labels import Labels, read
 from vqathinker.media.matching import VIDEO_SUFFIXES, Matches, match
@@ -39,6 +40,17 @@ def clip(mos: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
 def affine(mos: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
     """Map [low, high] onto [1, 5]: 1 + 4·(MOS − low)/(high − low)."""
     return 1 + 4 * (mos - low) / (high - low)
+
+
+def off_scale(targets: Iterable[float]) -> NDArray[np.bool_]:
+    """(N,) bool, which targets lie outside 1-5: with the right native range few do.
+
+    >>> off_scale([0.2, 1.0, 5.0, 7.0])
+    array([ True, False, False,  True])
+    """
+    low, high = TARGET_RANGE
+    values = np.fromiter(targets, np.float64)
+    return (values < low) | (values > high)
 
 
 SCALES: dict[str, Callable[[FloatArray, FloatArray, FloatArray], FloatArray]] = {

@@ -13,12 +13,13 @@ from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import compress
 from pathlib import Path
 
 from datasets import Dataset
 
 from vqathinker.media.container import VideoError, require_content
-from vqathinker.media.dataset import TARGET_RANGE
+from vqathinker.media.dataset import off_scale
 from vqathinker.media.matching import Matches
 from vqathinker.media.video import read_keyframes
 
@@ -123,8 +124,7 @@ def inspect(
                 missing[name] = path
             else:
                 unreadable[name] = fault
-    targets = zip(names, dataset["target"], strict=True)
-    low, high = TARGET_RANGE
+    targets = list(dataset["target"])
     return Report(
         num_videos=len(names),
         num_keyframes=num_keyframes if decode else 0,
@@ -133,7 +133,7 @@ def inspect(
         duplicate_ids=[group[0] for group in _groups(zip(names, names, strict=True))],
         duplicate_paths=_groups(zip(map(os.path.realpath, paths), names, strict=True)),
         duplicate_contents=_same_contents(usable),
-        out_of_scale={name: target for name, target in targets if not low <= target <= high},
+        out_of_scale=dict(compress(zip(names, targets, strict=True), off_scale(targets))),
     )
 
 

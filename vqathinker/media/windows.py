@@ -20,6 +20,13 @@ class Window(NamedTuple):
     stop: int
 
 
+def check_windows(length: float, stride: float | None = None) -> None:
+    """Raise a ValueError unless a window's length, and the stride if there is one, are positive."""
+    if not (length > 0 and (stride is None or stride > 0)):
+        every = "" if stride is None else f" every {stride:g} s"
+        raise ValueError(f"windows of {length:g} s{every}: both must be positive")
+
+
 def split(seconds: NDArray[np.float64], end: float, length: float, stride: float) -> list[Window]:
     """Cut a video into windows by the time each frame is shown; a long frame may belong to several.
 
@@ -40,8 +47,7 @@ def split(seconds: NDArray[np.float64], end: float, length: float, stride: float
     [Window(start=0.0, end=4.0, first=0, stop=4), Window(start=4.0, end=8.0, first=4, stop=8), \
 Window(start=6.0, end=10.0, first=6, stop=10)]
     """
-    if not (length > 0 and stride > 0):
-        raise ValueError(f"windows of {length:g} s every {stride:g} s: both must be positive")
+    check_windows(length, stride)
     last = max(end - length, 0.0)
     starts = [*np.arange(0.0, last - min(length, stride) / 10, stride).tolist(), last]
     windows = []

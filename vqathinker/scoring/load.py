@@ -31,9 +31,9 @@ def load(path: str | Path, *, engine: str, device: str | None, dtype: str, max_n
         ValueError: if the checkpoint is none, or engine, device or precision cannot be used.
         ImportError: if vLLM is asked for and not installed.
     """
-    for kind, name, choices in (("engine", engine, ENGINES), ("dtype", dtype, DTYPES)):
-        if name not in choices:
-            raise ValueError(f"unknown {kind} {name!r}, choose one of {', '.join(choices)}")
+    for kind, value, choices in (("engine", engine, ENGINES), ("dtype", dtype, DTYPES)):
+        if value not in choices:
+            raise ValueError(f"unknown {kind} {value!r}, choose one of {', '.join(choices)}")
     place = usable_device(device)
     model, processor = load_policy(path, dtype=dtype)
     model.train(False)

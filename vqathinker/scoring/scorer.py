@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from vqathinker import answers
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
+from vqathinker.media.windows import check_windows
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.fingerprint import fingerprint
 from vqathinker.prompts import DESCRIBE_QUESTION
@@ -168,8 +169,7 @@ class Scorer:
             ValueError: if window or stride is not positive.
         """
         stride = window if stride is None else stride
-        if not (window > 0 and stride > 0):
-            raise ValueError(f"windows of {window:g} s every {stride:g} s: both must be positive")
+        check_windows(window, stride)
         parts = read_windows(os.fspath(path), self.reader, self.setting, window, stride)
         return self._scores(parts, Mode(**mode))
 

@@ -15,7 +15,7 @@ from torch import nn
 from rewards import evaluate
 from rewards.rows import Record, collect
 from vqathinker import answers
-from vqathinker.media.dataset import TARGET_RANGE
+from vqathinker.media.dataset import TARGET_RANGE, off_scale
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.training.config import TrainingConfig
 from vqathinker.types import Perturbation, Reward
@@ -52,7 +52,7 @@ def check_setup(
         )
     low, high = TARGET_RANGE
     target = np.asarray(dataset["target"])
-    outside = int(((target < low) | (target > high)).sum())
+    outside = int(off_scale(target).sum())
     if outside > len(target) / 2:
         raise ValueError(
             f"{outside} of {len(target)} training targets lie outside {low:g} to {high:g}, between "
