@@ -23,7 +23,7 @@ import torch
 from vqathinker.media.video import read_keyframes
 from vqathinker.model.assemble import load_policy
 from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling, VideoEncoder
-from vqathinker.rollout.vllm import VLLMEngine
+from vqathinker.rollout.vllm import CPU_BLOCK, VLLMEngine
 from vqathinker.rollout.vllm_server import RolloutServerError, ServerEngine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]  # vLLM's own imports warn
@@ -190,6 +190,36 @@ def test_samples_differ_and_their_logprobs_are_those_of_training(
         for response in group:
             expected = expected_logprobs(policy, request, response, 0.7)
             np.testing.assert_allclose(response.logprobs, expected, atol=1e-3)
+
+
+def test_a_prompt_is_computed_once_for_all_its_responses(
+    policy: tuple[Any, Any], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the next video does not fit beside those of the same step."""
+    length, num_responses = 100, 4
+    engine = VLLMEngine(
+        tiny_checkpoint,
+        policy[1],
+        max_length=MAX_LENGTH,
+        dtype="float32",
+        max_sequences=16,
+        max_num_batched_tokens=length + 60,  # vLLM's room for videos: one and a half
+    )
+    scheduler = engine.llm.llm_engine.engine_core.engine_core.scheduler
+    schedule, computed = scheduler.schedule, []
+
+    def watched(*args: Any) -> Any:
+        step = schedule(*args)
+        computed.append(step.total_num_scheduled_tokens)
+        return step
+
+    monkeypatch.setattr(scheduler, "schedule", watched)
+    ids = [9, 9, 9, 9, *[policy[1].placeholder_ids[0]] * length, 9, 9]
+    width = policy[0].config.text_config.hidden_size
+    asked = [RolloutRequest(ids, torch.full((length, width), 0.1 * i), f"{i}") for i in range(4)]
+    engine.generate(asked, num_responses, Sampling(temperature=1.0, max_new_tokens=1))
+    last_block = len(ids) % CPU_BLOCK  # what the other responses of a group cannot share
+    assert sum(computed) == len(asked) * (len(ids) + (num_responses - 1) * last_block)
 
 
 def test_suppressed_ids_are_never_drawn(policy: tuple[Any, Any], engine: Engine) -> None:

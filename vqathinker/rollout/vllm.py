@@ -169,15 +169,18 @@ class VLLMEngine:
             self.is_asleep = False
 
     def _prompt(self, request: RolloutRequest) -> dict[str, Any]:
-        """The request with its visual part folded into one placeholder."""
+        """The request with everything up to the end of its visual part folded into one placeholder.
+
+        The text before the video belongs to it: else vLLM, when it has no room for another video, begins
+        with the text of every response, which then share no more of the prompt than that.
+        """
         ids, marks = list(request.prompt_ids), self.processor.placeholder_ids
-        places = [place for place, token in enumerate(ids) if token in marks]
-        if not places:
+        end = max((place + 1 for place, token in enumerate(ids) if token in marks), default=0)
+        if not end:
             return {"prompt_token_ids": ids}
-        start, end = places[0], places[-1] + 1
         return {
-            "prompt_token_ids": [*ids[:start], marks[0], *ids[end:]],
+            "prompt_token_ids": [marks[0], *ids[end:]],
             "multi_modal_data": {"video": [request.embeds]},
             "multi_modal_uuids": {"video": [request.cache_key]},
-            "mm_processor_kwargs": {SPAN: tuple(ids[start:end])},
+            "mm_processor_kwargs": {SPAN: tuple(ids[:end])},
         }
