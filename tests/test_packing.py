@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.model.attention import dense_mask
+from vqathinker.model.attention import BRANCH_ATTENTION, dense_mask, find_branches, packed_attention
 from vqathinker.training.packing import pack
 from vqathinker.training.rows import shuffle_groups
 
@@ -110,9 +110,14 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(got[name], gradient, rtol=0, atol=1e-5 * scale + 1e-8, msg=name)
 
 
-@pytest.mark.parametrize("attention", ["segments", "dense"])
+@pytest.mark.parametrize("attention", ["segments", "masked", "dense"])
 @pytest.mark.parametrize("case", CASES)
-def test_packed_equals_separate(policies: Callable[..., tuple[Any, Any]], case: str, attention: str) -> None:
+def test_packed_equals_separate(
+    policies: Callable[..., tuple[Any, Any]], case: str, attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if attention == "masked":  # the segments' way on a GPU
+        attention = "segments"
+        monkeypatch.delitem(BRANCH_ATTENTION, "cpu")
     model, processor = policies()
     batch = Batch(processor, *CASES[case])
     expected = batch.separately(model)
@@ -120,6 +125,30 @@ def test_packed_equals_separate(policies: Callable[..., tuple[Any, Any]], case: 
     got = batch.packed(model, range(len(batch.rows)), attention)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
     assert_same(gradients(model, (got * batch.weights).sum()), wanted)
+
+
+@pytest.mark.parametrize("rows", [[[3, 4, 2]], [[5, 2, 0, 1], [0, 3], [2], [0]], [[4], [1, 1]]])
+@pytest.mark.parametrize("group", [1, 3])
+def test_branches_merged_equal_a_dense_mask(rows: list[list[int]], group: int) -> None:
+    """Rows of (prefix, branches …) tokens in double precision, also without a prefix or without a branch."""
+    longest = max(map(sum, rows))
+    segments = torch.full((len(rows), longest), -1)
+    for row, (prefix, *branches) in zip(segments, rows, strict=True):
+        numbers = [0] * prefix + [i + 1 for i, length in enumerate(branches) for _ in range(length)]
+        row[: len(numbers)] = torch.tensor(numbers)
+    torch.manual_seed(0)
+    shapes = [(len(rows), heads, longest, 8) for heads in (2 * group, 2, 2)]
+    states = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    layer = torch.nn.Module()
+    layer.num_key_value_groups = group  # type: ignore[assignment]
+    weights = (segments >= 0)[..., None, None] * torch.randn(len(rows), longest, 2 * group, 8)
+    found = []
+    for mask in (find_branches(segments), dense_mask(segments)):
+        output, _ = packed_attention(layer, *states, mask, scaling=0.3)
+        output = torch.where(weights != 0, output, 0.0)
+        found.append([output, *torch.autograd.grad((output * weights).sum(), states)])
+    for got, expected in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.slow  # FlexAttention compiles; on a CPU it has no backward pass

@@ -26,6 +26,7 @@ import rewards
 from vqathinker.cli import app
 from vqathinker.media.dataset import load_labels
 from vqathinker.model.assemble import load_policy
+from vqathinker.model.attention import BRANCH_ATTENTION
 from vqathinker.model.tiny import build_tiny
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer, activations, cost, plan, planning
 from vqathinker.training.adapter import VideoInputs
@@ -147,6 +148,7 @@ def make_update(
 ) -> Iterator[Callable[..., Update]]:
     monkeypatch.setattr(trl.trainer.utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", SMALL_TILE)
     monkeypatch.setattr(activations, "HEAD_COLUMNS", SMALL_TILE)
+    monkeypatch.delitem(BRANCH_ATTENTION, "cpu")  # as on the GPUs that a plan is for
     rows = load_labels(labelled_videos / "train.csv", video_dir=labelled_videos, mos_range=(1, 5))
 
     def build(precision: str, *, packed: bool, checkpointing: bool) -> Update:

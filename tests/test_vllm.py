@@ -208,7 +208,7 @@ def test_a_prompt_is_computed_once_for_all_its_responses(
     scheduler = engine.llm.llm_engine.engine_core.engine_core.scheduler
     schedule, computed = scheduler.schedule, []
 
-    def watched(*args: Any) -> Any:
+    def watched(*args: object) -> object:
         step = schedule(*args)
         computed.append(step.total_num_scheduled_tokens)
         return step

@@ -138,7 +138,7 @@ def require_same_settings(directory: Path, settings: Mapping[str, Any]) -> None:
         for name, (there, here) in _differences(written or settings, settings).items():
             raise ValueError(
                 f"{path} belongs to another run: {name} is {there} there and {here} here; choose another "
-                "directory or allow overwriting"
+                "directory or overwrite it (--overwrite)"
             )
 
 

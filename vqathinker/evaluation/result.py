@@ -172,7 +172,9 @@ def require_free(directory: str | os.PathLike[str], *, overwrite: bool = False) 
         raise ValueError(f"{directory} is not a directory")
     for name in (PREDICTIONS_FILE, SUMMARY_FILE):
         if (directory / name).exists() and not overwrite:
-            raise ValueError(f"{directory / name} exists; choose another directory or allow overwriting")
+            raise ValueError(
+                f"{directory / name} exists; choose another directory or overwrite it (--overwrite)"
+            )
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -119,7 +119,7 @@ def assemble(
 
 def _check_request(out: Path, motion: str, slowfast: str | Path | None, overwrite: bool) -> None:
     if out.exists() and any(out.iterdir()) and not overwrite:
-        raise ValueError(f"{out} is not empty; choose another directory or allow overwriting")
+        raise ValueError(f"{out} is not empty; choose another directory or overwrite it (--overwrite)")
     if motion != "none" and slowfast is None:
         raise ValueError(
             f"motion={motion!r} needs a SlowFast checkpoint (SLOWFAST_8x8_R50.pyth of pytorchvideo)"

@@ -2,11 +2,13 @@
 
 The prefix attends causally to itself; every branch attends to the prefix and, causally, to itself. Computing
 the two apart skips the pairs that a mask over the whole row only hides: P²/2 + Σ R(P+R) of (P+ΣR)².
+On a CPU the branches' own part is computed apart as well, so that a prefix is read once for all of them.
 Source: Prefix Grouper (arXiv 2506.05433), equation 3; here for rows of several lengths and empty branches.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,8 @@ from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from vqathinker.model.prefix import Part, PrefixAndOwn
+
 PACKED = "vqathinker_packed"  # the name under which transformers knows it
 PREFIX, PADDING = 0, -1  # segment numbers; the branches count from 1
 
@@ -28,10 +32,11 @@ class Branches:
 
     Attributes:
         prefix_length: P, that of the longest prefix.
-        rows: (N,) the packed row of each branch.
+        rows: (N,) the packed row of each branch, ascending.
         columns: (N, R) positions in that row, ends filled with any.
         valid: (N, R) bool, False at the filled ends.
         mask: (N, 1, R, P+R) bool, what each query sees of its prefix and of its branch.
+        parts: the branches of each row that has any, with the place of its prefix.
     """
 
     prefix_length: int
@@ -39,6 +44,7 @@ class Branches:
     columns: Tensor
     valid: Tensor
     mask: Tensor
+    parts: tuple[Part, ...]
 
 
 def dense_mask(segments: Tensor) -> Tensor:
@@ -69,6 +75,7 @@ def find_branches(segments: Tensor) -> Branches:
     columns = nn.utils.rnn.pad_sequence(places, batch_first=True) if places else rows[:, None]
     num_queries = columns.shape[1]
     prefix = (segments == PREFIX).sum(dim=1)
+    counts = rows.bincount(minlength=len(prefix))
     in_prefix = torch.arange(int(prefix.max()), device=device) < prefix[rows, None]
     causal = torch.ones(num_queries, num_queries, dtype=torch.bool, device=device).tril()
     seen = (in_prefix[:, None].expand(-1, num_queries, -1), causal.expand(len(rows), -1, -1))
@@ -78,6 +85,13 @@ def find_branches(segments: Tensor) -> Branches:
         columns=columns,
         valid=torch.arange(num_queries, device=device) < lengths[:, None],
         mask=torch.cat(seen, dim=-1)[:, None],
+        parts=tuple(
+            Part(slice(end - count, end), (slice(row, row + 1), slice(None), slice(length)))
+            for row, (end, count, length) in enumerate(
+                torch.stack([counts.cumsum(0), counts, prefix], dim=1).tolist()
+            )
+            if count and length
+        ),
     )
 
 
@@ -117,26 +131,45 @@ def _by_segment(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, branches: Branches, **kwargs: Any
 ) -> Tensor:
     """(G, T, heads, D); zero where neither prefix nor branch is."""
-    length, rows, columns = branches.prefix_length, branches.rows, branches.columns
+    length, rows, columns, valid = branches.prefix_length, branches.rows, branches.columns, branches.valid
     prefixes = (key[:, :, :length], value[:, :, :length])
     prefix, _ = sdpa_attention_forward(module, query[:, :, :length], *prefixes, None, **kwargs)
     output = nn.functional.pad(prefix, (0, 0, 0, 0, 0, query.shape[2] - length))
     if not len(rows):
         return output
+    own = [  # (N, heads, R, D)
+        state.transpose(1, 2)[rows[:, None], columns].transpose(1, 2) for state in (query, key, value)
+    ]
+    attend: Callable[..., Tensor] = BRANCH_ATTENTION.get(query.device.type, _masked)
+    answer = attend(module, own, (key, value), branches, **kwargs)
+    return output.index_put((rows[:, None].expand_as(columns)[valid], columns[valid]), answer[valid])
 
-    def own(states: Tensor) -> Tensor:  # (N, heads, R, D)
-        return states.transpose(1, 2)[rows[:, None], columns].transpose(1, 2)
 
+def _masked(
+    module: nn.Module, own: Sequence[Tensor], shared: tuple[Tensor, Tensor], branches: Branches, **kwargs: Any
+) -> Tensor:
+    """(N, R, heads, D): every branch has its prefix's keys and values before its own."""
     keys, values = (
-        torch.cat(
-            (shared.index_select(0, rows), own(states)), dim=2
-        )  # the backward of shared[rows] is serial
-        for shared, states in zip(prefixes, (key, value), strict=True)
+        # the backward of shared[rows] is serial
+        torch.cat((states[:, :, : branches.prefix_length].index_select(0, branches.rows), mine), dim=2)
+        for states, mine in zip(shared, own[1:], strict=True)
     )
-    answer, _ = sdpa_attention_forward(module, own(query), keys, values, branches.mask, **kwargs)
-    places = (rows[:, None].expand_as(columns)[branches.valid], columns[branches.valid])
-    return output.index_put(places, answer[branches.valid])
+    return sdpa_attention_forward(module, own[0], keys, values, branches.mask, **kwargs)[0]
 
+
+def _merged(
+    module: nn.Module, own: Sequence[Tensor], shared: tuple[Tensor, Tensor], branches: Branches, **kwargs: Any
+) -> Tensor:
+    """As `_masked`, without a copy of the prefix for every branch."""
+    if kwargs.get("dropout"):
+        return _masked(module, own, shared, branches, **kwargs)
+    scale = kwargs.get("scaling")
+    answer: Tensor = PrefixAndOwn.apply(*own, *shared, branches.parts, scale)  # type: ignore[no-untyped-call]
+    return answer.transpose(1, 2)
+
+
+# How branches attend, by device; elsewhere `_masked`
+BRANCH_ATTENTION: dict[str, Callable[..., Tensor]] = {"cpu": _merged}
 
 AttentionInterface.register(PACKED, packed_attention)
 AttentionMaskInterface.register(PACKED, sdpa_mask)  # of rows that are not packed

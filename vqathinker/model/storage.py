@@ -160,7 +160,7 @@ def check_free(out: Path, *, overwrite: bool) -> None:
         raise ValueError(f"{out} is a mount point, which cannot be replaced; choose a folder in it")
     present = {path.name for path in out.iterdir()}
     if present and not overwrite:
-        raise ValueError(f"{out} is not empty; choose another directory or allow overwriting")
+        raise ValueError(f"{out} is not empty; choose another directory or overwrite it (--overwrite)")
     ours = set(read_json(out / REPORT_FILE).get("files", [])) if REPORT_FILE in present else set()
     if present - ours:
         raise ValueError(
