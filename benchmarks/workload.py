@@ -135,7 +135,7 @@ class Stock:
 
 
 def common() -> dict[str, Any]:
-    """Settings that both trainers share: the paper's loss on the CPU in 32 bits."""
+    """Settings that both trainers share: the paper's loss on the CPU, without autocast."""
     return {
         "output_dir": tempfile.mkdtemp(), "use_cpu": True, "bf16": False, "report_to": "none", "beta": 0.04,
         "loss_type": "grpo", "num_generations": 4, "per_device_train_batch_size": 4,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -127,28 +128,85 @@ def test_packed_equals_separate(
     assert_same(gradients(model, (got * batch.weights).sum()), wanted)
 
 
-@pytest.mark.parametrize("rows", [[[3, 4, 2]], [[5, 2, 0, 1], [0, 3], [2], [0]], [[4], [1, 1]]])
+ROWS = [[[3, 4, 2]], [[5, 2, 0, 1], [0, 3], [2], [0]], [[4], [1, 1]], [[600, 40, 33]]]
+
+
+@dataclass(frozen=True)
+class Attended:
+    """Rows of (prefix, branches …) tokens and random states of them."""
+
+    rows: list[list[int]]
+    group: int
+    dtype: torch.dtype = torch.float64
+
+    @property
+    def segments(self) -> Tensor:
+        segments = torch.full((len(self.rows), max(map(sum, self.rows))), -1)
+        for row, (prefix, *branches) in zip(segments, self.rows, strict=True):
+            numbers = [0] * prefix + [i + 1 for i, length in enumerate(branches) for _ in range(length)]
+            row[: len(numbers)] = torch.tensor(numbers)
+        return segments
+
+    def by(self, mask: Any, **options: Any) -> list[Tensor]:  # noqa: ANN401  what the mask is
+        """Output, and gradients of queries, keys and values."""
+        torch.manual_seed(0)
+        heads, (count, length) = 2 * self.group, self.segments.shape
+        drawn = [torch.randn(count, number, length, 8) for number in (heads, 2, 2)]
+        states = [state.to(self.dtype).requires_grad_() for state in drawn]
+        weights = (self.segments >= 0)[..., None, None] * torch.randn(count, length, heads, 8)
+        layer = torch.nn.Module()
+        layer.num_key_value_groups = self.group  # type: ignore[assignment]
+        output, _ = packed_attention(layer, *states, mask, scaling=0.3, **options)
+        output = torch.where(weights != 0, output, 0.0)
+        return [output, *torch.autograd.grad((output * weights.to(self.dtype)).sum(), states)]
+
+
+@pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("group", [1, 3])
 def test_branches_merged_equal_a_dense_mask(rows: list[list[int]], group: int) -> None:
-    """Rows of (prefix, branches …) tokens in double precision, also without a prefix or without a branch."""
-    longest = max(map(sum, rows))
-    segments = torch.full((len(rows), longest), -1)
-    for row, (prefix, *branches) in zip(segments, rows, strict=True):
-        numbers = [0] * prefix + [i + 1 for i, length in enumerate(branches) for _ in range(length)]
-        row[: len(numbers)] = torch.tensor(numbers)
-    torch.manual_seed(0)
-    shapes = [(len(rows), heads, longest, 8) for heads in (2 * group, 2, 2)]
-    states = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    layer = torch.nn.Module()
-    layer.num_key_value_groups = group  # type: ignore[assignment]
-    weights = (segments >= 0)[..., None, None] * torch.randn(len(rows), longest, 2 * group, 8)
-    found = []
-    for mask in (find_branches(segments), dense_mask(segments)):
-        output, _ = packed_attention(layer, *states, mask, scaling=0.3)
-        output = torch.where(weights != 0, output, 0.0)
-        found.append([output, *torch.autograd.grad((output * weights).sum(), states)])
-    for got, expected in zip(*found, strict=True):
+    """In double precision, also without a prefix or without a branch."""
+    attended = Attended(rows, group)
+    found = attended.by(find_branches(attended.segments))
+    for got, expected in zip(found, attended.by(dense_mask(attended.segments)), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_branches_merged_round_as_masked_ones_do(
+    rows: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = Attended(rows, 3).by(dense_mask(Attended(rows, 3).segments))
+    low = Attended(rows, 3, torch.bfloat16)
+    merged = low.by(find_branches(low.segments))
+    monkeypatch.delitem(BRANCH_ATTENTION, "cpu")
+    masked = low.by(find_branches(low.segments))
+    for got, other, expected in zip(merged, masked, exact, strict=True):
+        error, usual = ((low - expected).norm() for low in (got, other))
+        assert error <= 1.5 * usual + 1e-3 * expected.norm()
+
+
+def test_branches_with_dropout() -> None:
+    """The kernel has none; it must not be left out."""
+    attended = Attended(ROWS[0], 3, torch.float32)
+    plain, *_ = attended.by(find_branches(attended.segments))
+    dropped, *_ = attended.by(find_branches(attended.segments), dropout=0.5)
+    in_branches = attended.segments > 0
+    assert (plain[in_branches] != dropped[in_branches]).any()
+
+
+@pytest.mark.parametrize("case", ["truncated branches", "prompts of different lengths"])
+def test_packed_under_autocast(policies: Callable[..., tuple[Any, Any]], case: str) -> None:
+    """Weights in fp32, products in bf16; the distance from fp32 is that of rounding."""
+    model, processor = policies()
+    batch = Batch(processor, *CASES[case])
+    expected = batch.separately(model)
+    wanted = gradients(model, (expected * batch.weights).sum())
+    with torch.autocast("cpu", torch.bfloat16):
+        got = batch.packed(model, range(len(batch.rows))).float()
+    torch.testing.assert_close(got, expected, rtol=0, atol=0.1)
+    found = gradients(model, (got * batch.weights).sum())
+    norms = [float(torch.stack([g.norm() for g in side.values()]).norm()) for side in (found, wanted)]
+    assert norms[0] == pytest.approx(norms[1], rel=0.05)
 
 
 @pytest.mark.slow  # FlexAttention compiles; on a CPU it has no backward pass

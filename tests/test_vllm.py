@@ -196,6 +196,7 @@ def test_a_prompt_is_computed_once_for_all_its_responses(
     policy: tuple[Any, Any], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when the next video does not fit beside those of the same step."""
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     length, num_responses = 100, 4
     engine = VLLMEngine(
         tiny_checkpoint,

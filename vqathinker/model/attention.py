@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from vqathinker.model.prefix import Part, PrefixAndOwn
+from vqathinker.model.prefix import PrefixAndOwn, RowBranches
 
 PACKED = "vqathinker_packed"  # the name under which transformers knows it
 PREFIX, PADDING = 0, -1  # segment numbers; the branches count from 1
@@ -35,16 +36,24 @@ class Branches:
         rows: (N,) the packed row of each branch, ascending.
         columns: (N, R) positions in that row, ends filled with any.
         valid: (N, R) bool, False at the filled ends.
-        mask: (N, 1, R, P+R) bool, what each query sees of its prefix and of its branch.
-        parts: the branches of each row that has any, with the place of its prefix.
+        in_prefix: (N, P) bool, False where a row's prefix is shorter than the longest.
+        by_row: the rows that have branches and a prefix.
     """
 
     prefix_length: int
     rows: Tensor
     columns: Tensor
     valid: Tensor
-    mask: Tensor
-    parts: tuple[Part, ...]
+    in_prefix: Tensor
+    by_row: tuple[RowBranches, ...]
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """(N, 1, R, P+R) bool, what each query sees of its prefix and of its branch."""
+        number, num_queries = self.columns.shape
+        causal = self.valid.new_ones(num_queries, num_queries).tril()
+        seen = (self.in_prefix[:, None].expand(-1, num_queries, -1), causal.expand(number, -1, -1))
+        return torch.cat(seen, dim=-1)[:, None]
 
 
 def dense_mask(segments: Tensor) -> Tensor:
@@ -77,16 +86,14 @@ def find_branches(segments: Tensor) -> Branches:
     prefix = (segments == PREFIX).sum(dim=1)
     counts = rows.bincount(minlength=len(prefix))
     in_prefix = torch.arange(int(prefix.max()), device=device) < prefix[rows, None]
-    causal = torch.ones(num_queries, num_queries, dtype=torch.bool, device=device).tril()
-    seen = (in_prefix[:, None].expand(-1, num_queries, -1), causal.expand(len(rows), -1, -1))
     return Branches(
         prefix_length=in_prefix.shape[1],
         rows=rows,
         columns=columns,
         valid=torch.arange(num_queries, device=device) < lengths[:, None],
-        mask=torch.cat(seen, dim=-1)[:, None],
-        parts=tuple(
-            Part(slice(end - count, end), (slice(row, row + 1), slice(None), slice(length)))
+        in_prefix=in_prefix,
+        by_row=tuple(
+            RowBranches(slice(end - count, end), (slice(row, row + 1), slice(None), slice(length)))
             for row, (end, count, length) in enumerate(
                 torch.stack([counts.cumsum(0), counts, prefix], dim=1).tolist()
             )
@@ -137,18 +144,18 @@ def _by_segment(
     output = nn.functional.pad(prefix, (0, 0, 0, 0, 0, query.shape[2] - length))
     if not len(rows):
         return output
-    own = [  # (N, heads, R, D)
-        state.transpose(1, 2)[rows[:, None], columns].transpose(1, 2) for state in (query, key, value)
-    ]
+    # under autocast the states may be fp32, which only PyTorch's own attention lowers
+    states = [state.to(output.dtype) for state in (query, key, value)]
+    own = [state.transpose(1, 2)[rows[:, None], columns].transpose(1, 2) for state in states]
     attend: Callable[..., Tensor] = BRANCH_ATTENTION.get(query.device.type, _masked)
-    answer = attend(module, own, (key, value), branches, **kwargs)
+    answer = attend(module, own, states[1:], branches, **kwargs)
     return output.index_put((rows[:, None].expand_as(columns)[valid], columns[valid]), answer[valid])
 
 
 def _masked(
-    module: nn.Module, own: Sequence[Tensor], shared: tuple[Tensor, Tensor], branches: Branches, **kwargs: Any
+    module: nn.Module, own: Sequence[Tensor], shared: Sequence[Tensor], branches: Branches, **kwargs: Any
 ) -> Tensor:
-    """(N, R, heads, D): every branch has its prefix's keys and values before its own."""
+    """(N, R, heads, D) of (N, ·, R, D) own states: every branch has its prefix's keys before its own."""
     keys, values = (
         # the backward of shared[rows] is serial
         torch.cat((states[:, :, : branches.prefix_length].index_select(0, branches.rows), mine), dim=2)
@@ -158,13 +165,13 @@ def _masked(
 
 
 def _merged(
-    module: nn.Module, own: Sequence[Tensor], shared: tuple[Tensor, Tensor], branches: Branches, **kwargs: Any
+    module: nn.Module, own: Sequence[Tensor], shared: Sequence[Tensor], branches: Branches, **kwargs: Any
 ) -> Tensor:
     """As `_masked`, without a copy of the prefix for every branch."""
     if kwargs.get("dropout"):
         return _masked(module, own, shared, branches, **kwargs)
     scale = kwargs.get("scaling")
-    answer: Tensor = PrefixAndOwn.apply(*own, *shared, branches.parts, scale)  # type: ignore[no-untyped-call]
+    answer: Tensor = PrefixAndOwn.apply(*own, *shared, branches.by_row, scale)  # type: ignore[no-untyped-call]
     return answer.transpose(1, 2)
 
 

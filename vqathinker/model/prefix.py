@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +13,14 @@ _attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _attend_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
-class Part(NamedTuple):
-    """Some of the N branches, and where their prefix lies in (G, key heads, T, D)."""
+@dataclass(frozen=True)
+class RowBranches:
+    """The branches of one packed row.
+
+    Attributes:
+        branches: which of all N they are.
+        prefix: where their prefix lies in (G, key heads, T, D).
+    """
 
     branches: slice
     prefix: tuple[slice, slice, slice]
@@ -22,10 +29,11 @@ class Part(NamedTuple):
 class PrefixAndOwn(torch.autograd.Function):
     """Attention of branches to their row's prefix and, causally, to themselves, by the CPU's flash kernel.
 
-    Both parts are computed apart and merged by their log-sums of exponentials. The kernel's backward pass
-    recomputes probabilities from the log-sum that it is given, so that each part, given the merged output and
-    log-sum, yields its share of the exact gradients (FlashAttention-2, arXiv 2307.08691, algorithm 2). To the
-    prefix all branches of a row, and all heads that share a key head, are one long sequence of queries.
+    Prefix and own tokens are attended to apart, giving outputs oᵢ and log-sums of exponentials lᵢ; merged
+    they are o = Σ exp(lᵢ − l) oᵢ with l = log Σ exp lᵢ. The kernel's backward pass recomputes probabilities
+    from the log-sum that it is given, so that with o and l each of the two yields its share of the gradients,
+    equal to those of the whole up to rounding (FlashAttention-2, arXiv 2307.08691, algorithm 2). To the
+    prefix all branches of a row are one sequence of queries. All tensors have one dtype; there is no dropout.
     """
 
     @staticmethod
@@ -36,7 +44,7 @@ class PrefixAndOwn(torch.autograd.Function):
         value: Tensor,
         row_keys: Tensor,
         row_values: Tensor,
-        parts: Sequence[Part],
+        rows: Sequence[RowBranches],
         scale: float | None,
     ) -> Tensor:
         """Attend.
@@ -48,8 +56,8 @@ class PrefixAndOwn(torch.autograd.Function):
             value: as `key`.
             row_keys: (G, key heads, T, D) of the packed rows.
             row_values: as `row_keys`.
-            parts: the branches of each row, with the place of its prefix.
-            scale: of the products.
+            rows: the rows that have branches and a prefix.
+            scale: of the products; 1/√D if None.
 
         Returns:
             (N, heads, R, D).
@@ -58,18 +66,18 @@ class PrefixAndOwn(torch.autograd.Function):
         expanded = (state.repeat_interleave(group, dim=1) for state in (key, value))
         own, own_log = _attend(query, *expanded, is_causal=True, scale=scale)
         shared, shared_log = torch.zeros_like(own), torch.full_like(own_log, -torch.inf)
-        for part, prefix in parts:
-            found, found_log = _attend(
-                _fold(query[part], group), row_keys[prefix], row_values[prefix], scale=scale
-            )
-            shared[part] = _unfold(found, query[part])
-            shared_log[part] = _unfold(found_log[..., None], query[part])[..., 0]
+        for row in rows:
+            mine = query[row.branches]
+            prefix = (states[row.prefix].expand(group, -1, -1, -1) for states in (row_keys, row_values))
+            found, found_log = _attend(_fold(mine, group), *prefix, scale=scale)
+            shared[row.branches] = _unfold(found, mine)
+            shared_log[row.branches] = _unfold(found_log[..., None], mine)[..., 0]
         log = torch.logaddexp(own_log, shared_log)
         weights = ((part_log - log).exp()[..., None] for part_log in (own_log, shared_log))
         merged = sum(weight * part for weight, part in zip(weights, (own, shared), strict=True))
         output: Tensor = merged.to(query.dtype)
         ctx.save_for_backward(query, key, value, row_keys, row_values, output, log)
-        ctx.parts, ctx.scale = parts, scale
+        ctx.rows, ctx.scale = rows, scale
         return output
 
     @staticmethod
@@ -84,32 +92,33 @@ class PrefixAndOwn(torch.autograd.Function):
         )
         of_own = (state.unflatten(1, (-1, group)).sum(dim=2) for state in of_expanded)
         of_rows = torch.zeros_like(row_keys), torch.zeros_like(row_values)
-        for part, prefix in ctx.parts:
+        for row in ctx.rows:
+            mine = query[row.branches]
+            prefix = (states[row.prefix].expand(group, -1, -1, -1) for states in (row_keys, row_values))
             found, *of_prefix = _attend_backward(
-                _fold(gradient[part], group),
-                _fold(query[part], group),
-                row_keys[prefix],
-                row_values[prefix],
-                _fold(output[part], group),
-                _fold(log[part][..., None], group)[..., 0],
+                _fold(gradient[row.branches], group),
+                _fold(mine, group),
+                *prefix,
+                _fold(output[row.branches], group),
+                _fold(log[row.branches][..., None], group)[..., 0],
                 0.0,
                 False,
                 scale=ctx.scale,
             )
-            of_query[part] += _unfold(found, query[part])
+            of_query[row.branches] += _unfold(found, mine)
             for whole, share in zip(of_rows, of_prefix, strict=True):
-                whole[prefix] = share
+                whole[row.prefix] = share.sum(dim=0, keepdim=True)
         return of_query, *of_own, *of_rows, None, None
 
 
 def _fold(states: Tensor, group: int) -> Tensor:
-    """(1, heads / group, group · n · R, D) of (n, heads, R, D)."""
+    """(group, heads / group, n · R, D) of (n, heads, R, D): heads that share a key head, side by side."""
     grouped: Tensor = states.unflatten(1, (-1, group))
-    return grouped.permute(1, 2, 0, 3, 4).flatten(1, 3)[None]
+    return grouped.permute(2, 1, 0, 3, 4).flatten(2, 3)
 
 
 def _unfold(folded: Tensor, states: Tensor) -> Tensor:
     """(n, heads, R, D) in the order of `states` (n, heads, R, ·) of what `_fold` made."""
-    n, heads, length, _ = states.shape
-    grouped: Tensor = folded[0].unflatten(1, (-1, n, length))
-    return grouped.permute(2, 0, 1, 3, 4).reshape(n, heads, length, -1)
+    n, _, length, _ = states.shape
+    grouped: Tensor = folded.unflatten(2, (n, length))
+    return grouped.permute(2, 1, 0, 3, 4).flatten(1, 2)

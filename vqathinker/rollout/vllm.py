@@ -169,10 +169,11 @@ class VLLMEngine:
             self.is_asleep = False
 
     def _prompt(self, request: RolloutRequest) -> dict[str, Any]:
-        """The request with everything up to the end of its visual part folded into one placeholder.
+        """The request with all that comes before the end of its video folded into one placeholder.
 
-        The text before the video belongs to it: else vLLM, when it has no room for another video, begins
-        with the text of every response, which then share no more of the prompt than that.
+        Were the text before the video outside of it, vLLM would begin with that text, for every response of
+        the group, while the video waits for room; and a request that has begun no longer looks into the
+        prefix cache, so that each would compute the video again.
         """
         ids, marks = list(request.prompt_ids), self.processor.placeholder_ids
         end = max((place + 1 for place, token in enumerate(ids) if token in marks), default=0)

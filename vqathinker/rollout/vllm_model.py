@@ -127,7 +127,9 @@ class InputProcessor(BaseMultiModalProcessor):  # type: ignore[misc]
         span = hf_processor_mm_kwargs.get(SPAN)
         if span is None:
             if isinstance(mm_items.get("video"), VideoEmbeddingItems):
-                raise ValueError(f"embeddings need {SPAN!r} in mm_processor_kwargs: the visual part as ids")
+                raise ValueError(
+                    f"embeddings need {SPAN!r} in mm_processor_kwargs: the ids up to the end of the video"
+                )
             text = processor.visual_text(processor.scoring.num_frames, processor.scoring.tokens_per_frame)
             text = text.removesuffix(Prompt.from_dict(processor.prompt).separator)
             span = processor.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MODEL = "vqathinker.rollout.vllm_model:VQAThinkerForVLLM"
-SPAN = "visual_ids"  # the key in `mm_processor_kwargs` under which a request tells its visual part
+SPAN = "visual_ids"  # the key in `mm_processor_kwargs` of a request's ids up to the end of its video
 
 
 class EncodedFile:
