@@ -68,7 +68,7 @@ class PrefixAndOwn(torch.autograd.Function):
         shared, shared_log = torch.zeros_like(own), torch.full_like(own_log, -torch.inf)
         for row in rows:
             mine = query[row.branches]
-            prefix = (states[row.prefix].expand(group, -1, -1, -1) for states in (row_keys, row_values))
+            prefix = _of_group(row, row_keys, row_values, group)
             found, found_log = _attend(_fold(mine, group), *prefix, scale=scale)
             shared[row.branches] = _unfold(found, mine)
             shared_log[row.branches] = _unfold(found_log[..., None], mine)[..., 0]
@@ -94,7 +94,7 @@ class PrefixAndOwn(torch.autograd.Function):
         of_rows = torch.zeros_like(row_keys), torch.zeros_like(row_values)
         for row in ctx.rows:
             mine = query[row.branches]
-            prefix = (states[row.prefix].expand(group, -1, -1, -1) for states in (row_keys, row_values))
+            prefix = _of_group(row, row_keys, row_values, group)
             found, *of_prefix = _attend_backward(
                 _fold(gradient[row.branches], group),
                 _fold(mine, group),
@@ -109,6 +109,11 @@ class PrefixAndOwn(torch.autograd.Function):
             for whole, share in zip(of_rows, of_prefix, strict=True):
                 whole[row.prefix] = share.sum(dim=0, keepdim=True)
         return of_query, *of_own, *of_rows, None, None
+
+
+def _of_group(row: RowBranches, keys: Tensor, values: Tensor, group: int) -> list[Tensor]:
+    """The prefix's keys and values (group, key heads, P, D) without a copy, for what `_fold` makes."""
+    return [states[row.prefix].expand(group, -1, -1, -1) for states in (keys, values)]
 
 
 def _fold(states: Tensor, group: int) -> Tensor:
