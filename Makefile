@@ -6,6 +6,7 @@
 #   make test-vllm those that need vLLM
 #   make check    lint, format, types
 #   make bench    every benchmark
+#   make bench-check  one update's ratios to TRL again, against the stored ones
 PYTHON ?= python3
 JOBS ?= 2
 MARKERS ?= not gpu and not vllm
@@ -20,7 +21,7 @@ VLLM_READY := .venv/.vllm
 # gibibytes: on a CPU vLLM's cache takes half of the memory if it is not told how much
 export VLLM_CPU_KVCACHE_SPACE ?= 2
 
-.PHONY: env env-vllm demo test test-vllm check bench
+.PHONY: env env-vllm demo test test-vllm check bench bench-check
 
 env: $(READY)
 
@@ -64,3 +65,6 @@ check: $(READY)
 
 bench: $(VLLM_READY)
 	@set -e; for file in $(wildcard benchmarks/bench_*.py); do echo "== $$file"; $(BIN)/python $$file; done
+
+bench-check: $(READY)
+	$(BIN)/python benchmarks/bench_train_step.py --check

@@ -63,6 +63,11 @@ def test_a_group_is_not_split_between_processes(monkeypatch: pytest.MonkeyPatch)
         TrainingConfig(**CPU, per_device_train_batch_size=2, gradient_accumulation_steps=1)
 
 
+def test_loader_processes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"dataloader_num_workers=2: .* leave it 0"):
+        TrainingConfig(**CPU, dataloader_num_workers=2)
+
+
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     """A run with one checkpoint."""

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from vqathinker.rollout import VideoEncoder
-from vqathinker.rollout.motion_cache import SUFFIX, MotionCache
+from vqathinker.rollout.motion_cache import CHECKS, SUFFIX, MotionCache
 
 GENEROUS = 2.0**30
 FEATURE = torch.arange(6.0).view(1, 6)
@@ -78,6 +78,50 @@ def test_what_was_not_read_for_longest_goes_first(tmp_path: Path) -> None:
     cache.max_bytes = 2 * entries(tmp_path)[0].stat().st_size
     cache.shrink()
     assert [cache.get(str(path)) is not None for path in files] == [True, False, False, False, True]
+
+
+def test_the_folder_stays_small_over_short_runs(tmp_path: Path) -> None:
+    for run in range(4):
+        cache = MotionCache(tmp_path / "kept", [], 10_000)
+        for i in range(40):
+            path = tmp_path / f"{run}-{i}.mp4"
+            path.touch()
+            cache.put(str(path), torch.zeros(1, 50))
+            written = sum(entry.stat().st_size for entry in entries(tmp_path))
+            assert written <= 10_000 * (1 + 1 / CHECKS) + 400
+    assert written > 9_000
+
+
+def test_what_a_crash_left_is_deleted(tmp_path: Path) -> None:
+    old, young, foreign = (tmp_path / name for name in ("a.part", "b.part", "c.txt"))
+    for path in (old, young, foreign):
+        path.touch()
+    os.utime(old, (1, 1))
+    os.utime(foreign, (1, 1))
+    MotionCache(tmp_path, [], GENEROUS)
+    assert sorted(tmp_path.iterdir()) == [young, foreign]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, file: str) -> None:
+    cache = MotionCache(tmp_path / "kept", [], GENEROUS)
+    cache._place(file).mkdir(parents=True)  # in the place of the entry
+    with pytest.raises(OSError, match=r"irectory"):
+        cache.put(file, FEATURE)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_reading_never_stops_a_run(tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = MotionCache(tmp_path / "kept", [], GENEROUS)
+    cache.put(file, FEATURE)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("another user's")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert cache.get(file) is not None
+    Path(file).unlink()  # after it was decoded
+    assert cache.get(file) is None
+    cache.put(file, FEATURE)
 
 
 def test_processes_share_a_folder(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.attention import BRANCH_ATTENTION, dense_mask, find_branches, packed_attention
 from vqathinker.training.packing import pack
-from vqathinker.training.rows import shuffle_groups
+from vqathinker.training.rows import arrange
 
 Ragged = tuple[list[list[int]], list[int], list[list[bool]], list[list[int]]]
 PAD = 0
@@ -312,9 +312,15 @@ def test_every_label_sees_its_own_past(rows: Ragged) -> None:
     assert torch.equal(unpacked, torch.tensor(replies).float() * torch.tensor(kept))
 
 
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.integers(0, 1000))
-def test_shuffle_keeps_groups_together(groups: list[int], seed: int) -> None:
-    order = shuffle_groups(groups, torch.Generator().manual_seed(seed)).tolist()
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=20), st.integers(1, 20), st.integers(0, 1000), st.data()
+)
+def test_arranged_groups_stay_together(
+    groups: list[int], rows_per_step: int, seed: int, data: st.DataObject
+) -> None:
+    lengths = data.draw(st.lists(st.integers(0, 9), min_size=len(groups), max_size=len(groups)))
+    generator = torch.Generator().manual_seed(seed)
+    order = arrange(groups, torch.tensor(lengths), rows_per_step, generator).tolist()
     assert sorted(order) == list(range(len(groups)))
     shuffled = [groups[i] for i in order]
     assert sum(a != b for a, b in pairwise(shuffled)) == len(set(groups)) - 1
@@ -323,9 +329,42 @@ def test_shuffle_keeps_groups_together(groups: list[int], seed: int) -> None:
         assert rows == sorted(rows)
 
 
-def test_shuffle_reaches_every_order() -> None:
+def test_groups_reach_every_step() -> None:
     orders = {
-        tuple(shuffle_groups([0, 0, 1, 1, 2], torch.Generator().manual_seed(seed)).tolist())
+        tuple(arrange([0, 0, 1, 1, 2], torch.ones(5), 1, torch.Generator().manual_seed(seed)).tolist())
         for seed in range(60)
     }
     assert len(orders) == 6
+
+
+def test_groups_of_a_step_go_by_length() -> None:
+    groups, lengths = [i // 2 for i in range(16)], torch.tensor([20, 20, 900, 800] * 4)
+    for seed in range(20):
+        order = arrange(groups, lengths, 8, torch.Generator().manual_seed(seed)).view(2, 4, 2)
+        sums = lengths[order].sum(dim=2)  # of the four groups of both steps
+        assert torch.equal(sums, sums.sort(dim=1, descending=True).values)
+        # in micro-batches of two groups no more than one can hold a long and a short one
+        padded = 2 * sums.view(2, 2, 2).amax(dim=2).sum(dim=1) - sums.sum(dim=1)
+        assert (padded <= 1700 - 40).all()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("case", ["truncated branches", "prompts of different lengths"])
+def test_packed_with_gradient_checkpointing(
+    policies: Callable[..., tuple[Any, Any]], case: str, reentrant: bool
+) -> None:
+    model, processor = policies()
+    batch = Batch(processor, *CASES[case])
+    wanted = gradients(model, (batch.separately(model) * batch.weights).sum())
+    model.train()
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    counted = 0
+
+    def count(*_: object) -> None:
+        nonlocal counted
+        counted += 1
+
+    model.model.language_model.layers[0].self_attn.register_forward_hook(count)
+    got = batch.packed(model, range(len(batch.rows)))
+    assert_same(gradients(model, (got * batch.weights).sum()), wanted)
+    assert counted == 2  # computed again in the backward pass

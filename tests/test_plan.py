@@ -346,6 +346,18 @@ def test_flops_of_an_update(make_update: Callable[..., Update], checkpointing: b
     assert cost.update_flops(run) - left_out == pytest.approx(found, rel=0.03)
 
 
+@pytest.mark.parametrize(
+    ("rows", "group", "parts"), [(3, 4, 4), (5, 4, 4), (2, 4, 2), (4, 4, 2), (8, 4, 1), (6, 4, 2), (1, 4, 4)]
+)
+def test_micro_batches_that_split_groups(sizes_8b: ModelSizes, rows: int, group: int, parts: int) -> None:
+    run = Run(sizes_8b, GPUS["h100"], rows=rows, group=group, generation_parts=parts)
+    groups = [row // group for row in range(rows * parts)]
+    touched = [len(set(groups[i * rows : (i + 1) * rows])) for i in range(parts)]
+    assert run.num_prompts == max(touched)
+    branches = cost.visible_pairs(0, 7, rows)  # all of them, however they are shared out
+    assert run.num_prompts * cost.visible_pairs(0, 7, rows / run.num_prompts) == pytest.approx(branches)
+
+
 def test_pairs_of_a_packed_group() -> None:
     prompt, response, branches = 40, 7, 3
     seen = sum(i + 0.5 for i in range(prompt))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -21,8 +23,9 @@ from torch import Tensor
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.fingerprint import weights_digest
 
-SUFFIX = ".safetensors"
-PUTS_PER_CHECK = 256  # the size of the folder is looked at this often
+SUFFIX, UNFINISHED = ".safetensors", ".part"
+CHECKS = 64  # looks at the size of the folder while it could be filled once
+ABANDONED = 3600.0  # seconds after which nobody still writes a file
 
 
 class MotionCache:
@@ -34,7 +37,8 @@ class MotionCache:
     Args:
         folder: made when needed; processes may share it.
         computed_by: what else shapes a feature, anything JSON can hold.
-        max_bytes: size of the folder above which the entries that were not read for longest are deleted.
+        max_bytes: size of the folder above which the entries that were not read for longest are deleted; each
+            process looks at first and whenever it has written a 64th of this.
 
     Raises:
         OSError: if the folder cannot be made.
@@ -43,8 +47,9 @@ class MotionCache:
     def __init__(self, folder: str | Path, computed_by: Sequence[object], max_bytes: float) -> None:
         self.folder, self.computed_by, self.max_bytes = Path(folder), list(computed_by), max_bytes
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.num_puts = 0
+        self.unchecked_bytes = 0
         self.is_writable = True  # False after the first failure, for those who ask
+        self.shrink()
 
     @classmethod
     def of_policy(
@@ -61,53 +66,64 @@ class MotionCache:
         return cls(folder, [weights, model.config.motion, *astuple(setting), *normalisation], max_bytes)
 
     def get(self, path: str) -> Tensor | None:
-        """The (M, motion_dim) feature of a file, None if it is not there."""
-        place = self._place(path)
+        """The (M, motion_dim) feature of a file, None if it is not there or cannot be read."""
         try:
+            place = self._place(path)
             feature = load_file(place)["feature"]
-            os.utime(place)
-        except FileNotFoundError:  # never written, or deleted by another process
+        except OSError:  # never written, deleted by another process, not ours to read
             return None
         except SafetensorError:  # half an entry, left by a machine that lost power
-            place.unlink(missing_ok=True)
+            with suppress(OSError):
+                place.unlink(missing_ok=True)
             return None
+        with suppress(OSError):  # another user's entry keeps its time
+            os.utime(place)
         return feature
 
     def put(self, path: str, feature: Tensor) -> None:
-        """Keep the feature of a file.
+        """Keep the feature of a file, if the file is still there.
 
         Raises:
             OSError: if it cannot be written, on a full disk for example.
         """
-        place = self._place(path)
+        try:
+            place = self._place(path)
+        except FileNotFoundError:
+            return
+        content = save({"feature": feature.detach().cpu().contiguous()})
         place.parent.mkdir(exist_ok=True)
-        with NamedTemporaryFile(dir=self.folder, delete=False) as file:
+        with NamedTemporaryFile(dir=self.folder, suffix=UNFINISHED, delete=False) as file:
             try:
-                file.write(save({"feature": feature.detach().cpu().contiguous()}))
+                file.write(content)
                 file.close()
                 Path(file.name).replace(place)
-            except OSError:
+            finally:
                 Path(file.name).unlink(missing_ok=True)
-                raise
-        self.num_puts += 1
-        if self.num_puts % PUTS_PER_CHECK == 0:
+        self.unchecked_bytes += len(content)
+        if self.unchecked_bytes > self.max_bytes / CHECKS:
             self.shrink()
 
     def shrink(self) -> None:
-        """Delete the entries that were not read for longest until the folder is small enough."""
+        """Delete what a crash left, and the entries that were not read for longest while all is too large.
+
+        Entries of another user, who alone may delete them, stay.
+        """
+        self.unchecked_bytes = 0
         entries = []
-        for place in self.folder.rglob(f"*{SUFFIX}"):
-            try:
+        for place in self.folder.rglob("*"):
+            with suppress(OSError):  # another process was faster, or it is not ours
                 state = place.stat()
-            except FileNotFoundError:  # another process was faster
-                continue
-            entries.append((state.st_mtime_ns, state.st_size, place))
+                if place.suffix == SUFFIX:
+                    entries.append((state.st_mtime_ns, state.st_size, place))
+                elif place.suffix == UNFINISHED and state.st_mtime < time.time() - ABANDONED:
+                    place.unlink(missing_ok=True)
         total = sum(size for _, size, _ in entries)
         for _, size, place in sorted(entries):
             if total <= self.max_bytes:
                 return
-            place.unlink(missing_ok=True)
-            total -= size
+            with suppress(OSError):
+                place.unlink(missing_ok=True)
+                total -= size
 
     def _place(self, path: str) -> Path:
         state = Path(path).stat()

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import get_worker_info
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler, split_tensor_dict
@@ -26,18 +25,10 @@ from vqathinker.training.engines import SynchronisedEngine, engine_in_place_of_v
 from vqathinker.training.gap import check_gap, importance_ratio, measure_gap
 from vqathinker.training.packing import PackedGroups, pack
 from vqathinker.training.reference import HostedModel
-from vqathinker.training.rows import (
-    EpochOrder,
-    Row,
-    RowResponse,
-    VideoInputs,
-    group_numbers,
-    shuffle_groups,
-    take,
-)  # fmt: skip
+from vqathinker.training.rows import EpochOrder, Row, RowResponse, VideoInputs, arrange, group_numbers, take
 from vqathinker.training.sharding import whole_weights
 
-FLEX_MULTIPLE = 128  # FlexAttention is compiled for every length, so there are few of them
+FLEX_MULTIPLE = 128  # positions of a block of FlexAttention
 
 
 class GRPOAdapter(GRPOTrainer, ABC):
@@ -136,7 +127,7 @@ class GRPOAdapter(GRPOTrainer, ABC):
 
     def _collate(self, rows: list[Row]) -> list[Row]:
         """Announce the rows; they are fetched once for every micro-batch, but only the first time counts."""
-        if self._num_fetched % self._generate_every == 0 and get_worker_info() is None:
+        if self._num_fetched % self._generate_every == 0:
             self.announce(rows)
         self._num_fetched += 1
         return rows
@@ -199,14 +190,17 @@ class GRPOAdapter(GRPOTrainer, ABC):
         return self.reward_rows(inputs, completions).to(self.accelerator.device, torch.float32)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:  # noqa: ANN401  a list of rows
-        """As TRL's, but groups stay together when the rows are shuffled over the micro-batches."""
+        """As TRL's, but the rows are arranged by groups over the micro-batches."""
         num_parts = self.args.steps_per_generation
         assert num_parts is not None
         if self._step % self._generate_every == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
             # the global step goes on after a resume, TRL's own count starts again
             generator = torch.Generator().manual_seed(self.args.seed + self.state.global_step)
-            order = shuffle_groups(group_numbers(batch["videos"]), generator)
+            # a group's prompt counts once
+            num_tokens = batch["completion_mask"].sum(1) + batch["prompt_mask"].sum(1) / self.num_generations
+            per_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+            order = arrange(group_numbers(batch["videos"]), num_tokens, per_step, generator)
             shuffled = {key: take(values, order) for key, values in batch.items()}
             self._buffered_inputs = split_tensor_dict(shuffled, num_parts)
         current: dict[str, Any] = self._buffered_inputs[self._step % num_parts]

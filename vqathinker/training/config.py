@@ -115,6 +115,11 @@ class TrainingConfig(GRPOConfig):
             raise ValueError(f"max_unreadable={self.max_unreadable}: expected a share between 0 and 1")
         if self.decode_workers < 1:
             raise ValueError(f"decode_workers={self.decode_workers}: at least one thread has to decode")
+        if self.dataloader_num_workers:
+            raise ValueError(
+                f"dataloader_num_workers={self.dataloader_num_workers}: loader processes would keep the "
+                "threads that decode videos ahead (decode_workers) from knowing the next ones; leave it 0"
+            )
         if self.eval_strategy != "no" and not self.ds3_gather_for_generation:
             raise ValueError(
                 "ds3_gather_for_generation: false keeps all processes in step, layer by layer, and "

@@ -58,7 +58,7 @@ def attention_flops(tower: Tower, pairs: float) -> float:
     return tower.layers * 4 * tower.query * pairs
 
 
-def visible_pairs(prompt: int, response: int, branches: int) -> float:
+def visible_pairs(prompt: int, response: int, branches: float) -> float:
     """A causal prompt, and branches that each see the prompt and themselves: P²/2 + Σ R·(P+R)."""
     return prompt**2 / 2 + branches * response * (prompt + response)
 
@@ -76,7 +76,7 @@ def vision_flops(model: ModelSizes) -> float:
 def forward_flops(run: Run) -> tuple[float, float, float]:
     """Of one forward pass over the micro-batch: language model, head, vision."""
     model, prompts = run.model, run.num_prompts
-    pairs = prompts * visible_pairs(model.prompt_length - 1, run.response, run.rows // prompts)
+    pairs = prompts * visible_pairs(model.prompt_length - 1, run.response, run.rows / prompts)
     text = run.num_tokens(run.response) * text_flops(model) + attention_flops(model.text, pairs)
     head = run.rows * run.response * head_flops(model)
     return text, head, prompts * model.num_frames * vision_flops(model)

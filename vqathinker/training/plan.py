@@ -78,8 +78,11 @@ class Run:
 
     @property
     def num_prompts(self) -> int:
-        """Prompts per micro-batch: groups, or rows where nothing is shared."""
-        return math.ceil(self.rows / self.group) if self.packed else self.rows
+        """Most prompts of a micro-batch: groups, whole or in part, or rows where nothing is shared."""
+        if not self.packed:
+            return self.rows
+        firsts = range(0, self.rows * self.generation_parts, self.rows)
+        return max((row + self.rows - 1) // self.group - row // self.group + 1 for row in firsts)
 
     @property
     def num_videos(self) -> int:

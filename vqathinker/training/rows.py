@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -62,16 +63,34 @@ class EpochOrder(Sampler[int]):
         return len(self.sampler)
 
 
-def shuffle_groups(groups: Sequence[int], generator: torch.Generator) -> Tensor:
-    """A permutation of rows that keeps every group together: B group numbers → (B,) row indices.
+def arrange(
+    groups: Sequence[int], num_tokens: Tensor, rows_per_step: int, generator: torch.Generator
+) -> Tensor:
+    """A permutation of rows that keeps every group together and groups of like length near one another.
 
-    >>> shuffle_groups([7, 7, 3, 3], torch.Generator().manual_seed(1)).tolist()
+    Groups are shuffled over the optimiser steps and sorted within each, the longest first, so that the
+    micro-batches of a step hold little padding.
+
+    Args:
+        groups: B group numbers.
+        num_tokens: (B,), their sums over a group are its length.
+        rows_per_step: rows that an optimiser step takes.
+        generator: shuffles.
+
+    Returns:
+        (B,) row indices.
+
+    >>> arrange([7, 7, 3, 3], torch.tensor([1, 2, 4, 3]), 4, torch.Generator()).tolist()
     [2, 3, 0, 1]
     """
     rows = torch.tensor(groups)
     names = list(dict.fromkeys(groups))
-    order = torch.randperm(len(names), generator=generator)
-    return torch.cat([(rows == names[int(i)]).nonzero()[:, 0] for i in order])
+    order = torch.randperm(len(names), generator=generator).tolist()
+    members = [(rows == names[i]).nonzero()[:, 0] for i in order]
+    steps = [start // rows_per_step for start in accumulate(map(len, members), initial=0)]
+    lengths = [num_tokens.cpu()[part].sum().item() for part in members]
+    ranks = sorted(range(len(members)), key=lambda i: (steps[i], -lengths[i]))
+    return torch.cat([members[i] for i in ranks])
 
 
 def group_numbers(videos: Sequence[VideoInputs]) -> list[int]:
