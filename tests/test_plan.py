@@ -354,7 +354,12 @@ def test_micro_batches_that_split_groups(sizes_8b: ModelSizes, rows: int, group:
     groups = [row // group for row in range(rows * parts)]
     touched = [len(set(groups[i * rows : (i + 1) * rows])) for i in range(parts)]
     assert run.num_prompts == max(touched)
-    branches = cost.visible_pairs(0, 7, rows)  # all of them, however they are shared out
+    prompt, response = sizes_8b.prompt_length - 1, run.response
+    pairs = run.num_prompts * prompt**2 / 2 + rows * response * (prompt + response)  # no branch is lost
+    in_linear = run.num_tokens(response) * cost.text_flops(sizes_8b)
+    text, _, _ = cost.forward_flops(run)
+    assert text - in_linear == pytest.approx(cost.attention_flops(sizes_8b.text, pairs))
+    branches = cost.visible_pairs(0, 7, rows)
     assert run.num_prompts * cost.visible_pairs(0, 7, rows / run.num_prompts) == pytest.approx(branches)
 
 

@@ -88,7 +88,8 @@ def arrange(
     order = torch.randperm(len(names), generator=generator).tolist()
     members = [(rows == names[i]).nonzero()[:, 0] for i in order]
     steps = [start // rows_per_step for start in accumulate(map(len, members), initial=0)]
-    lengths = [num_tokens.cpu()[part].sum().item() for part in members]
+    num_tokens = num_tokens.cpu()
+    lengths = [num_tokens[part].sum().item() for part in members]
     ranks = sorted(range(len(members)), key=lambda i: (steps[i], -lengths[i]))
     return torch.cat([members[i] for i in ranks])
 
