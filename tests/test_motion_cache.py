@@ -28,9 +28,10 @@ cache = MotionCache(sys.argv[1], ["weights"], 2000)
 for i in range(25):
     cache.shrink()
     for path in sys.argv[2:]:
-        kept = cache.get(path)
+        place = cache.place(path)
+        kept = cache.get(place)
         assert kept is None or torch.equal(kept, torch.full((1, 6), float(len(path)))), kept
-        cache.put(path, torch.full((1, 6), float(len(path))))
+        cache.put(place, torch.full((1, 6), float(len(path))))
 """
 
 
@@ -41,29 +42,43 @@ def file(tmp_path: Path) -> str:
     return str(path)
 
 
+def at(cache: MotionCache, path: str | Path) -> Path:
+    place = cache.place(str(path))
+    assert place is not None
+    return place
+
+
+def get(cache: MotionCache, path: str | Path) -> torch.Tensor | None:
+    return cache.get(at(cache, path))
+
+
+def put(cache: MotionCache, path: str | Path, feature: torch.Tensor = FEATURE) -> None:
+    cache.put(at(cache, path), feature)
+
+
 def entries(folder: Path) -> list[Path]:
     return sorted(folder.rglob(f"*{SUFFIX}"))
 
 
 def test_kept_until_the_file_or_the_network_changes(tmp_path: Path, file: str) -> None:
     cache = MotionCache(tmp_path / "kept", ["weights", 6, 448], GENEROUS)
-    assert cache.get(file) is None
-    cache.put(file, FEATURE)
-    kept = MotionCache(tmp_path / "kept", ["weights", 6, 448], GENEROUS).get(file)
+    assert get(cache, file) is None
+    put(cache, file)
+    kept = get(MotionCache(tmp_path / "kept", ["weights", 6, 448], GENEROUS), file)
     assert kept is not None
     assert torch.equal(kept, FEATURE)
     for other in (["weights", 12, 448], ["other", 6, 448]):
-        assert MotionCache(tmp_path / "kept", other, GENEROUS).get(file) is None
+        assert get(MotionCache(tmp_path / "kept", other, GENEROUS), file) is None
     Path(file).write_bytes(b"another video")
-    assert cache.get(file) is None
+    assert get(cache, file) is None
 
 
 def test_an_entry_cut_short_is_computed_again(tmp_path: Path, file: str) -> None:
     cache = MotionCache(tmp_path / "kept", [], GENEROUS)
-    cache.put(file, FEATURE)
+    put(cache, file)
     (entry,) = entries(tmp_path)
     entry.write_bytes(entry.read_bytes()[:20])
-    assert cache.get(file) is None
+    assert get(cache, file) is None
     assert entries(tmp_path) == []
 
 
@@ -72,12 +87,12 @@ def test_what_was_not_read_for_longest_goes_first(tmp_path: Path) -> None:
     files = [tmp_path / f"{i}.mp4" for i in range(5)]
     for age, path in enumerate(files):
         path.touch()
-        cache.put(str(path), FEATURE)
-        os.utime(cache._place(str(path)), (1000 + age, 1000 + age))
-    assert cache.get(str(files[0])) is not None  # now the one read last
+        put(cache, path)
+        os.utime(at(cache, path), (1000 + age, 1000 + age))
+    assert get(cache, files[0]) is not None  # now the one read last
     cache.max_bytes = 2 * entries(tmp_path)[0].stat().st_size
     cache.shrink()
-    assert [cache.get(str(path)) is not None for path in files] == [True, False, False, False, True]
+    assert [get(cache, path) is not None for path in files] == [True, False, False, False, True]
 
 
 def test_the_folder_stays_small_over_short_runs(tmp_path: Path) -> None:
@@ -86,7 +101,7 @@ def test_the_folder_stays_small_over_short_runs(tmp_path: Path) -> None:
         for i in range(40):
             path = tmp_path / f"{run}-{i}.mp4"
             path.touch()
-            cache.put(str(path), torch.zeros(1, 50))
+            put(cache, path, torch.zeros(1, 50))
             written = sum(entry.stat().st_size for entry in entries(tmp_path))
             assert written <= 10_000 * (1 + 1 / CHECKS) + 400
     assert written > 9_000
@@ -104,24 +119,26 @@ def test_what_a_crash_left_is_deleted(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, file: str) -> None:
     cache = MotionCache(tmp_path / "kept", [], GENEROUS)
-    cache._place(file).mkdir(parents=True)  # in the place of the entry
+    at(cache, file).mkdir(parents=True)  # in the place of the entry
     with pytest.raises(OSError, match=r"irectory"):
-        cache.put(file, FEATURE)
+        put(cache, file)
     assert not list(tmp_path.rglob("*.part"))
 
 
 def test_reading_never_stops_a_run(tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = MotionCache(tmp_path / "kept", [], GENEROUS)
-    cache.put(file, FEATURE)
+    put(cache, file)
 
     def refuse(*_: object) -> None:
         raise PermissionError("another user's")
 
     monkeypatch.setattr(os, "utime", refuse)
-    assert cache.get(file) is not None
-    Path(file).unlink()  # after it was decoded
-    assert cache.get(file) is None
-    cache.put(file, FEATURE)
+    assert get(cache, file) is not None
+    place = at(cache, file)
+    Path(file).unlink()
+    assert cache.place(file) is None
+    place.unlink()  # by another process
+    assert cache.get(place) is None
 
 
 def test_processes_share_a_folder(tmp_path: Path) -> None:
@@ -147,10 +164,12 @@ def test_the_encoder_reads_what_it_kept(
     rng = np.random.default_rng(0)
     pixels = [processor.pixels(rng.integers(0, 255, (6, 60, 60, 3), np.uint8), 56) for _ in range(2)]
     plain = VideoEncoder(model, processor, processor.training).encode_pixels(pixels, [None, None])
-    first = encoder.encode_pixels(pixels, [file, None])
-    again = encoder.encode_pixels(
-        [pixels[1], pixels[0]], [file, None]
-    )  # the file's entry, whatever the pixels
+    place = cache.place(file)
+    Path(file).write_bytes(b"another video")  # after the first was read
+    first = encoder.encode_pixels(pixels, [place, None])
+    assert get(cache, file) is None
+    # the entry of the file as it was, whatever the pixels
+    again = encoder.encode_pixels([pixels[1], pixels[0]], [place, None])
     assert len(entries(tmp_path)) == 1
     for one, other in (
         (first[0], plain[0]),
@@ -173,7 +192,7 @@ def test_a_full_disk_does_not_stop_a_run(
     cache.folder = Path("/dev/full")  # nothing can be written below it
     pixels = [torch.zeros(6, 3, 56, 56)] * 2
     with caplog.at_level(logging.WARNING):
-        videos = encoder.encode_pixels(pixels, [file, file])
+        videos = encoder.encode_pixels(pixels, [cache.place(file)] * 2)
     assert len(videos) == 2
     assert sum("not kept any more" in message for message in caplog.messages) == 1
 
@@ -183,7 +202,7 @@ def test_another_network_has_other_entries(
 ) -> None:
     model, processor = policies()
     args = (tmp_path / "kept", model, processor, processor.training, GENEROUS)
-    MotionCache.of_policy(*args).put(file, FEATURE)
-    assert MotionCache.of_policy(*args).get(file) is not None
+    put(MotionCache.of_policy(*args), file)
+    assert get(MotionCache.of_policy(*args), file) is not None
     next(model.model.slowfast.buffers()).view(-1)[0] += 1e-3
-    assert MotionCache.of_policy(*args).get(file) is None
+    assert get(MotionCache.of_policy(*args), file) is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -68,18 +69,18 @@ class VideoEncoder:
         return self.encode_pixels(pixels, [None] * len(pixels))
 
     @torch.no_grad()
-    def encode_pixels(self, pixels: Sequence[Tensor], paths: Sequence[str | None]) -> list[EncodedVideo]:
+    def encode_pixels(self, pixels: Sequence[Tensor], places: Sequence[Path | None]) -> list[EncodedVideo]:
         """Encode N tensors (T, 3, S, S) of normalised frames.
 
         Args:
             pixels: the videos; N may be 0.
-            paths: the file of each, under which its motion feature is kept; None for none.
+            places: where the motion cache keeps the motion feature of each; None for nowhere.
         """
         if not pixels:
             return []
         pixels = [video.to(self.model.device) for video in pixels]
         frames = self._frame_features(pixels)
-        motion = [self._kept_motion(*item) for item in zip(pixels, paths, strict=True)]
+        motion = [self._kept_motion(*item) for item in zip(pixels, places, strict=True)]
         return [EncodedVideo(*parts) for parts in zip(pixels, frames, motion, strict=True)]
 
     @torch.no_grad()
@@ -120,17 +121,17 @@ class VideoEncoder:
         features: Tensor = self.model.model.motion_features(pixels[None])[0]
         return features
 
-    def _kept_motion(self, pixels: Tensor, path: str | None) -> Tensor:
+    def _kept_motion(self, pixels: Tensor, place: Path | None) -> Tensor:
         """The motion features of a file: kept ones, or computed and kept."""
-        if self.motion_cache is None or path is None:
+        if self.motion_cache is None or place is None:
             return self._motion_features(pixels)
-        kept = self.motion_cache.get(path)
+        kept = self.motion_cache.get(place)
         if kept is not None:
             return kept.to(pixels.device)
         features = self._motion_features(pixels)
         if self.motion_cache.is_writable:
             try:
-                self.motion_cache.put(path, features)
+                self.motion_cache.put(place, features)
             except OSError as error:
                 logger.warning("motion features are not kept any more: %s", error)
                 self.motion_cache.is_writable = False

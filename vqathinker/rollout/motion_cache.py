@@ -65,10 +65,22 @@ class MotionCache:
         weights = weights_digest(model.model.slowfast).hexdigest()
         return cls(folder, [weights, model.config.motion, *astuple(setting), *normalisation], max_bytes)
 
-    def get(self, path: str) -> Tensor | None:
-        """The (M, motion_dim) feature of a file, None if it is not there or cannot be read."""
+    def place(self, path: str) -> Path | None:
+        """Where the feature of a file as it is now belongs; None without the file.
+
+        To be asked before the file is read: one that changes later has another place.
+        """
         try:
-            place = self._place(path)
+            state = Path(path).stat()
+        except OSError:
+            return None
+        known_by = [str(Path(path).resolve()), state.st_size, state.st_mtime_ns, self.computed_by]
+        name = hashlib.sha256(json.dumps(known_by).encode()).hexdigest()
+        return self.folder / name[:2] / f"{name}{SUFFIX}"
+
+    def get(self, place: Path) -> Tensor | None:
+        """The (M, motion_dim) feature kept at a place, None if it is not there or cannot be read."""
+        try:
             feature = load_file(place)["feature"]
         except OSError:  # never written, deleted by another process, not ours to read
             return None
@@ -80,16 +92,12 @@ class MotionCache:
             os.utime(place)
         return feature
 
-    def put(self, path: str, feature: Tensor) -> None:
-        """Keep the feature of a file, if the file is still there.
+    def put(self, place: Path, feature: Tensor) -> None:
+        """Keep a feature at its place.
 
         Raises:
             OSError: if it cannot be written, on a full disk for example.
         """
-        try:
-            place = self._place(path)
-        except FileNotFoundError:
-            return
         content = save({"feature": feature.detach().cpu().contiguous()})
         place.parent.mkdir(exist_ok=True)
         with NamedTemporaryFile(dir=self.folder, suffix=UNFINISHED, delete=False) as file:
@@ -124,9 +132,3 @@ class MotionCache:
             with suppress(OSError):
                 place.unlink(missing_ok=True)
                 total -= size
-
-    def _place(self, path: str) -> Path:
-        state = Path(path).stat()
-        known_by = [str(Path(path).resolve()), state.st_size, state.st_mtime_ns, self.computed_by]
-        name = hashlib.sha256(json.dumps(known_by).encode()).hexdigest()
-        return self.folder / name[:2] / f"{name}{SUFFIX}"

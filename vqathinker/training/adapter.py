@@ -235,8 +235,13 @@ class GRPOAdapter(GRPOTrainer, ABC):
         compute_aux_loss: bool = False,
         **vision: object,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Log-probabilities and entropies of (B, C) completion tokens, each group's prompt computed once."""
+        """Log-probabilities and entropies of (B, C) completion tokens, each group's prompt computed once.
+
+        Without gradients packed groups stay whole, whatever the micro-batch.
+        """
         size = batch_size or len(input_ids)
+        if self.args.packed and not torch.is_grad_enabled():
+            size += -size % self.num_generations
         logps, entropies = [], []
         lent = self.hosted_reference if model is self.ref_model else None
         with nullcontext() if lent is None else lent.on_device():

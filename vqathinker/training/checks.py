@@ -50,6 +50,10 @@ def check_setup(
             f"the training data lacks the columns {', '.join(missing)}; "
             "load it with vqathinker.media.dataset.load_labels"
         )
+    if args.packed and args.packed_attention == "flex" and args.device.type == "cpu":
+        raise ValueError(
+            "packed_attention='flex': FlexAttention has no backward pass on a CPU; use 'segments'"
+        )
     low, high = TARGET_RANGE
     target = np.asarray(dataset["target"])
     outside = int(off_scale(target).sum())

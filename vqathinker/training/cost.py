@@ -7,7 +7,7 @@ decoding of videos.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vqathinker.training.plan import HF_SEQUENCES, Run, key_value_bytes
 from vqathinker.training.sizes import BF16, ModelSizes, Tower
@@ -97,6 +97,12 @@ def update_flops(run: Run) -> float:
     return of_text + head * (2 * FORWARD + backward) + vision * of_vision
 
 
+def scoring_flops(run: Run) -> float:
+    """Of the passes without gradients over one generation, whose packed groups are whole."""
+    rows = run.rows * run.generation_parts
+    return sum(forward_flops(replace(run, rows=rows, generation_parts=1)))
+
+
 def phases(run: Run, assumed: Assumptions) -> dict[str, Phase]:
     """The parts of one generation and of the steps that learn from it, on one GPU."""
     model = run.model
@@ -104,11 +110,11 @@ def phases(run: Run, assumed: Assumptions) -> dict[str, Phase]:
     prompt = model.prompt_length
     encode = run.num_videos * model.num_frames * vision_flops(model)
     prefill = run.num_requests * (prompt * text_flops(model) + attention_flops(model.text, prompt**2 / 2))
-    no_grad = (int(run.has_reference) + int(run.recomputes_old)) * run.generation_parts
+    no_grad = int(run.has_reference) + int(run.recomputes_old)
     computed = {
         "encode videos": encode,
         "prefill": prefill,
-        "reference and old log-probabilities": no_grad * sum(forward_flops(run)),
+        "reference and old log-probabilities": no_grad * scoring_flops(run),
         "update": run.iterations * run.generation_parts * update_flops(run),
     }
     result = {name: Phase(flops, flops / rate) for name, flops in computed.items() if flops}

@@ -7,7 +7,7 @@ for CUDA and for fragmentation is an assumption. Knows no files and computes no 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vqathinker.rollout.encoder import FRAMES_PER_CALL
 from vqathinker.training.activations import autocast_bytes, head_bytes, kept_bytes, layer_bytes
@@ -186,8 +186,10 @@ def _engine_share(run: Run) -> float:
 
 def _reference(run: Run) -> dict[str, float]:
     """The pass of a reference model that lies in the host's memory otherwise."""
-    text = run.model.text
-    working = run.itemsize * run.num_tokens(run.longest) * (4 * text.width + 3 * text.mlp)
+    text, local = run.model.text, run.rows * run.generation_parts
+    rows = min(run.rows + -run.rows % run.group, local) if run.packed else run.rows  # in whole groups
+    tokens = replace(run, rows=rows, generation_parts=1).num_tokens(run.longest)
+    working = run.itemsize * tokens * (4 * text.width + 3 * text.mlp)
     return {"reference model": run.model.weight_bytes, "working memory": working}
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ class VQAThinkerTrainer(GRPOAdapter):
                 args.motion_cache, model, processor, processor.training, size
             )
         self._pixels: dict[Key, Tensor | VideoError] = {}
-        self._paths: dict[Key, str] = {}
+        self._places: dict[Key, Path | None] = {}
         self._encoded: dict[Key, VideoInputs] = {}
         self._drawn: dict[Key, tuple[str, IndexArray]] = {}
 
@@ -139,12 +140,13 @@ class VQAThinkerTrainer(GRPOAdapter):
 
     def begin_batch(self, rows: list[Row]) -> None:
         """Wait for the unique videos of the local rows; count the unreadable ones over all processes."""
-        self._paths = {_key(row): row["path"] for row in rows}
-        unique = list(dict.fromkeys(self._paths.values()))
+        paths = {_key(row): row["path"] for row in rows}
+        unique = list(dict.fromkeys(paths.values()))
         with self.timed("data_wait"):
             read = dict(zip(unique, self.reader.take(unique), strict=True))
-        self._pixels = {key: read[path] for key, path in self._paths.items()}
-        errors = [(video.path, video.reason) for video in read.values() if isinstance(video, VideoError)]
+        self._pixels = {key: read[path][0] for key, path in paths.items()}
+        self._places = {key: read[path][1] for key, path in paths.items()}
+        errors = [(video.path, video.reason) for video, _ in read.values() if isinstance(video, VideoError)]
         gathered: list[tuple[int, list[tuple[str, str]]]] = gather_object([(len(read), errors)])
         everyone = [error for _, part in gathered for error in part]
         self.log_metric("unreadable_videos", float(len(everyone)))
@@ -158,14 +160,11 @@ class VQAThinkerTrainer(GRPOAdapter):
         black = np.zeros((setting.num_frames, BLANK_SIDE, BLANK_SIDE, 3), np.uint8)
         blank = self.processor.pixels(black, setting.size)
         pixels = [blank if isinstance(video, VideoError) else video for video in self._pixels.values()]
-        paths = [
-            None if isinstance(video, VideoError) else self._paths[key] for key, video in self._pixels.items()
-        ]
         self._drawn = self._draw_perturbations()
         with self.policy_for_rollout() as policy:
             encoder = VideoEncoder(policy, self.processor, setting, motion_cache=self.motion_cache)
             with self.timed("encode"):
-                videos = encoder.encode_pixels(pixels, paths)
+                videos = encoder.encode_pixels(pixels, list(self._places.values()))
                 indices = [index for _, index in self._drawn.values()]
                 twins = encoder.perturb(videos, indices) if self._drawn else []
                 requests = self._requests(encoder, videos, "clean") + self._requests(encoder, twins, "twin")
@@ -233,14 +232,15 @@ class VQAThinkerTrainer(GRPOAdapter):
         self.model.train(was_training)
         return metrics
 
-    def _read(self, path: str) -> Tensor | VideoError:
-        """Normalised keyframes (T, 3, S, S) of a file; called in worker threads."""
+    def _read(self, path: str) -> tuple[Tensor | VideoError, Path | None]:
+        """Normalised keyframes (T, 3, S, S) of a file, and where to keep its motion; in worker threads."""
         setting = self.processor.training
+        place = self.motion_cache.place(path) if self.motion_cache else None
         try:
             frames = read_keyframes(path, setting.num_frames).frames
         except VideoError as error:
-            return error
-        return self.processor.pixels(frames, setting.size)
+            return error, None
+        return self.processor.pixels(frames, setting.size), place
 
     def _draw_perturbations(self) -> dict[Key, tuple[str, IndexArray]]:
         """One mode and its frame indices for each local video; empty without perturbations."""
