@@ -4,8 +4,10 @@ python benchmarks/bench_cycle.py
 
 Same process, same weights, videos of one kind, K=4 responses of 200 tokens to a prompt of 1600; the library
 with each rollout engine (vLLM compiled), the other side as in `released.py` with TRL's row-wise update. One
-video, and two (a step of the recipe per GPU), which both sides take in one pass. As in training, the library
-decodes a cycle's videos during the cycle before. Both sides compute in the precision of `--dtypes`: the
+video, and two, as many as a step of the recipe has per GPU: the library generates for both at once and then
+updates with one after the other, the published way takes all rows in one pass, or one video after the other,
+which costs it twice as much as one. As in training, the library decodes a cycle's videos during the cycle
+before. Both sides compute in the precision of `--dtypes`: the
 published way's own, bfloat16, and float32. Writes a file for each, benchmarks/results/cycle_<dtype>.json. The
 end-of-sequence token cannot be drawn, so all responses are equally long.
 """
@@ -25,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from bench_data import make_clip
-from bench_train_step import COMPLETION, NUM_ROWS, PROMPT, timed
+from bench_train_step import COMPLETION, NUM_ROWS, PROMPT, WORKLOAD, timed
 from common import arguments, environment, write
 from datasets import Dataset
 from released import rollout
@@ -45,6 +47,7 @@ from vqathinker.training import TrainingConfig, VQAThinkerTrainer
 SAMPLING = Sampling(temperature=0.9, top_k=50, max_new_tokens=COMPLETION)
 OURS = {"ours, Hugging Face": (False, 1), "ours, vLLM": (True, 1), "ours, vLLM, two videos": (True, 2)}
 RELEASED = {1: "released", 2: "released, two videos"}
+IN_TURN = "released, one video after the other / ours, vLLM, two videos"
 
 
 def main() -> None:
@@ -55,14 +58,15 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    table = Table("precision", *(f"released / {side}" for side in OURS))
+    columns = [*(f"released / {side}" for side in OURS), IN_TURN]
+    table = Table("precision", *columns)
     # each precision in a process of its own, since vLLM keeps its memory
     processes = ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
     with tempfile.TemporaryDirectory() as name, processes as pool:
         clips = [make_clip(Path(name, f"{i}.mp4"), 240, i) for i in range(4)]
         for dtype in options.dtypes:
             found = pool.submit(measure, Path(name, dtype), clips, dtype, options.repeats).result()
-            table.add_row(dtype, *(f"{found[f'released / {side}']:.3g}" for side in OURS))
+            table.add_row(dtype, *(f"{found[column]:.3g}" for column in columns))
     Console().print(table)
 
 
@@ -86,8 +90,9 @@ def measure(folder: Path, clips: list[Path], precision: str, repeats: int) -> di
             f"released / {side}": medians[RELEASED[num_videos]] / medians[side]
             for side, (_, num_videos) in OURS.items()
         }
+        ratios[IN_TURN] = 2 * medians["released"] / medians["ours, vLLM, two videos"]
         results = {**ratios, "seconds": seconds}
-        write(f"cycle_{precision}", {"environment": versions, "results": results})
+        write(f"cycle_{precision}", {"environment": versions, "workload": WORKLOAD, "results": results})
     return results
 
 
@@ -109,8 +114,8 @@ def trainer(checkpoint: Path, clips: list[Path], dtype: torch.dtype, **settings:
     model, processor = load_policy(checkpoint, dtype=dtype)
     row = {"prompt": "", "dataset": "clips", "target": 3.0}
     options = common() | settings | {"max_completion_length": COMPLETION, "motion_cache_gib": 0}
-    options["per_device_train_batch_size"] = 2 * NUM_ROWS
-    result = VQAThinkerTrainer(
+    options["gradient_accumulation_steps"] = 2
+    return VQAThinkerTrainer(
         model,
         TrainingConfig(**options),
         processor=processor,
@@ -118,15 +123,13 @@ def trainer(checkpoint: Path, clips: list[Path], dtype: torch.dtype, **settings:
         perturbations={"reverse": PERTURBATIONS["reverse"]()},
         train_dataset=Dataset.from_list([row | {"video_id": clip.stem, "path": str(clip)} for clip in clips]),
     )
-    result.current_gradient_accumulation_steps = 1
-    return result
 
 
 class Ours:
-    """Generation batch, loss, backward; the weights stay, so that every cycle is the same."""
+    """Generation batch, then loss and backward of each video; the weights stay, so cycles are the same."""
 
     def __init__(self, side: VQAThinkerTrainer, num_videos: int) -> None:
-        self.side = side
+        self.side, self.num_videos = side, num_videos
         rows = [dict(side.train_dataset[i]) for i in range(2 * num_videos) for _ in range(NUM_ROWS)]
         self.batches = cycle([rows[: len(rows) // 2], rows[len(rows) // 2 :]])
         self.rows = next(self.batches)
@@ -138,11 +141,14 @@ class Ours:
         side.reader = self.reader
         side.announce(rows + self.rows)
         side.state.global_step += 1  # weights are synchronised and caches forgotten, as after an update
+        side.args.steps_per_generation = side.args.gradient_accumulation_steps = self.num_videos
+        side.current_gradient_accumulation_steps = self.num_videos
         side.model.train()
         side.model.zero_grad()
-        inputs = side._prepare_inputs(rows)
-        assert inputs["completion_ids"].shape == (len(rows), COMPLETION)
-        side._compute_loss(side.model, inputs).backward()  # type: ignore[no-untyped-call]
+        for side._step in range(self.num_videos):
+            inputs = side._prepare_inputs(rows)
+            assert inputs["completion_ids"].shape == (NUM_ROWS, COMPLETION)
+            side._compute_loss(side.model, inputs).backward()  # type: ignore[no-untyped-call]
 
 
 def released(side: Stock, processor: VQAThinkerProcessor, clips: list[Path]) -> None:

@@ -5,7 +5,8 @@ python benchmarks/bench_data.py
 Synthesises 1080p H.264 clips; writes benchmarks/results/data.json. The first part reads 6 keyframes of every
 clip with decord alone (open, `get_batch`) and with our reader (checks, sampling, orientation, resize to
 448²). The second trains for some steps on these clips through the real trainer and reports
-`seconds/data_wait` as a share of the step's time.
+`seconds/data_wait` as a share of the step's time. With `--check` nothing is written, and the command fails if
+the first ratio is over a fifth worse than the stored one or the share above 5 %.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import av
 import decord
 import numpy as np
 import torch
-from common import arguments, environment, write
+from common import arguments, check, environment, write
 from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--check", action="store_true", help="compare with the stored ratio")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -53,14 +55,21 @@ def main() -> None:
             "training": training(folder, clips, options.steps),
         }
     table = Table("figure", "value")
-    for part in results.values():
-        for key, value in part.items():
-            if isinstance(value, float):
-                table.add_row(key, f"{value:.3g}")
+    for key, number in figures(results).items():
+        table.add_row(key, f"{number:.3g}")
     Console().print(table)
+    if options.check:
+        check("data", results, figures, less=["ours / decord"], limits={"data_wait_share": 0.05})
+        return
     versions = environment(("torch", "decord", "av", "trl"))
     clip = {"width": WIDTH, "height": HEIGHT, "fps": FPS, "seconds": options.seconds, "number": options.clips}
     write("data", {"environment": versions, "clips": clip, "results": results})
+
+
+def figures(results: dict[str, Any]) -> dict[str, float]:
+    """What is one number, of both parts."""
+    numbers = [item for part in results.values() for item in part.items()]
+    return {name: value for name, value in numbers if isinstance(value, float)}
 
 
 def make_clip(

@@ -4,7 +4,8 @@ python benchmarks/bench_memory.py
 
 Same process, same weights, same rows (P=1600, R=200, K=4), with and without gradient checkpointing; writes
 benchmarks/results/memory.json. The peak is that of the process's resident memory (Linux) above what it holds
-before the update: activations and gradients. The second ratio adds the weights of policy and reference.
+before the update: activations and gradients. The second ratio adds the weights of policy and reference. With
+`--check` nothing is written, and the command fails if a ratio is over a fifth worse than the stored one.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench_train_step import COMPLETION, NUM_ROWS, PROMPT, step
-from common import arguments, environment, write
+from bench_train_step import COMPLETION, NUM_ROWS, PROMPT, WORKLOAD, step
+from common import arguments, check, environment, write
 from rich.console import Console
 from rich.table import Table
 from workload import Ours, Rows, Stock, build_middle, make_rows
@@ -29,7 +30,8 @@ MIB = 2**20
 def main() -> None:
     """Measure both sides, print a table, write the JSON."""
     parser = arguments(__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--check", action="store_true", help="compare with the stored ratios")
     options = parser.parse_args()
     results = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -44,8 +46,16 @@ def main() -> None:
             *(f"{row[key]:.3f}" for key in ("update_ratio", "total_ratio")),
         )
     Console().print(table)
+    if options.check:
+        check("memory", results, figures, less=figures(results))
+        return
     versions = environment(("torch", "transformers", "trl"))
-    write("memory", {"environment": versions, "results": results})
+    write("memory", {"environment": versions, "workload": WORKLOAD, "results": results})
+
+
+def figures(results: dict[str, Any]) -> dict[str, float]:
+    """Ours over TRL's, with and without gradient checkpointing."""
+    return {name: row["update_ratio"] for name, row in results.items()}
 
 
 def measure(checkpoint: Path, checkpointing: bool, repeats: int) -> dict[str, Any]:

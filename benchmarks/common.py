@@ -1,4 +1,4 @@
-"""What the benchmarks share: their command line and what a report says about where its numbers come from.
+"""What the benchmarks share: command line, what a report says of its origin, comparison with stored figures.
 
 Neither host names nor paths are in a report.
 """
@@ -9,13 +9,15 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 CPU_INFO = Path("/proc/cpuinfo")
+TOLERANCE = 0.2
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -33,8 +35,9 @@ def processor() -> str:
 
 
 def environment(packages: Sequence[str]) -> dict[str, Any]:
-    """Return hardware (processor, cores, system) and versions (Python and the named packages)."""
+    """Return the command, hardware (processor, cores, system) and versions (Python, the named packages)."""
     return {
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "hardware": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
     }
@@ -46,3 +49,33 @@ def write(name: str, report: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(report, indent=2) + "\n")
     return path
+
+
+def check(
+    name: str,
+    results: dict[str, Any],
+    figures: Callable[[dict[str, Any]], Mapping[str, float]],
+    *,
+    more: Iterable[str] = (),
+    less: Iterable[str] = (),
+    limits: Mapping[str, float] | None = None,
+) -> None:
+    """Leave with status 1 and the figures' names if some are worse than they should be.
+
+    Args:
+        name: of the stored report.
+        results: found now.
+        figures: finds name → value in results, stored ones and those found now.
+        more: figures that may not be over a fifth below the stored ones.
+        less: those that may not be over a fifth above.
+        limits: those that have a largest value, whatever is stored.
+    """
+    stored = figures(json.loads((RESULTS / f"{name}.json").read_text())["results"])
+    found = figures(results)
+    worse = [f for f in more if found[f] < (1 - TOLERANCE) * stored[f]]
+    worse += [f for f in less if found[f] > (1 + TOLERANCE) * stored[f]]
+    lines = [f"{f}: {found[f]:.3g}, stored {stored[f]:.3g}" for f in worse]
+    over = {f: limit for f, limit in (limits or {}).items() if found[f] > limit}
+    lines += [f"{f}: {found[f]:.3g}, at most {limit:.3g}" for f, limit in over.items()]
+    if lines:
+        raise SystemExit("worse than it should be:\n" + "\n".join(lines))

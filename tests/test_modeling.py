@@ -87,6 +87,24 @@ def test_pixels_need_ids(policies: Policies) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_features_in_place_of_pixels(policies: Policies, motion: str) -> None:
+    model, processor = policies(motion)
+    batch = inputs(processor, 1)
+    ids, pixels = batch["input_ids"], batch["pixel_values"]
+    video = {
+        "frame_features": model.model.frame_features(pixels),
+        "motion_features": model.model.motion_features(pixels[None]),
+    }
+    assert torch.equal(model(input_ids=ids, **video).logits, model(**batch).logits)
+    with pytest.raises(ValueError, match="frame_features need input_ids"):
+        model(inputs_embeds=torch.zeros(1, 4, 128), **video)
+    if motion != "none":
+        with pytest.raises(ValueError, match="and motion_features"):
+            model(input_ids=ids, frame_features=video["frame_features"])
+
+
+@torch.no_grad()
 def test_without_motion_it_is_internvl(policies: Policies) -> None:
     model, processor = policies("none")
     known = InternVLConfig().to_dict()

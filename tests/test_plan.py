@@ -359,6 +359,9 @@ def test_micro_batches_that_split_groups(sizes_8b: ModelSizes, rows: int, group:
     in_linear = run.num_tokens(response) * cost.text_flops(sizes_8b)
     text, _, _ = cost.forward_flops(run)
     assert text - in_linear == pytest.approx(cost.attention_flops(sizes_8b.text, pairs))
+    group_alone = replace(run, rows=group, generation_parts=1)
+    scored = rows * parts // group * sum(cost.forward_flops(group_alone))  # groups are whole again
+    assert cost.scoring_flops(run) == pytest.approx(scored)
     branches = cost.visible_pairs(0, 7, rows)
     assert run.num_prompts * cost.visible_pairs(0, 7, rows / run.num_prompts) == pytest.approx(branches)
 

@@ -345,6 +345,31 @@ def test_rollouts_by_vllm(
 
 
 @pytest.mark.slow
+@pytest.mark.vllm  # which DeepSpeed is installed with
+@pytest.mark.parametrize("name", ["zero2", "zero3"])
+def test_packed_and_plain_rows_under_zero(
+    name: str, tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
+) -> None:
+    """Two processes, groups split over micro-batches: the same weights after two steps."""
+    ends = []
+    for packed in ("true", "false"):
+        folder = tmp_path / packed
+        folder.mkdir()
+        (folder / "my_plug_in.py").write_text(PLUG_IN)
+        options = [*ON_CPU, *data_options(labelled_videos), "--model_name_or_path", tiny_checkpoint]
+        options += ["--rewards", "my_plug_in:short", "--perturbations", "reverse", "--packed", packed]
+        options += ["--max_steps", 2, "--optim", "sgd", "--learning_rate", 0.1, "--max_grad_norm", 0]
+        options += ["--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 4]
+        options += ["--max_completion_length", 8, "--output_dir", "out", "--save_strategy", "no"]
+        launch_elsewhere(folder, options, two_processes(name, folder), DS_ACCELERATOR="cpu")
+        ends.append(load_policy(folder / "out" / "final")[0].state_dict())
+    start = load_policy(tiny_checkpoint)[0].state_dict()
+    assert max((ends[0][weight] - value).abs().max() for weight, value in start.items()) > 1e-3
+    for weight, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][weight], rtol=0, atol=1e-5, msg=weight)
+
+
+@pytest.mark.slow
 @pytest.mark.vllm
 def test_the_old_policys_pass_is_redundant(
     tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path

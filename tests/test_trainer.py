@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ from vqathinker.media.dataset import load_labels
 from vqathinker.media.video import Clip, read_keyframes
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.model.assemble import load_policy
+from vqathinker.model.modeling import VQAThinkerModel
 from vqathinker.rollout import Response, RolloutRequest, Sampling
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer, trainer
 from vqathinker.training.reference import HostedModel
-from vqathinker.training.rows import RowResponse
+from vqathinker.training.rows import Row, RowResponse
 from vqathinker.training.setup import lora
 from vqathinker.types import FloatArray, RolloutBatch
 
@@ -423,6 +425,7 @@ def test_a_trl_function_is_a_reward(make: Callable[..., VQAThinkerTrainer]) -> N
         ),
         ({"num_frames": 1}, "perturbations need at least 2 frames per video, the processor takes 1"),
         ({"per_device_train_batch_size": 7}, "must be divisible by num_generations"),
+        ({"packed_attention": "flex"}, "FlexAttention has no backward pass on a CPU; use 'segments'"),
     ],
 )
 def test_what_cannot_work_is_told_at_once(
@@ -530,6 +533,87 @@ def test_packed_and_plain_runs_end_with_the_same_weights(
     assert {name: largest_difference(end, oracle) < 1e-5 for name, end in ends.items()} == dict.fromkeys(
         ends, True
     )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("scripted")
+@pytest.mark.parametrize("adapter", [False, True], ids=["all weights", "lora"])
+def test_every_way_of_packing_ends_with_the_same_weights(
+    make: Callable[..., VQAThinkerTrainer], tiny_checkpoint: Path, *, adapter: bool
+) -> None:
+    """Row by row is the oracle; the micro-batch of 3 splits groups of 4."""
+    ways: dict[str, dict[str, Any]] = {
+        "rows": {"packed": False},
+        "segments": {},
+        "dense": {"packed_attention": "dense"},
+        "checkpointing": {"gradient_checkpointing": True},
+        "split": {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 8},
+    }
+    config = ModelConfig(use_peft=adapter, lora_r=4, lora_dropout=0.0)
+    common = {"max_steps": 3, "optim": "sgd", "learning_rate": 0.5 if adapter else 0.05, "beta": 0.5}
+    common |= {"num_generations": 4, "per_device_train_batch_size": 24, "max_grad_norm": 0.0}
+    ends = {}
+    for name, options in ways.items():
+        peft = lora(config, load_policy(tiny_checkpoint)[0])
+        run = make(peft_config=peft, **{**common, **options})
+        before = weights(run)
+        run.train()
+        ends[name] = weights(run)
+        assert entries(run)[-1]["kl"] > 1e-6
+    oracle = ends.pop("rows")
+    assert largest_difference(before, oracle) > 1e-3
+    assert {name: largest_difference(end, oracle) < 1e-5 for name, end in ends.items()} == dict.fromkeys(
+        ends, True
+    )
+
+
+@pytest.mark.usefixtures("scripted")
+@pytest.mark.parametrize(
+    ("adapter", "targets", "expected"),
+    [
+        (False, None, {"rollout": 2, "reference": 2, "update": 4}),
+        (True, None, {"rollout": 2}),
+        (
+            True,
+            [r".*vision_tower.*q_proj"],
+            {"rollout": 2, "reference": 2, "update": 4},
+        ),
+    ],
+    ids=["all weights", "lora", "lora in the vision tower"],
+)
+def test_how_often_a_video_is_encoded(
+    make: Callable[..., VQAThinkerTrainer],
+    tiny_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    adapter: bool,
+    targets: list[str] | None,
+    expected: dict[str, int],
+) -> None:
+    """Two videos, whose groups of 4 the update's micro-batches of 2 split."""
+    model = load_policy(tiny_checkpoint)[0]
+    peft = lora(ModelConfig(use_peft=adapter, lora_target_modules=targets), model)
+    run = make(
+        peft_config=peft, beta=0.5, num_generations=4, per_device_train_batch_size=2, perturbations={},
+        gradient_accumulation_steps=4, rewards={"format": RULES["format"]},
+    )  # fmt: skip
+    frames: Counter[str] = Counter()
+    encode, respond = VQAThinkerModel.frame_features, VQAThinkerTrainer.respond
+
+    def counted(model: VQAThinkerModel, pixels: torch.Tensor) -> torch.Tensor:
+        found = encode(model, pixels)
+        frames["update" if torch.is_grad_enabled() else "reference"] += len(pixels)
+        return found
+
+    def renamed(run: VQAThinkerTrainer, rows: list[Row]) -> list[RowResponse]:
+        responses = respond(run, rows)
+        frames["rollout"] += frames.pop("reference")
+        return responses
+
+    monkeypatch.setattr(VQAThinkerModel, "frame_features", counted)
+    monkeypatch.setattr(VQAThinkerTrainer, "respond", renamed)
+    run.train()
+    assert {name: number / run.processor.num_frames for name, number in frames.items()} == expected
 
 
 @pytest.mark.slow

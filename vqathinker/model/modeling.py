@@ -101,6 +101,12 @@ class VQAThinkerModel(InternVLModel):
             self.slowfast = SlowFast(config.slowfast_depth, config.slowfast_stem_dim)
         self.post_init()  # type: ignore[no-untyped-call]
 
+    @property
+    def trains_vision(self) -> bool:
+        """Whether the features of a frame change in training."""
+        parts = (self.vision_tower, self.multi_modal_projector)
+        return any(weight.requires_grad for part in parts for weight in part.parameters())
+
     def frame_features(self, frames: Tensor) -> Tensor:
         """Vision tokens of single frames: (F, 3, S, S) normalised pixels → (F, (S/28)², d)."""
         output = self.get_image_features(
@@ -158,6 +164,7 @@ class VQAThinkerModel(InternVLModel):
         self,
         input_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
+        frame_features: Tensor | None = None,
         motion_features: Tensor | None = None,
         placeholders: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
@@ -171,10 +178,11 @@ class VQAThinkerModel(InternVLModel):
         Args:
             input_ids: (B, L).
             pixel_values: (F, 3, S, S) frames of all videos of the batch in order.
+            frame_features: (F, n, d) in their place, as `frame_features()` returns them.
             motion_features: (B, M, motion_dim), as `motion_features()` returns them; computed here if
-                omitted, which needs the same number of frames in every video.
+                omitted, which needs pixels and the same number of frames in every video.
             placeholders: (B, L) bool, the positions where placeholder ids stand for features.
-            inputs_embeds: (B, L, d), instead of the three above.
+            inputs_embeds: (B, L, d), instead of all above.
             attention_mask: (B, L).
             segments: (B, L) in its place for packed rows: 0 the shared prefix, from 1 the branches after it,
                 which do not see one another, -1 padding.
@@ -182,7 +190,8 @@ class VQAThinkerModel(InternVLModel):
             kwargs: passed on to the language model.
 
         Raises:
-            ValueError: if pixels come without ids, or packed rows meet an attention that cannot take them.
+            ValueError: if a video comes without ids or without what its motion is known by, or packed rows
+                meet an attention that cannot take them.
         """
         if segments is not None:
             check_packed_attention(self)
@@ -190,13 +199,17 @@ class VQAThinkerModel(InternVLModel):
         if pixel_values is not None:
             if input_ids is None:
                 raise ValueError("pixel_values need input_ids to be merged into")
-            frames = self.frame_features(pixel_values)
-            motion = frames.new_zeros(0)
+            if motion_features is None and self.config.motion != "none":
+                motion_features = self.motion_features(pixel_values.unflatten(0, (len(input_ids), -1)))
+            frame_features = self.frame_features(pixel_values) if frame_features is None else frame_features
+        if frame_features is not None:
+            motion = frame_features.new_zeros(0)
+            if input_ids is None or (motion_features is None and self.config.motion != "none"):
+                raise ValueError("frame_features need input_ids to be merged into, and motion_features")
             if self.config.motion != "none":
-                if motion_features is None:
-                    motion_features = self.motion_features(pixel_values.unflatten(0, (len(input_ids), -1)))
                 motion = self.motion_projector(motion_features)
-            inputs_embeds, input_ids = self.merge(input_ids, frames, motion, placeholders), None
+            inputs_embeds = self.merge(input_ids, frame_features, motion, placeholders)
+            input_ids = None
         return super().forward(  # type: ignore[no-any-return]
             input_ids=input_ids, inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs
         )

@@ -65,11 +65,12 @@ def kept_bytes(run: Run) -> float:
     ends = tokens * text.width * (FP32 + 2 * weight) + itemsize * (labelled * text.width + pixels)
     projector = visual * (4 * vision.width * (weight + itemsize) + 2 * text.width * itemsize)
     if run.checkpointing:
-        layers = text.layers * tokens * text.width + vision.layers * run.num_patches * vision.width
-        return ends + projector + weight * layers
-    of_text = text.layers * text_layer_bytes(run)
-    of_vision = vision.layers * run.num_patches * vision_layer_bytes(vision, weight, itemsize)
-    return ends + projector + of_text + (of_vision if model.trains_vision else 0)
+        of_text: float = text.layers * tokens * text.width * weight
+        of_vision: float = vision.layers * run.num_patches * vision.width * weight
+    else:
+        of_text = text.layers * text_layer_bytes(run)
+        of_vision = vision.layers * run.num_patches * vision_layer_bytes(vision, weight, itemsize)
+    return ends + of_text + (projector + of_vision if model.trains_vision else 0)
 
 
 def layer_bytes(run: Run) -> float:

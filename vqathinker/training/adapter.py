@@ -282,7 +282,6 @@ class GRPOAdapter(GRPOTrainer, ABC):
             self._tokenizer.pad_token_id,
             multiple=FLEX_MULTIPLE if self.args.packed_attention == "flex" else 1,
         )
-        seen = [videos[i] for i in packed.first_rows]
         with self.accelerator.autocast():
             output = model(
                 input_ids=packed.input_ids,
@@ -290,8 +289,7 @@ class GRPOAdapter(GRPOTrainer, ABC):
                 segments=packed.segments,
                 packed_attention=self.args.packed_attention,
                 placeholders=packed.prefix,
-                pixel_values=torch.cat([video.pixels for video in seen]),
-                motion_features=torch.stack([video.motion_features for video in seen]),
+                **VideoInputs.together([videos[i] for i in packed.first_rows]),
                 shift_labels=packed.shift_labels,
                 fused_lm_head=True,
             )

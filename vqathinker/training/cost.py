@@ -91,7 +91,7 @@ def update_flops(run: Run) -> float:
     last = run.num_tokens(run.response) * model.text.layers * 2 * model.text.width * model.text.mlp
     # frozen weights take part in the gradient of what lies before them, but have none of their own
     backward = BACKWARD - 1 if model.has_adapters else BACKWARD
-    of_vision = FORWARD + again + backward if model.trains_vision else FORWARD
+    of_vision = FORWARD + again + backward if model.trains_vision else 0  # the rollout's features stay
     # the fused head computes its logits again in any case
     of_text = text * (FORWARD + again + backward) - last * again
     return of_text + head * (2 * FORWARD + backward) + vision * of_vision
@@ -100,7 +100,8 @@ def update_flops(run: Run) -> float:
 def scoring_flops(run: Run) -> float:
     """Of the passes without gradients over one generation, whose packed groups are whole."""
     rows = run.rows * run.generation_parts
-    return sum(forward_flops(replace(run, rows=rows, generation_parts=1)))
+    text, head, vision = forward_flops(replace(run, rows=rows, generation_parts=1))
+    return text + head + (vision if run.model.trains_vision else 0)
 
 
 def phases(run: Run, assumed: Assumptions) -> dict[str, Phase]:

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from trl.trainer.utils import RepeatSampler
 
+from vqathinker.rollout.encoder import EncodedVideo
+
 Row = dict[str, Any]
 
 
@@ -34,11 +36,34 @@ class RowResponse:
 
 @dataclass(frozen=True, eq=False)
 class VideoInputs:
-    """What a forward pass needs of one video: pixels (T, 3, S, S) and motion features (M, motion_dim)."""
+    """What a forward pass needs of one video.
+
+    Attributes:
+        pixels: (T, 3, S, S).
+        motion_features: (M, motion_dim).
+        skipped: whether it could not be read.
+        frame_features: (T, n, d) of a vision tower that does not learn, None of one that does.
+    """
 
     pixels: Tensor
     motion_features: Tensor
     skipped: bool = False
+    frame_features: Tensor | None = None
+
+    @classmethod
+    def of(cls, video: EncodedVideo, *, skipped: bool, trains_vision: bool) -> VideoInputs:
+        """What the rollout knows of a video."""
+        frames = None if trains_vision else video.frame_features
+        return cls(video.pixels, video.motion_features, skipped, frames)
+
+    @staticmethod
+    def together(videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
+        """What the model's forward pass takes of some videos: pixels only where their features change."""
+        kept = [video.frame_features for video in videos if video.frame_features is not None]
+        inputs = {"motion_features": torch.stack([video.motion_features for video in videos])}
+        if len(kept) == len(videos):
+            return inputs | {"frame_features": torch.cat(kept)}
+        return inputs | {"pixel_values": torch.cat([video.pixels for video in videos])}
 
 
 class EpochOrder(Sampler[int]):

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -38,14 +37,13 @@ from vqathinker.training.config import TrainingConfig
 from vqathinker.training.engines import SynchronisedEngine, generate_or_stop, make_engine
 from vqathinker.training.reference import HostedModel
 from vqathinker.training.rows import Row, RowResponse, VideoInputs
-from vqathinker.training.unreadable import UnreadableVideos
+from vqathinker.training.unreadable import UnreadableVideos, black_video
 from vqathinker.training.validation import validate
 from vqathinker.types import IndexArray, Perturbation
 
 logger = logging.getLogger(__name__)
 
 Key = tuple[str, str]
-BLANK_SIDE = 28  # pixels of the black frames that stand for an unreadable video; nothing is learned from them
 LOSS_NOTE = "The loss of GRPO starts at 0 by construction and says nothing about progress: watch `reward`."
 
 
@@ -157,11 +155,13 @@ class VQAThinkerTrainer(GRPOAdapter):
     def respond(self, rows: list[Row]) -> list[RowResponse]:
         """One engine call for every local video and its twin."""
         setting = self.processor.training
-        black = np.zeros((setting.num_frames, BLANK_SIDE, BLANK_SIDE, 3), np.uint8)
-        blank = self.processor.pixels(black, setting.size)
-        pixels = [blank if isinstance(video, VideoError) else video for video in self._pixels.values()]
+        pixels = [
+            black_video(self.processor) if isinstance(video, VideoError) else video
+            for video in self._pixels.values()
+        ]
         self._drawn = self._draw_perturbations()
         with self.policy_for_rollout() as policy:
+            trains_vision = policy.model.trains_vision
             encoder = VideoEncoder(policy, self.processor, setting, motion_cache=self.motion_cache)
             with self.timed("encode"):
                 videos = encoder.encode_pixels(pixels, list(self._places.values()))
@@ -176,7 +176,9 @@ class VQAThinkerTrainer(GRPOAdapter):
             with self.timed("rollout"):
                 responses = generate_or_stop(self, requests, self.num_generations, self.sampling)
         self._encoded = {
-            key: VideoInputs(video.pixels, video.motion_features, isinstance(self._pixels[key], VideoError))
+            key: VideoInputs.of(
+                video, skipped=isinstance(self._pixels[key], VideoError), trains_vision=trains_vision
+            )
             for key, video in zip(self._pixels, videos, strict=True)
         }
         return self._assign(rows, requests, responses)
@@ -222,11 +224,9 @@ class VQAThinkerTrainer(GRPOAdapter):
         dataset: Any = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
             raise ValueError("there is no validation data: give eval_dataset")
-        number = min(self.args.eval_num_videos or len(dataset), len(dataset))
-        rows = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, number).round()]
         was_training = self.model.training
         self.model.eval()
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in validate(self, rows).items()}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in validate(self, dataset).items()}
         Trainer.log(self, metrics)  # TRL's own would write the table of training responses again
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.model.train(was_training)

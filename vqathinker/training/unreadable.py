@@ -7,9 +7,22 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from torch import Tensor
+
+from vqathinker.model import VQAThinkerProcessor
+
 logger = logging.getLogger(__name__)
 
 REPORT_FILE = "unreadable_videos.jsonl"
+BLANK_SIDE = 28  # pixels
+
+
+def black_video(processor: VQAThinkerProcessor) -> Tensor:
+    """Frames (T, 3, S, S) that stand for an unreadable video; nothing is learned from them."""
+    setting = processor.training
+    black = np.zeros((setting.num_frames, BLANK_SIDE, BLANK_SIDE, 3), np.uint8)
+    return processor.pixels(black, setting.size)
 
 
 class UnreadableVideos:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from accelerate.utils import gather_object
+from datasets import Dataset
 
 from vqathinker.metrics import correlations
 from vqathinker.rollout import Sampling
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
     from vqathinker.training.trainer import VQAThinkerTrainer
 
 
-def validate(trainer: VQAThinkerTrainer, rows: Sequence[Row]) -> dict[str, float]:
-    """Correlations over the videos with a score, and the numbers of parse failures and unreadable files."""
+def validate(trainer: VQAThinkerTrainer, dataset: Dataset) -> dict[str, float]:
+    """Correlations over the videos with a score, and the numbers of parse failures and unreadable files.
+
+    Of many videos `eval_num_videos` are taken, at even distances.
+    """
     accelerator, args = trainer.accelerator, trainer.args
+    number = min(args.eval_num_videos or len(dataset), len(dataset))
+    rows: list[Row] = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, number).round()]
     part = rows[accelerator.process_index :: accelerator.num_processes]
     with trainer.policy_for_rollout() as policy:
         predictions = predict(
