@@ -6,7 +6,7 @@
 #   make test-vllm those that need vLLM
 #   make check    lint, format, types
 #   make bench    every benchmark
-#   make bench-check  one update's ratios to TRL again, against the stored ones
+#   make bench-check  an update's time and memory and the reading of data again, against the stored ratios
 PYTHON ?= python3
 JOBS ?= 2
 MARKERS ?= not gpu and not vllm
@@ -67,4 +67,4 @@ bench: $(VLLM_READY)
 	@set -e; for file in $(wildcard benchmarks/bench_*.py); do echo "== $$file"; $(BIN)/python $$file; done
 
 bench-check: $(READY)
-	$(BIN)/python benchmarks/bench_train_step.py --check
+	@set -e; for name in train_step memory data; do $(BIN)/python benchmarks/bench_$$name.py --check; done

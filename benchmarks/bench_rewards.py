@@ -120,7 +120,6 @@ def main() -> None:
     report = {
         **environment(["numpy", "scipy"]),
         "load_average": round(load_average, 2),
-        "command": "python benchmarks/bench_rewards.py",
         "seed": SEED,
         "unit": "milliseconds",
         "cases": cases,

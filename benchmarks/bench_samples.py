@@ -38,7 +38,6 @@ def main() -> None:
     rows = [row for name, scored in done.items() for row in measure(name, scored)]
     report = {
         "environment": environment(("torch", "transformers")),
-        "command": "python benchmarks/bench_samples.py",
         "videos": len(done["greedy"]["targets"]),
         "rows": rows,
         "seconds": {name: scored["seconds"] for name, scored in done.items()},

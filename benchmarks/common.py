@@ -34,10 +34,16 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
+def last_part(argument: str) -> str:
+    """An argument without the folders of a path."""
+    return argument.rstrip("/").rpartition("/")[2]
+
+
 def environment(packages: Sequence[str]) -> dict[str, Any]:
     """Return the command, hardware (processor, cores, system) and versions (Python, the named packages)."""
+    script, *given = map(last_part, sys.argv)
     return {
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": " ".join(["python", f"benchmarks/{script}", *given]),
         "hardware": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
     }
@@ -72,10 +78,10 @@ def check(
     """
     stored = figures(json.loads((RESULTS / f"{name}.json").read_text())["results"])
     found = figures(results)
-    worse = [f for f in more if found[f] < (1 - TOLERANCE) * stored[f]]
-    worse += [f for f in less if found[f] > (1 + TOLERANCE) * stored[f]]
+    worse = [f for f in more if not found[f] >= (1 - TOLERANCE) * stored[f]]  # a NaN is worse, too
+    worse += [f for f in less if not found[f] <= (1 + TOLERANCE) * stored[f]]
     lines = [f"{f}: {found[f]:.3g}, stored {stored[f]:.3g}" for f in worse]
-    over = {f: limit for f, limit in (limits or {}).items() if found[f] > limit}
+    over = {f: limit for f, limit in (limits or {}).items() if not found[f] <= limit}
     lines += [f"{f}: {found[f]:.3g}, at most {limit:.3g}" for f, limit in over.items()]
     if lines:
         raise SystemExit("worse than it should be:\n" + "\n".join(lines))

@@ -88,15 +88,17 @@ def test_pixels_need_ids(policies: Policies) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("motion", MOTIONS)
-def test_features_in_place_of_pixels(policies: Policies, motion: str) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_features_in_place_of_pixels(policies: Policies, motion: str, *, bf16: bool) -> None:
     model, processor = policies(motion)
     batch = inputs(processor, 1)
     ids, pixels = batch["input_ids"], batch["pixel_values"]
-    video = {
-        "frame_features": model.model.frame_features(pixels),
-        "motion_features": model.model.motion_features(pixels[None]),
-    }
-    assert torch.equal(model(input_ids=ids, **video).logits, model(**batch).logits)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        video = {
+            "frame_features": model.model.frame_features(pixels),
+            "motion_features": model.model.motion_features(pixels[None]),
+        }
+        assert torch.equal(model(input_ids=ids, **video).logits, model(**batch).logits)
     with pytest.raises(ValueError, match="frame_features need input_ids"):
         model(inputs_embeds=torch.zeros(1, 4, 128), **video)
     if motion != "none":

@@ -160,6 +160,7 @@ def test_the_encoder_reads_what_it_kept(
 ) -> None:
     model, processor = policies()
     cache = MotionCache.of_policy(tmp_path / "kept", model, processor, processor.training, GENEROUS)
+    assert cache is not None
     encoder = VideoEncoder(model, processor, processor.training, motion_cache=cache)
     rng = np.random.default_rng(0)
     pixels = [processor.pixels(rng.integers(0, 255, (6, 60, 60, 3), np.uint8), 56) for _ in range(2)]
@@ -188,6 +189,7 @@ def test_a_full_disk_does_not_stop_a_run(
 ) -> None:
     model, processor = policies()
     cache = MotionCache.of_policy(tmp_path / "kept", model, processor, processor.training, GENEROUS)
+    assert cache is not None
     encoder = VideoEncoder(model, processor, processor.training, motion_cache=cache)
     cache.folder = Path("/dev/full")  # nothing can be written below it
     pixels = [torch.zeros(6, 3, 56, 56)] * 2
@@ -201,8 +203,15 @@ def test_another_network_has_other_entries(
     policies: Callable[..., tuple[Any, Any]], tmp_path: Path, file: str
 ) -> None:
     model, processor = policies()
-    args = (tmp_path / "kept", model, processor, processor.training, GENEROUS)
-    put(MotionCache.of_policy(*args), file)
-    assert get(MotionCache.of_policy(*args), file) is not None
+
+    def cache() -> MotionCache:
+        found = MotionCache.of_policy(tmp_path / "kept", model, processor, processor.training, GENEROUS)
+        assert found is not None
+        return found
+
+    put(cache(), file)
+    assert get(cache(), file) is not None
     next(model.model.slowfast.buffers()).view(-1)[0] += 1e-3
-    assert get(MotionCache.of_policy(*args), file) is None
+    assert get(cache(), file) is None
+    assert MotionCache.of_policy(tmp_path / "none", model, processor, processor.training, 0) is None
+    assert not (tmp_path / "none").exists()

@@ -130,9 +130,11 @@ class Update:
         generator = torch.Generator().manual_seed(0)
         replies = torch.randint(7, 300, (GROUP, LENGTH), generator=generator)
         self.ids = torch.cat([torch.tensor(prompt).expand(GROUP, -1), replies], 1)
-        pixels = torch.randn(frames.num_frames, 3, frames.size, frames.size, generator=generator)
+        shape: tuple[int, ...] = (frames.num_frames, 3, frames.size, frames.size)
+        if not run.model.encodes_again:
+            shape = (frames.num_frames, frames.tokens_per_frame, run.model.text.width)
         motion = torch.zeros(1, trainer.model.config.motion_dim)
-        trainer._videos = [VideoInputs(pixels, motion)] * GROUP
+        trainer._videos = [VideoInputs(torch.randn(shape, generator=generator), motion)] * GROUP
         if run.checkpointing:
             options = trainer.args.gradient_checkpointing_kwargs
             trainer.model.gradient_checkpointing_enable(options)
@@ -151,8 +153,9 @@ def make_update(
     monkeypatch.delitem(BRANCH_ATTENTION, "cpu")  # as on the GPUs that a plan is for
     rows = load_labels(labelled_videos / "train.csv", video_dir=labelled_videos, mos_range=(1, 5))
 
-    def build(precision: str, *, packed: bool, checkpointing: bool) -> Update:
+    def build(precision: str, *, packed: bool, checkpointing: bool, adapters: bool = False) -> Update:
         dtype, bf16 = PRECISIONS[precision]
+        config = ModelConfig(dtype=str(dtype)[6:], use_peft=adapters, lora_r=4, lora_dropout=0.0)
         model, processor = load_policy(middle, dtype=dtype)
         args = TrainingConfig(
             output_dir=str(tmp_path / "out"), use_cpu=True, bf16=bf16, gradient_checkpointing=checkpointing,
@@ -160,9 +163,16 @@ def make_update(
             packed=packed, gradient_accumulation_steps=1, max_steps=1,
         )  # fmt: skip
         reward = {"format": rewards.load("format")}
-        trainer = VQAThinkerTrainer(model, args, processor=processor, rewards=reward, train_dataset=rows)
+        trainer = VQAThinkerTrainer(
+            model,
+            args,
+            processor=processor,
+            rewards=reward,
+            train_dataset=rows,
+            peft_config=lora(config, model),
+        )
         checkpoint = read_checkpoint(str(middle))
-        sizes = measure(checkpoint, ModelConfig(dtype=str(dtype)[6:]), has_masters=False)
+        sizes = measure(checkpoint, config, has_masters=False)
         run = Run(
             sizes, GPUS["h100"], num_gpus=1, zero=0, rows=GROUP, group=GROUP, longest=LENGTH, response=LENGTH,
             packed=packed, checkpointing=checkpointing, itemsize=2 if bf16 else 4, has_reference=False,
@@ -273,7 +283,7 @@ def test_reference_and_engine_count(sizes_8b: ModelSizes) -> None:
     without = plan.memory(replace(run, has_reference=False))
     offloaded = plan.memory(replace(run, offloads_reference=True))
     assert offloaded.phase_bytes("update") == without.phase_bytes("update") + sizes_8b.slowfast_bytes
-    assert offloaded.phases["reference"]["reference model"] == sizes_8b.weight_bytes
+    assert offloaded.phases["log-probabilities"]["reference model"] == sizes_8b.weight_bytes
     assert plan.memory(run).held["reference model"] == sizes_8b.weight_bytes
     assert "reference model" not in without.held
     colocated = plan.memory(replace(run, engine="colocate", utilization=0.25))
@@ -326,9 +336,12 @@ def test_flops_of_attention(middle: Path) -> None:
 
 
 @pytest.mark.parametrize("checkpointing", [True, False])
-def test_flops_of_an_update(make_update: Callable[..., Update], checkpointing: bool) -> None:
+@pytest.mark.parametrize("adapters", [False, True])
+def test_flops_of_an_update(
+    make_update: Callable[..., Update], checkpointing: bool, *, adapters: bool
+) -> None:
     """Attention and SlowFast left out: the matrices are what the phases differ in."""
-    update = make_update("fp32", packed=True, checkpointing=checkpointing)
+    update = make_update("fp32", packed=True, checkpointing=checkpointing, adapters=adapters)
     with FlopCounterMode(display=False) as counter:
         update.forward().sum().backward()
     operations = counter.get_flop_counts()["Global"]
@@ -337,12 +350,15 @@ def test_flops_of_an_update(make_update: Callable[..., Update], checkpointing: b
     scale = {"text": run.num_tokens(LENGTH) * cost.text_flops(model)}
     # on a CPU the fused head projects every position, not the labelled ones alone
     scale["head"] = run.num_tokens(LENGTH) * cost.head_flops(model)
-    frames = run.num_prompts * model.num_frames
+    frames = 0 if adapters else run.num_prompts * model.num_frames
     attention = cost.attention_flops(model.vision, model.patches_per_frame**2)
     scale["vision"] = frames * (cost.vision_flops(model) - attention)
-    passes = 4 if checkpointing else 3
+    frozen = int(adapters)  # a pass less: no gradient for the weights
+    passes, head_passes = (4 if checkpointing else 3) - frozen, 4 - frozen
     text, head, vision = cost.forward_flops(run)
-    left_out = passes * (text + vision - scale["text"] - scale["vision"]) + 4 * (head - scale["head"])
+    vision = 0 if adapters else vision  # the rollout's features
+    left_out = passes * (text + vision - scale["text"] - scale["vision"])
+    left_out += head_passes * (head - scale["head"])
     assert cost.update_flops(run) - left_out == pytest.approx(found, rel=0.03)
 
 
@@ -362,6 +378,11 @@ def test_micro_batches_that_split_groups(sizes_8b: ModelSizes, rows: int, group:
     group_alone = replace(run, rows=group, generation_parts=1)
     scored = rows * parts // group * sum(cost.forward_flops(group_alone))  # groups are whole again
     assert cost.scoring_flops(run) == pytest.approx(scored)
+    held = plan.memory(run).phases["log-probabilities"]["working memory"]
+    assert held == plan.memory(group_alone).phases["log-probabilities"]["working memory"] * -(-rows // group)
+    frozen = replace(run, model=replace(sizes_8b, trains_vision=False, encodes_again=False))
+    text, head, _ = cost.forward_flops(group_alone)
+    assert cost.scoring_flops(frozen) == pytest.approx(rows * parts // group * (text + head))
     branches = cost.visible_pairs(0, 7, rows)
     assert run.num_prompts * cost.visible_pairs(0, 7, rows / run.num_prompts) == pytest.approx(branches)
 

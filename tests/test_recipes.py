@@ -392,7 +392,10 @@ def test_the_old_policys_pass_is_redundant(
         torch.testing.assert_close(value, ends[1][weight], rtol=0, atol=1e-6, msg=weight)
 
 
-def test_the_demo_evaluates(tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path) -> None:
+def test_the_demo_evaluates(
+    tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(RECIPES)  # as when it is run from there
     shutil.copytree(labelled_videos, tmp_path / "data")
     shutil.copy(labelled_videos / "val.csv", tmp_path / "data" / "test.csv")
     demo = runpy.run_path(str(FOLDER.parent / "demo.py"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -223,6 +224,26 @@ def test_a_video_is_decoded_once(
         assert 0 <= entry["seconds/data_wait"] < entry["step_time"]
 
 
+def test_a_file_that_changes_while_it_is_read(
+    make: Callable[..., VQAThinkerTrainer], rows: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its motion features are not kept: nobody knows which of the two files they are of."""
+    run = make(motion_cache=str(tmp_path / "kept"))
+    path = shutil.copy(rows[0]["path"], tmp_path / "clip.mp4")
+    assert run.motion_cache is not None
+    _, place = run._read(path)
+    assert place is not None
+    assert place == run.motion_cache.place(path)
+
+    def read(path: str, num_frames: int) -> Clip:
+        clip = read_keyframes(path, num_frames)
+        shutil.copy(rows[1]["path"], path)
+        return clip
+
+    monkeypatch.setattr(trainer, "read_keyframes", read)
+    assert run._read(path)[1] is None
+
+
 @pytest.mark.usefixtures("scripted")
 def test_the_next_videos_are_read_during_a_step(
     make: Callable[..., VQAThinkerTrainer], monkeypatch: pytest.MonkeyPatch
@@ -425,7 +446,8 @@ def test_a_trl_function_is_a_reward(make: Callable[..., VQAThinkerTrainer]) -> N
         ),
         ({"num_frames": 1}, "perturbations need at least 2 frames per video, the processor takes 1"),
         ({"per_device_train_batch_size": 7}, "must be divisible by num_generations"),
-        ({"packed_attention": "flex"}, "FlexAttention has no backward pass on a CPU; use 'segments'"),
+        ({"packed_attention": "flex"}, "FlexAttention has no backward pass on cpu; use 'segments'"),
+        ({"packed_attention": "flex", "packed": False}, "FlexAttention has no backward pass on cpu"),
     ],
 )
 def test_what_cannot_work_is_told_at_once(
@@ -557,7 +579,10 @@ def test_every_way_of_packing_ends_with_the_same_weights(
         peft = lora(config, load_policy(tiny_checkpoint)[0])
         run = make(peft_config=peft, **{**common, **options})
         before = weights(run)
-        run.train()
+        with pytest.MonkeyPatch.context() as patch:
+            if name == "rows":  # and every row encodes its own video
+                patch.setattr(VQAThinkerModel, "trains_vision", True)
+            run.train()
         ends[name] = weights(run)
         assert entries(run)[-1]["kl"] > 1e-6
     oracle = ends.pop("rows")

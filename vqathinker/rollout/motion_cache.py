@@ -59,8 +59,10 @@ class MotionCache:
         processor: VQAThinkerProcessor,
         setting: FrameSetting,
         max_bytes: float,
-    ) -> MotionCache:
-        """The cache for a policy's SlowFast, which must have one, and its frames."""
+    ) -> MotionCache | None:
+        """The cache for a policy's SlowFast and its frames; None without SlowFast, or of size 0."""
+        if model.config.motion == "none" or not max_bytes:
+            return None
         normalisation = (*processor.image_mean, *processor.image_std)
         weights = weights_digest(model.model.slowfast).hexdigest()
         return cls(folder, [weights, model.config.motion, *astuple(setting), *normalisation], max_bytes)
@@ -68,7 +70,7 @@ class MotionCache:
     def place(self, path: str) -> Path | None:
         """Where the feature of a file as it is now belongs; None without the file.
 
-        To be asked before the file is read: one that changes later has another place.
+        To be asked before the file is read and after: with the same answer it was that file.
         """
         try:
             state = Path(path).stat()

@@ -23,7 +23,7 @@ from trl.trainer.utils import RepeatSampler, split_tensor_dict
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.engines import SynchronisedEngine, engine_in_place_of_vllm
 from vqathinker.training.gap import check_gap, importance_ratio, measure_gap
-from vqathinker.training.packing import PackedGroups, pack
+from vqathinker.training.packing import PackedGroups, pack, whole_groups
 from vqathinker.training.reference import HostedModel
 from vqathinker.training.rows import EpochOrder, Row, RowResponse, VideoInputs, arrange, group_numbers, take
 from vqathinker.training.sharding import whole_weights
@@ -240,13 +240,12 @@ class GRPOAdapter(GRPOTrainer, ABC):
         Without gradients packed groups stay whole, whatever the micro-batch.
         """
         size = batch_size or len(input_ids)
-        if self.args.packed and not torch.is_grad_enabled():
-            size += -size % self.num_generations
+        together = self.args.packed and not torch.is_grad_enabled()
+        parts = whole_groups(group_numbers(self._videos) if together else range(len(input_ids)), size)
         logps, entropies = [], []
         lent = self.hosted_reference if model is self.ref_model else None
         with nullcontext() if lent is None else lent.on_device():
-            for start in range(0, len(input_ids), size):
-                part = slice(start, start + size)
+            for part in parts:
                 packed, output = self._packed_forward(
                     model, input_ids[part], attention_mask[part], logits_to_keep, self._videos[part]
                 )

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 REQUIRED_COLUMNS = ("prompt", "video_id", "dataset", "path", "target")
 NUM_SHOWN = 5
+WITHOUT_FLEX = ("cpu", "mps")
 REASONING = ("sharp and steady", "noisy, and the motion stutters from time to time")
 
 
@@ -50,9 +51,10 @@ def check_setup(
             f"the training data lacks the columns {', '.join(missing)}; "
             "load it with vqathinker.media.dataset.load_labels"
         )
-    if args.packed and args.packed_attention == "flex" and args.device.type == "cpu":
+    if args.packed_attention == "flex" and args.device.type in WITHOUT_FLEX:
         raise ValueError(
-            "packed_attention='flex': FlexAttention has no backward pass on a CPU; use 'segments'"
+            f"packed_attention='flex': FlexAttention has no backward pass on {args.device.type}; "
+            "use 'segments'"
         )
     low, high = TARGET_RANGE
     target = np.asarray(dataset["target"])

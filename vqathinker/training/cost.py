@@ -7,7 +7,7 @@ decoding of videos.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vqathinker.training.plan import HF_SEQUENCES, Run, key_value_bytes
 from vqathinker.training.sizes import BF16, ModelSizes, Tower
@@ -87,21 +87,24 @@ def update_flops(run: Run) -> float:
     model = run.model
     text, head, vision = forward_flops(run)
     again = FORWARD if run.checkpointing else 0
-    # PyTorch stops before a layer's last product, of which nothing is kept
+    # PyTorch stops before a layer's last product, of which nothing is kept; an adapter comes after it
     last = run.num_tokens(run.response) * model.text.layers * 2 * model.text.width * model.text.mlp
+    last = 0 if model.has_adapters else last
     # frozen weights take part in the gradient of what lies before them, but have none of their own
     backward = BACKWARD - 1 if model.has_adapters else BACKWARD
-    of_vision = FORWARD + again + backward if model.trains_vision else 0  # the rollout's features stay
+    of_vision = FORWARD + again + backward if model.trains_vision else FORWARD
+    of_vision = of_vision if model.encodes_again else 0
     # the fused head computes its logits again in any case
     of_text = text * (FORWARD + again + backward) - last * again
     return of_text + head * (2 * FORWARD + backward) + vision * of_vision
 
 
 def scoring_flops(run: Run) -> float:
-    """Of the passes without gradients over one generation, whose packed groups are whole."""
-    rows = run.rows * run.generation_parts
-    text, head, vision = forward_flops(replace(run, rows=rows, generation_parts=1))
-    return text + head + (vision if run.model.trains_vision else 0)
+    """Of a pass without gradients over one generation."""
+    part = run.without_gradients
+    text, head, vision = forward_flops(part)
+    flops = text + head + (vision if run.model.encodes_again else 0)
+    return flops * run.rows * run.generation_parts / part.rows
 
 
 def phases(run: Run, assumed: Assumptions) -> dict[str, Phase]:

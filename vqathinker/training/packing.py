@@ -126,3 +126,17 @@ def _pack_group(
         columns.append(kept.nonzero()[:, 0])
     joined = [torch.cat(values) for values in (ids, positions, segments, labels, label_rows, columns)]
     return tuple(joined)  # type: ignore[return-value]
+
+
+def whole_groups(groups: Sequence[int], size: int) -> list[slice]:
+    """Cut rows into parts of at least `size` rows, but for the last, each ending where a group does.
+
+    >>> whole_groups([0, 0, 0, 1, 1, 1, 2], 2)
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 7, None)]
+    """
+    parts, start = [], 0
+    for end in range(1, len(groups) + 1):
+        if end == len(groups) or (groups[end] != groups[end - 1] and end - start >= size):
+            parts.append(slice(start, end))
+            start = end
+    return parts

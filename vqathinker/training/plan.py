@@ -85,6 +85,12 @@ class Run:
         return max((row + self.rows - 1) // self.group - row // self.group + 1 for row in firsts)
 
     @property
+    def without_gradients(self) -> Run:
+        """A micro-batch of the passes without gradients, whose packed groups are whole."""
+        rows = self.rows + (-self.rows % self.group if self.packed else 0)
+        return replace(self, rows=rows, generation_parts=1)
+
+    @property
     def num_videos(self) -> int:
         """Videos per GPU and generation."""
         return math.ceil(self.rows * self.generation_parts / self.group)
@@ -149,8 +155,8 @@ VLLM = "vLLM engine (its share of the GPU)"
 def memory(run: Run) -> Memory:
     """Add up what each phase of a step holds."""
     phases = {"rollout": _rollout(run), "update": _update(run), "optimiser": _step(run)}
-    if run.offloads_reference and run.has_copy:
-        phases["reference"] = _reference(run)
+    if run.has_reference or run.recomputes_old:
+        phases["log-probabilities"] = _log_probabilities(run)
     return Memory(
         held={name: size for name, size in _held(run).items() if size},
         phases={
@@ -184,13 +190,14 @@ def _engine_share(run: Run) -> float:
     return run.utilization * run.gpu.memory if run.engine == "colocate" else 0
 
 
-def _reference(run: Run) -> dict[str, float]:
-    """The pass of a reference model that lies in the host's memory otherwise."""
-    text, local = run.model.text, run.rows * run.generation_parts
-    rows = min(run.rows + -run.rows % run.group, local) if run.packed else run.rows  # in whole groups
-    tokens = replace(run, rows=rows, generation_parts=1).num_tokens(run.longest)
-    working = run.itemsize * tokens * (4 * text.width + 3 * text.mlp)
-    return {"reference model": run.model.weight_bytes, "working memory": working}
+def _log_probabilities(run: Run) -> dict[str, float]:
+    """The passes of reference and old policy; the reference model may lie in the host's memory otherwise."""
+    text, lent = run.model.text, run.offloads_reference and run.has_copy
+    tokens = run.without_gradients.num_tokens(run.longest)
+    return {
+        "reference model": run.model.weight_bytes if lent else 0,
+        "working memory": run.itemsize * tokens * (4 * text.width + 3 * text.mlp),
+    }
 
 
 def _gradients(run: Run) -> float:

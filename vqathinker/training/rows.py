@@ -15,6 +15,7 @@ from trl.trainer.utils import RepeatSampler
 from vqathinker.rollout.encoder import EncodedVideo
 
 Row = dict[str, Any]
+FEATURE_NDIM = 3  # of frame features (T, n, d)
 
 
 @dataclass(frozen=True)
@@ -39,31 +40,29 @@ class VideoInputs:
     """What a forward pass needs of one video.
 
     Attributes:
-        pixels: (T, 3, S, S).
+        frames: pixels (T, 3, S, S), or features (T, n, d) where neither vision tower nor projector learns.
         motion_features: (M, motion_dim).
         skipped: whether it could not be read.
-        frame_features: (T, n, d) of a vision tower that does not learn, None of one that does.
     """
 
-    pixels: Tensor
+    frames: Tensor
     motion_features: Tensor
     skipped: bool = False
-    frame_features: Tensor | None = None
 
     @classmethod
     def of(cls, video: EncodedVideo, *, skipped: bool, trains_vision: bool) -> VideoInputs:
         """What the rollout knows of a video."""
-        frames = None if trains_vision else video.frame_features
-        return cls(video.pixels, video.motion_features, skipped, frames)
+        frames = video.pixels if trains_vision else video.frame_features
+        return cls(frames, video.motion_features, skipped)
 
     @staticmethod
     def together(videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
-        """What the model's forward pass takes of some videos: pixels only where their features change."""
-        kept = [video.frame_features for video in videos if video.frame_features is not None]
-        inputs = {"motion_features": torch.stack([video.motion_features for video in videos])}
-        if len(kept) == len(videos):
-            return inputs | {"frame_features": torch.cat(kept)}
-        return inputs | {"pixel_values": torch.cat([video.pixels for video in videos])}
+        """What the model's forward pass takes of some videos, which are all pixels or all features."""
+        name = "frame_features" if videos[0].frames.ndim == FEATURE_NDIM else "pixel_values"
+        return {
+            name: torch.cat([video.frames for video in videos]),
+            "motion_features": torch.stack([video.motion_features for video in videos]),
+        }
 
 
 class EpochOrder(Sampler[int]):

@@ -107,13 +107,9 @@ class VQAThinkerTrainer(GRPOAdapter):
         self.unreadable = UnreadableVideos(str(args.output_dir), len(train_dataset), args.max_unreadable)
         videos_per_process = args.num_videos_per_generation // self.accelerator.num_processes
         self.reader = ReadAhead(self._read, args.decode_workers, 2 * videos_per_process)
-        self.motion_cache = None
-        if args.motion_cache_gib and model.config.motion != "none":
-            assert args.motion_cache is not None
-            size = args.motion_cache_gib * 2**30
-            self.motion_cache = MotionCache.of_policy(
-                args.motion_cache, model, processor, processor.training, size
-            )
+        self.motion_cache = MotionCache.of_policy(
+            str(args.motion_cache), model, processor, processor.training, args.motion_cache_gib * 2**30
+        )
         self._pixels: dict[Key, Tensor | VideoError] = {}
         self._places: dict[Key, Path | None] = {}
         self._encoded: dict[Key, VideoInputs] = {}
@@ -234,12 +230,14 @@ class VQAThinkerTrainer(GRPOAdapter):
 
     def _read(self, path: str) -> tuple[Tensor | VideoError, Path | None]:
         """Normalised keyframes (T, 3, S, S) of a file, and where to keep its motion; in worker threads."""
-        setting = self.processor.training
-        place = self.motion_cache.place(path) if self.motion_cache else None
+        setting, cache = self.processor.training, self.motion_cache
+        place = cache.place(path) if cache else None
         try:
             frames = read_keyframes(path, setting.num_frames).frames
         except VideoError as error:
             return error, None
+        if cache and cache.place(path) != place:  # changed meanwhile
+            place = None
         return self.processor.pixels(frames, setting.size), place
 
     def _draw_perturbations(self) -> dict[Key, tuple[str, IndexArray]]:
