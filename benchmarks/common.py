@@ -34,14 +34,9 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def last_part(argument: str) -> str:
-    """An argument without the folders of a path."""
-    return argument.rstrip("/").rpartition("/")[2]
-
-
 def environment(packages: Sequence[str]) -> dict[str, Any]:
     """Return the command, hardware (processor, cores, system) and versions (Python, the named packages)."""
-    script, *given = map(last_part, sys.argv)
+    script, *given = (Path(argument).name for argument in sys.argv)
     return {
         "command": " ".join(["python", f"benchmarks/{script}", *given]),
         "hardware": {"processor": processor(), "cores": os.cpu_count(), "system": platform.system()},

@@ -131,7 +131,7 @@ class Update:
         replies = torch.randint(7, 300, (GROUP, LENGTH), generator=generator)
         self.ids = torch.cat([torch.tensor(prompt).expand(GROUP, -1), replies], 1)
         shape: tuple[int, ...] = (frames.num_frames, 3, frames.size, frames.size)
-        if not run.model.encodes_again:
+        if not run.model.trains_vision:
             shape = (frames.num_frames, frames.tokens_per_frame, run.model.text.width)
         motion = torch.zeros(1, trainer.model.config.motion_dim)
         trainer._videos = [VideoInputs(torch.randn(shape, generator=generator), motion)] * GROUP
@@ -380,7 +380,7 @@ def test_micro_batches_that_split_groups(sizes_8b: ModelSizes, rows: int, group:
     assert cost.scoring_flops(run) == pytest.approx(scored)
     held = plan.memory(run).phases["log-probabilities"]["working memory"]
     assert held == plan.memory(group_alone).phases["log-probabilities"]["working memory"] * -(-rows // group)
-    frozen = replace(run, model=replace(sizes_8b, trains_vision=False, encodes_again=False))
+    frozen = replace(run, model=replace(sizes_8b, trains_tower=False, trains_vision=False))
     text, head, _ = cost.forward_flops(group_alone)
     assert cost.scoring_flops(frozen) == pytest.approx(rows * parts // group * (text + head))
     branches = cost.visible_pairs(0, 7, rows)

@@ -60,18 +60,16 @@ def kept_bytes(run: Run) -> float:
     model, weight, itemsize = run.model, run.model.itemsize, run.itemsize
     tokens, text, vision = run.num_tokens(run.longest), model.text, model.vision
     labelled = run.rows * run.longest
-    visual = run.num_prompts * model.num_frames * model.tokens_per_frame
-    pixels = 3 * PIXELS_PER_TOKEN**2 * visual if model.encodes_again else 0
+    visual = run.num_frames * model.tokens_per_frame
+    pixels = 3 * PIXELS_PER_TOKEN**2 * visual
     ends = tokens * text.width * (FP32 + 2 * weight) + itemsize * (labelled * text.width + pixels)
     projector = visual * (4 * vision.width * (weight + itemsize) + 2 * text.width * itemsize)
     if run.checkpointing:
-        of_text: float = weight * text.layers * tokens * text.width
-        of_vision: float = weight * vision.layers * run.num_patches * vision.width
-    else:
-        of_text = text.layers * text_layer_bytes(run)
-        of_vision = vision.layers * run.num_patches * vision_layer_bytes(vision, weight, itemsize)
-        of_vision = of_vision if model.trains_vision else 0
-    return ends + of_text + (projector + of_vision if model.encodes_again else 0)
+        layers = text.layers * tokens * text.width + vision.layers * run.num_patches * vision.width
+        return ends + projector + weight * layers
+    of_text = text.layers * text_layer_bytes(run)
+    of_vision = vision.layers * run.num_patches * vision_layer_bytes(vision, weight, itemsize)
+    return ends + projector + of_text + (of_vision if model.trains_tower else 0)
 
 
 def layer_bytes(run: Run) -> float:
@@ -88,7 +86,7 @@ def layer_bytes(run: Run) -> float:
         of_text += text_layer_bytes(run)
         of_vision += run.num_patches * vision_layer_bytes(vision, weight, itemsize)
         of_vision -= weight * text.layers * tokens * text.width
-    return max(of_text, of_vision if run.model.encodes_again else 0)
+    return max(of_text, of_vision)
 
 
 def head_bytes(run: Run) -> float:

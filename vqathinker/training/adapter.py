@@ -237,11 +237,10 @@ class GRPOAdapter(GRPOTrainer, ABC):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Log-probabilities and entropies of (B, C) completion tokens, each group's prompt computed once.
 
-        Without gradients packed groups stay whole, whatever the micro-batch.
+        Parts of `batch_size` rows are extended to whole groups.
         """
         size = batch_size or len(input_ids)
-        together = self.args.packed and not torch.is_grad_enabled()
-        parts = whole_groups(group_numbers(self._videos) if together else range(len(input_ids)), size)
+        parts = whole_groups(self._groups(self._videos), size)
         logps, entropies = [], []
         lent = self.hosted_reference if model is self.ref_model else None
         with nullcontext() if lent is None else lent.on_device():
@@ -264,6 +263,10 @@ class GRPOAdapter(GRPOTrainer, ABC):
             self.log_metric("sampling/importance_sampling_ratio/mean", each.mean().item())
         return torch.cat(logps), torch.cat(entropies), None
 
+    def _groups(self, videos: Sequence[VideoInputs]) -> list[int]:
+        """Which rows share a prompt; none do unless they are packed."""
+        return group_numbers(videos) if self.args.packed else list(range(len(videos)))
+
     def _packed_forward(
         self,
         model: nn.Module,
@@ -272,12 +275,11 @@ class GRPOAdapter(GRPOTrainer, ABC):
         num_tokens: int,
         videos: Sequence[VideoInputs],
     ) -> tuple[PackedGroups, Any]:
-        groups = group_numbers(videos) if self.args.packed else range(len(videos))
         packed = pack(
             input_ids,
             attention_mask,
             num_tokens,
-            list(groups),
+            self._groups(videos),
             self._tokenizer.pad_token_id,
             multiple=FLEX_MULTIPLE if self.args.packed_attention == "flex" else 1,
         )

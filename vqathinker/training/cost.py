@@ -79,7 +79,7 @@ def forward_flops(run: Run) -> tuple[float, float, float]:
     pairs = prompts * visible_pairs(model.prompt_length - 1, run.response, run.rows / prompts)
     text = run.num_tokens(run.response) * text_flops(model) + attention_flops(model.text, pairs)
     head = run.rows * run.response * head_flops(model)
-    return text, head, prompts * model.num_frames * vision_flops(model)
+    return text, head, run.num_frames * vision_flops(model)
 
 
 def update_flops(run: Run) -> float:
@@ -92,8 +92,7 @@ def update_flops(run: Run) -> float:
     last = 0 if model.has_adapters else last
     # frozen weights take part in the gradient of what lies before them, but have none of their own
     backward = BACKWARD - 1 if model.has_adapters else BACKWARD
-    of_vision = FORWARD + again + backward if model.trains_vision else FORWARD
-    of_vision = of_vision if model.encodes_again else 0
+    of_vision = FORWARD + again + backward if model.trains_tower else FORWARD
     # the fused head computes its logits again in any case
     of_text = text * (FORWARD + again + backward) - last * again
     return of_text + head * (2 * FORWARD + backward) + vision * of_vision
@@ -102,9 +101,7 @@ def update_flops(run: Run) -> float:
 def scoring_flops(run: Run) -> float:
     """Of a pass without gradients over one generation."""
     part = run.without_gradients
-    text, head, vision = forward_flops(part)
-    flops = text + head + (vision if run.model.encodes_again else 0)
-    return flops * run.rows * run.generation_parts / part.rows
+    return sum(forward_flops(part)) * run.rows * run.generation_parts / part.rows
 
 
 def phases(run: Run, assumed: Assumptions) -> dict[str, Phase]:

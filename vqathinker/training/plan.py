@@ -110,9 +110,14 @@ class Run:
         return self.has_reference and not self.model.has_adapters
 
     @property
+    def num_frames(self) -> int:
+        """Frames that one micro-batch encodes; none where the features of the rollout stay."""
+        return self.num_prompts * self.model.num_frames if self.model.trains_vision else 0
+
+    @property
     def num_patches(self) -> int:
         """Positions of the vision tower in one micro-batch."""
-        return self.num_prompts * self.model.num_frames * self.model.patches_per_frame
+        return self.num_frames * self.model.patches_per_frame
 
 
 @dataclass(frozen=True)

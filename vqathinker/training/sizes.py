@@ -53,8 +53,8 @@ class ModelSizes:
         trained_bytes: of the trained ones.
         num_language: parameters of language model and head, all that a vLLM engine loads.
         slowfast_bytes: frozen, fp32.
-        trains_vision: whether gradients reach the vision tower.
-        encodes_again: whether frame features of the rollout do not stay: its projector or the tower learns.
+        trains_tower: whether gradients reach the vision tower.
+        trains_vision: whether they reach the tower or its projector, so that a frame's features change.
         itemsize: bytes of a weight of the residual stream.
         has_adapters: whether LoRA adapters are trained in place of the weights.
     """
@@ -71,8 +71,8 @@ class ModelSizes:
     trained_bytes: int
     num_language: int
     slowfast_bytes: int
+    trains_tower: bool
     trains_vision: bool
-    encodes_again: bool
     itemsize: int
     has_adapters: bool
 
@@ -181,8 +181,8 @@ def measure(checkpoint: Checkpoint, model_config: ModelConfig, *, has_masters: b
         trained_bytes=num_bytes(trained),
         num_language=num_language,
         slowfast_bytes=num_bytes(model.model.slowfast.buffers()) if config.motion != "none" else 0,
-        trains_vision=any(weight.requires_grad for weight in model.model.vision_tower.parameters()),
-        encodes_again=model.model.trains_vision,
+        trains_tower=any(weight.requires_grad for weight in model.model.vision_tower.parameters()),
+        trains_vision=model.model.trains_vision,
         itemsize=model.get_input_embeddings().weight.itemsize,
         has_adapters=bool(model_config.use_peft),
     )
