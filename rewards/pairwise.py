@@ -18,7 +18,7 @@ from vqathinker.types import FloatArray, IndexArray
 BLOCK_SIZE = 1 << 19  # comparisons at a time: 12 MiB per thread, enough to hide the calls
 MIN_THREADED = 1 << 21  # comparisons from which starting threads is worth its time
 NUM_THREADS = min(8, os.cpu_count() or 1)
-LARGEST = 1e150  # larger scores count as this, so that no square of them overflows
+LARGEST = 1e150  # without bounds larger scores count as this, so that no square of them overflows
 
 
 def group_statistics(scores: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -51,7 +51,7 @@ class Videos:
     @classmethod
     def of(cls, scores: FloatArray, target: FloatArray) -> Videos:
         """Describe the videos of a whole batch from scores (N, K) and targets (N,)."""
-        return cls(np.arange(len(target)), target, *group_statistics(np.clip(scores, -LARGEST, LARGEST)))
+        return cls(np.arange(len(target)), target, *group_statistics(scores))
 
     def take(self, place: IndexArray) -> Videos:
         """Return some of them."""
@@ -92,6 +92,7 @@ def mean_fidelity(
     *,
     against: FloatArray | None = None,
     eps: float = 1e-6,
+    bounds: tuple[float, float] | None = None,
 ) -> FloatArray:
     """Return the mean fidelity (N, K) of every response over its opponents; 0 without a score or an opponent.
 
@@ -100,20 +101,22 @@ def mean_fidelity(
     Memory: a block of about `BLOCK_SIZE` comparisons per thread, never all N·K·N.
 
     Args:
-        scores: (N, K) scores to judge; σ_i is their spread, and ±1e150 the largest that is told apart.
+        scores: (N, K) scores to judge; σ_i is their spread.
         target: (N,) mean opinion scores.
         dataset: N names.
         against: (N, K') scores whose μ_j and σ_j the opponents have; `scores` itself if omitted.
         eps: ε > 0.
+        bounds: scores beyond count as these, those of `against` too; ±1e150 if omitted.
 
     >>> mean_fidelity(np.array([[4.0], [2.0], [3.0]]), np.array([4.0, 2.0, 9.0]), ["a", "a", "b"]).round(3)
     array([[1.001],
            [1.001],
            [0.   ]])
     """
-    scores = np.clip(scores, -LARGEST, LARGEST)
+    low, high = bounds or (-LARGEST, LARGEST)
+    scores = np.clip(scores, low, high)
     own = Videos.of(scores, target)
-    clean = own if against is None else Videos.of(against, target)
+    clean = own if against is None else Videos.of(np.clip(against, low, high), target)
     names = np.asarray(dataset)
     rewards = np.zeros_like(scores)
     blocks: list[tuple[IndexArray, Videos]] = []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rewards import pairwise
+from vqathinker import answers
 from vqathinker.types import FloatArray, RolloutBatch
 
 
@@ -15,26 +17,38 @@ class RankingReward:
     (Thurstone's case V with unequal spreads), h is 1, 0 or ½ for a target of i above, below or equal to j's
     (ties: VisualQuality-R1, arXiv 2505.14460). Opponents are the other videos of the same data set in the
     global batch that have a valid response; a response without a score and a video without an opponent earn
-    0. The maximum is √(1+ε)+√ε. Computed once per batch and ε, however many rewards ask.
+    0. The maximum is √(1+ε)+√ε. A score beyond the bounds, one step off the 1-5 scale on either side, counts
+    as the nearer bound: one answer of 2444 would otherwise ruin μ and σ of its video, and with them the
+    rewards of its other responses and of every opponent. Computed once per batch and parameters, however many
+    rewards ask.
     """
 
     min_videos = 2
 
-    def __init__(self, eps: float = 1e-6) -> None:
-        """Set ε.
+    def __init__(self, eps: float = 1e-6, bounds: Sequence[float] | None = answers.OUTER) -> None:
+        """Set ε and the bounds.
+
+        Args:
+            eps: ε.
+            bounds: lowest and highest score that is told apart; None takes scores as written, as the papers
+                do.
 
         Raises:
-            ValueError: if ε is not positive and finite.
+            ValueError: if ε is not positive and finite, or the bounds are not two finite numbers, the lower
+                first.
         """
         if not 0 < eps < math.inf:
             raise ValueError(f"eps must be positive and finite, got {eps}")
         self.eps = eps
+        self.bounds = None if bounds is None else _interval(bounds)
 
     def __call__(self, batch: RolloutBatch) -> FloatArray:
         """Return (N, K) rewards."""
         return batch.derived(
-            ("rewards.ranking", self.eps),
-            lambda: pairwise.mean_fidelity(batch.scores, batch.target, batch.dataset, eps=self.eps),
+            ("rewards.ranking", self.eps, self.bounds),
+            lambda: pairwise.mean_fidelity(
+                batch.scores, batch.target, batch.dataset, eps=self.eps, bounds=self.bounds
+            ),
         ).copy()
 
     def on_twins(self, batch: RolloutBatch) -> FloatArray:
@@ -47,8 +61,23 @@ class RankingReward:
             raise ValueError("the batch has no perturbed responses")
         scores = batch.perturbed.scores
         return batch.derived(
-            ("rewards.ranking, twins", self.eps),
+            ("rewards.ranking, twins", self.eps, self.bounds),
             lambda: pairwise.mean_fidelity(
-                scores, batch.target, batch.dataset, against=batch.scores, eps=self.eps
+                scores,
+                batch.target,
+                batch.dataset,
+                against=batch.scores,
+                eps=self.eps,
+                bounds=self.bounds,
             ),
         ).copy()
+
+
+def _interval(bounds: Sequence[float]) -> tuple[float, float]:
+    """Bounds as a recipe gives them: a list of two numbers."""
+    is_list = isinstance(bounds, Sequence) and not isinstance(bounds, str)
+    if is_list and len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds):
+        low, high = float(bounds[0]), float(bounds[1])
+        if -pairwise.LARGEST <= low < high <= pairwise.LARGEST:
+            return low, high
+    raise ValueError(f"bounds must be two finite numbers, the lower first, or none, got {bounds!r}")

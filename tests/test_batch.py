@@ -122,6 +122,16 @@ def test_logged_numbers() -> None:
     assert found["rewards/mine/videos"] == 4
 
 
+def test_a_wild_answer_does_not_hide_the_others_in_the_logged_numbers() -> None:
+    records = [record(video, k) for video in range(4) for k in range(4)]
+    wild = replace(records[3], text=answers.render("wild", 2444))
+    six = replace(records[3], text=answers.render("six", 6))
+    found, expected = (logged([*records[:3], other, *records[4:]]) for other in (wild, six))
+    assert found == pytest.approx(expected)
+    assert found["scores/spread"] < 1
+    assert found["scores/off_scale"] == 3 / 16  # the first two answers are 0.7 and 0.9
+
+
 def test_logged_numbers_without_a_score() -> None:
     nothing = [Record("d", f"v{i}", 3.0, "no", None, False) for i in range(3)]
     found = logged(nothing)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
@@ -29,6 +30,7 @@ from rewards.temporal import TemporalConsistencyReward
 from rewards.threshold import ThresholdReward
 from rewards.trl import FromTrl, reward_rows
 from vqathinker import answers
+from vqathinker.plugins import build
 from vqathinker.types import FloatArray, Reward, RolloutBatch
 
 EPS = 1e-6
@@ -58,8 +60,11 @@ def make(
 # --- the slow reference
 
 
-def slow_statistics(row: Sequence[float]) -> tuple[float, float] | None:
-    valid = [Fraction(clip(score)) for score in row if not math.isnan(score)]
+WITHOUT_BOUNDS = (-1e150, 1e150)  # nothing beyond is told apart
+
+
+def slow_statistics(row: Sequence[float], bounds: tuple[float, float]) -> tuple[float, float] | None:
+    valid = [Fraction(clip(score, bounds)) for score in row if not math.isnan(score)]
     if not valid:
         return None
     mean = sum(valid) / len(valid)
@@ -68,8 +73,8 @@ def slow_statistics(row: Sequence[float]) -> tuple[float, float] | None:
     return float(mean), slow_root(variance)
 
 
-def clip(score: float) -> float:
-    return max(-1e150, min(1e150, score))  # nothing beyond is told apart
+def clip(score: float, bounds: tuple[float, float]) -> float:
+    return max(bounds[0], min(bounds[1], score))
 
 
 def slow_root(value: Fraction) -> float:
@@ -81,12 +86,14 @@ def slow_probability(z: float) -> float:
     return 0.5 * math.erfc(-z / math.sqrt(2.0))
 
 
-def slow_ranking(batch: RolloutBatch, twin: bool = False) -> list[list[float]]:
+def slow_ranking(
+    batch: RolloutBatch, twin: bool = False, bounds: tuple[float, float] = (0.0, 6.0)
+) -> list[list[float]]:
     judged = (batch.perturbed if twin and batch.perturbed else batch).scores.tolist()
-    clean = [slow_statistics(row) for row in batch.scores.tolist()]
+    clean = [slow_statistics(row, bounds) for row in batch.scores.tolist()]
     rewards = []
     for i, row in enumerate(judged):
-        own = slow_statistics(row)
+        own = slow_statistics(row, bounds)
         reward_row = []
         for score in row:
             terms = []
@@ -96,7 +103,7 @@ def slow_ranking(batch: RolloutBatch, twin: bool = False) -> list[list[float]]:
                 if own is None or math.isnan(score):
                     continue
                 width = math.hypot(own[1], opponent[1], math.sqrt(EPS))
-                p = slow_probability((clip(score) - opponent[0]) / width)
+                p = slow_probability((clip(score, bounds) - opponent[0]) / width)
                 h = 0.5
                 if batch.target[i] != batch.target[j]:
                     h = 1.0 if batch.target[i] > batch.target[j] else 0.0
@@ -166,11 +173,49 @@ def test_regression_equals_the_reference(batch: RolloutBatch) -> None:
 
 
 @settings(max_examples=150)
-@given(batches(twins=True))
-def test_ranking_equals_the_reference_clean_and_twin(batch: RolloutBatch) -> None:
-    tolerance = {"rtol": 0, "atol": 2e-9}
-    np.testing.assert_allclose(RankingReward()(batch), slow_ranking(batch), **tolerance)
-    np.testing.assert_allclose(RankingReward().on_twins(batch), slow_ranking(batch, twin=True), **tolerance)
+@given(batches(twins=True), st.sampled_from([(0.0, 6.0), (1.0, 5.0), None]))
+def test_ranking_equals_the_reference_clean_and_twin(
+    batch: RolloutBatch, bounds: tuple[float, float] | None
+) -> None:
+    reward, limits = RankingReward(bounds=bounds), bounds or WITHOUT_BOUNDS
+    for found, twin in ((reward(batch), False), (reward.on_twins(batch), True)):
+        np.testing.assert_allclose(found, slow_ranking(batch, twin, limits), rtol=0, atol=2e-9)
+
+
+def test_one_answer_far_off_the_scale_costs_its_group_mates_what_a_six_costs() -> None:
+    targets = [4.0, 3.0, 2.0]
+    groups = [[4.0, 4.0], [3.1, 2.9], [2.0, 2.2]]
+    beyond, six = [[4.0, 2444.0], *groups[1:]], [[4.0, 6.0], *groups[1:]]
+    batch, clipped = (make(scores, targets, twin=[*scores[1:], scores[0]]) for scores in (beyond, six))
+    assert batch.scores[0, 1] == 2444
+    for reward in (RankingReward(), TemporalConsistencyReward(rewards=["ranking"])):
+        np.testing.assert_allclose(reward(batch), reward(clipped), rtol=0, atol=0)
+    np.testing.assert_allclose(RankingReward().on_twins(batch), RankingReward().on_twins(clipped))
+    # by hand: μ and σ² of (4, 6) are 5 and 2, of the opponents 3 and 0.02, 2.1 and 0.02
+    right = [
+        math.sqrt(slow_probability((4 - mean) / math.sqrt(2 + 0.02 + EPS)) + EPS) + 1e-3 for mean in (3, 2.1)
+    ]
+    assert RankingReward()(batch)[0, 0] == pytest.approx(sum(right) / 2)
+    # as the papers write it: σ = 1725 makes the right answer a toss-up against everyone
+    as_written = RankingReward(bounds=None)(batch)
+    np.testing.assert_allclose(as_written, slow_ranking(batch, bounds=WITHOUT_BOUNDS), atol=2e-9)
+    assert as_written[0, 0] == pytest.approx(math.sqrt(0.5) + 1e-3, abs=1e-3)
+    # the answer itself still earns nothing for being near
+    assert RegressionReward()(batch)[0].tolist() == pytest.approx([0.8, 0.0])
+
+
+def test_bounds_are_written_in_a_recipe(tmp_path: Path) -> None:
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(
+        "rewards:\n- {name: ranking, bounds: [0.5, 5.5]}\n- {name: ranking, bounds: null, as: papers}\n"
+        "- {name: temporal, rewards: [{name: ranking, bounds: null}, regression]}\n"
+    )
+    items = yaml.safe_load(recipe.read_text())["rewards"]
+    ranking, papers, temporal = [plugin.function for plugin in build(items, REWARDS, group="rewards")]
+    assert ranking.bounds == (0.5, 5.5)  # type: ignore[attr-defined]
+    assert papers.bounds is None  # type: ignore[attr-defined]
+    assert temporal.rewards[0].bounds is None  # type: ignore[attr-defined]
+    assert load("ranking").bounds == (0.0, 6.0)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("truth", [0.5, 1.0])
@@ -381,6 +426,8 @@ def test_a_ranking_is_computed_once_per_batch_and_eps(monkeypatch: pytest.Monkey
     assert calls == [EPS, EPS]
     RankingReward(eps=1e-3)(batch)
     assert calls == [EPS, EPS, 1e-3]
+    RankingReward(bounds=None)(batch)
+    assert calls == [EPS, EPS, 1e-3, EPS]
 
 
 @pytest.mark.parametrize("name", [name for name in REWARDS if name != "length"])
@@ -432,6 +479,12 @@ def test_length_counts_words_of_the_reasoning() -> None:
         ("regression", {"alpha": 0.0}),
         ("regression", {"sigma": NAN}),
         ("ranking", {"eps": 0.0}),
+        ("ranking", {"bounds": [6, 0]}),
+        ("ranking", {"bounds": [0, math.inf]}),
+        ("ranking", {"bounds": [0, 3, 6]}),
+        ("ranking", {"bounds": "0-6"}),
+        ("ranking", {"bounds": ["a", "b"]}),
+        ("regression", {"sigma": "wide"}),
         ("temporal", {"delta": -0.1}),
         ("temporal", {"tau": math.inf}),
         ("temporal", {"gate": "video"}),
@@ -446,7 +499,7 @@ def test_length_counts_words_of_the_reasoning() -> None:
     ],
 )
 def test_bad_parameters_are_refused(name: str, kwargs: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"got|nearest"):
+    with pytest.raises(ValueError, match=rf"^'{name}': .*(got|nearest|not supported)"):
         load(name, **kwargs)
 
 

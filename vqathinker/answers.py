@@ -18,6 +18,7 @@ RESPONSE = re.compile(rf"\s*{THINK_BLOCK}{ANSWER_BLOCK}\s*")
 ANSWER_ONLY = re.compile(rf"\s*{ANSWER_BLOCK}\s*")
 
 SCALE = (1.0, 5.0)  # what the prompt asks for
+OUTER = (0.0, 6.0)  # one step beyond it: where statistics of several answers cut a wild one off
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,10 @@ def _make(name: str, target: Callable[..., Any], kwargs: Mapping[str, object]) -
         raise ValueError(f"{name!r}: {error}; its arguments are {signature}") from error
     if not is_class:
         return partial(target, **kwargs) if kwargs else target
-    instance: object = target(**kwargs)
+    try:
+        instance: object = target(**kwargs)
+    except (TypeError, ValueError) as error:  # a plug-in's message need not say whose argument is wrong
+        raise ValueError(f"{name!r}: {error}") from error
     if not callable(instance):
         raise ValueError(f"{name!r} makes {instance!r}, which cannot be called")
     return instance

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rewards import from_trl
+from vqathinker import answers
 from vqathinker.metrics import plcc, srcc
 from vqathinker.types import Reward, RolloutBatch
 
@@ -34,14 +35,19 @@ def accepts_answer_only(rewards: Mapping[str, Reward]) -> bool:
 def log_batch(batch: RolloutBatch, rewards: Mapping[str, Reward], log: Callable[[str, float], None]) -> None:
     """Log parse failures, spread and correlation of the scores, and what the rewards themselves report.
 
+    `scores/off_scale` is the share of the scores outside 1-5. Spread and correlations take scores as at most
+    one step off the scale, as the ranking does: a single answer of 2444 would be all that they show.
     A reward with a method `metrics(batch) -> dict[str, float]` adds entries `rewards/<label>/<name>`.
     """
     valid = np.isfinite(batch.scores)
     log("scores/parse_failures", float(1 - valid.mean()))
+    num_off = sum(answers.clip(score) != score for score in batch.scores[valid].tolist())
+    log("scores/off_scale", num_off / max(1, int(valid.sum())))
+    scores = np.clip(batch.scores, *answers.OUTER)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a video without a valid score has the mean NaN
-        means = np.nanmean(batch.scores, axis=1)
-        log("scores/spread", float(np.nanmean(np.nanstd(batch.scores, axis=1))))
+        means = np.nanmean(scores, axis=1)
+        log("scores/spread", float(np.nanmean(np.nanstd(scores, axis=1))))
     known = np.isfinite(means)
     log("scores/srcc", srcc(means[known], batch.target[known]))
     log("scores/plcc", plcc(means[known], batch.target[known]))
