@@ -1,6 +1,6 @@
 """The house rules that a parser can check: floors, import directions, sizes, exceptions.
 
-ground    vqathinker.{types,answers,prompts,metrics,plugins}
+ground    vqathinker.{types,answers,prompts,metrics,plugins,checkpoints}
 plug-ins  rewards (ground)    perturbations (nothing of ours)
 media     vqathinker.media    (ground)
 model     vqathinker.model    (ground, media)
@@ -32,6 +32,7 @@ FLOORS = {
     "vqathinker.prompts": "ground",
     "vqathinker.metrics": "ground",
     "vqathinker.plugins": "ground",
+    "vqathinker.checkpoints": "ground",
     "rewards": "rewards",
     "perturbations": "perturbations",
     "vqathinker.media": "media",
@@ -53,7 +54,8 @@ BELOW = {
     "training": {"training", "rollout", "model", "media", "rewards", "perturbations", "ground", "front"},
     "use": set(FLOORS.values()),
 }
-THIRD_PARTY = {"ground": {"numpy", "scipy", "yaml"}, "front": set()}  # yaml: prompts read from a file
+# yaml: prompts read from a file; the hub: checkpoints by name, when one is asked for
+THIRD_PARTY = {"ground": {"numpy", "scipy", "yaml", "huggingface_hub"}, "front": set()}
 
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, InternVLConfig, InternVLForConditionalGeneration
 
+from vqathinker.checkpoints import checkpoint_folder
 from vqathinker.model.modeling import VQAThinkerConfig, VQAThinkerForConditionalGeneration
 from vqathinker.model.processing import VQAThinkerProcessor
 from vqathinker.prompts import Prompt
@@ -21,18 +22,14 @@ def load_policy(
     """Load model and processor of one checkpoint; a LoRA adapter is merged into its base.
 
     Args:
-        path: a directory written by training or by `assemble`.
+        path: a directory written by training or by `assemble`, or the name of such a one on the hub.
         dtype: precision of the weights; SlowFast stays in fp32.
         kwargs: passed on to `from_pretrained`, e.g. `attn_implementation`.
 
     Raises:
-        ValueError: if the directory does not exist, holds no processor or lacks weights.
+        ValueError: if there is no such checkpoint, it holds no processor or lacks weights.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise ValueError(
-            f"{path} is not a directory; give a checkpoint made by `vqathinker init` or by training"
-        )
+    path = checkpoint_folder(path)
     if not (path / PROCESSOR_FILE).is_file():
         raise ValueError(
             f"{path} has no {PROCESSOR_FILE}, so frame size, normalisation and prompt are unknown; copy "
@@ -94,6 +91,7 @@ def assemble(
         ValueError: if a part is missing or does not fit.
     """
     _check_request(Path(out), motion, slowfast, overwrite)
+    internvl = str(checkpoint_folder(internvl))
     values = _internvl_values(internvl)
     processor = VQAThinkerProcessor(
         AutoTokenizer.from_pretrained(internvl),

@@ -25,12 +25,13 @@ from transformers import (
     Qwen2Config,
 )
 
+from vqathinker.checkpoints import checkpoint_folder
 from vqathinker.model import layouts
 from vqathinker.model.matching import EMBEDDINGS, Piece, Report, assign, check, leave_out
 from vqathinker.model.modeling import MotionProjector, VQAThinkerConfig, VQAThinkerForConditionalGeneration
 from vqathinker.model.processing import VQAThinkerProcessor
 from vqathinker.model.slowfast import SlowFast, published_state
-from vqathinker.model.storage import REPORT_FILE, appearing, check_free, locate, read_json, scan, write
+from vqathinker.model.storage import REPORT_FILE, appearing, check_free, read_json, scan, write
 from vqathinker.prompts import RELEASED, Prompt
 
 GENERATION_FILE = "generation_config.json"
@@ -80,7 +81,7 @@ def convert(
     """
     out = Path(out).resolve()
     check_free(out, overwrite=overwrite)
-    folder = locate(source)
+    folder = checkpoint_folder(source)
     if out.exists() and folder.resolve().is_relative_to(out):
         raise ValueError(f"{out} holds the source; choose another directory")
     config = _read_config(folder)

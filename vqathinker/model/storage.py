@@ -1,4 +1,4 @@
-"""Checkpoint folders: found, scanned for their tensors, written whole or not at all.
+"""Checkpoint folders: scanned for their tensors, written whole or not at all.
 
 Knows nothing of models. What is in memory at any time is one shard at most.
 """
@@ -19,7 +19,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 REPORT_FILE = "conversion.json"
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 
@@ -134,20 +133,6 @@ def write(
     if len(shards) > 1:
         index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-
-def locate(source: str) -> Path:
-    """The directory of a checkpoint, fetched from the hub if there is none of that name."""
-    if Path(source).is_dir():
-        return Path(source)
-    if Path(source).exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise ValueError(f"{source} is not a directory")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(source, allow_patterns=HUB_FILES))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{source} is not a directory, and the hub gives none: {error}") from error
 
 
 def check_free(out: Path, *, overwrite: bool) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from vqathinker.checkpoints import checkpoint_folder
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.assemble import ADAPTER_FILE, load_policy
 from vqathinker.model.fingerprint import fingerprint
@@ -21,7 +22,7 @@ def load(path: str | Path, *, engine: str, device: str | None, dtype: str, max_n
     """Load model, processor and engine, and the fingerprint of weights that vLLM takes over.
 
     Args:
-        path: a directory written by training or by `vqathinker init`.
+        path: a directory written by training or by `vqathinker init`, or its name on the hub.
         engine: "hf" or "vllm".
         device: of the model; with vLLM of its vision tower only.
         dtype: precision of the weights; "auto" is the checkpoint's.
@@ -35,6 +36,7 @@ def load(path: str | Path, *, engine: str, device: str | None, dtype: str, max_n
         if value not in choices:
             raise ValueError(f"unknown {kind} {value!r}, choose one of {', '.join(choices)}")
     place = usable_device(device)
+    path = checkpoint_folder(path)
     model, processor = load_policy(path, dtype=dtype)
     model.train(False)
     if engine == "vllm":

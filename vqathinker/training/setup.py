@@ -26,6 +26,7 @@ from trl.scripts.utils import TrlParser
 from trl.trainer.model_config import ModelConfig
 from trl.trainer.utils import get_peft_config
 
+from vqathinker.checkpoints import checkpoint_folder
 from vqathinker.media.dataset import load_labels
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.assemble import load_policy
@@ -227,7 +228,7 @@ def load_model(model: ModelConfig) -> tuple[VQAThinkerForConditionalGeneration, 
     Raises:
         ValueError: if it is incomplete.
     """
-    path = Path(str(model.model_name_or_path)).resolve()  # an adapter remembers it
+    path = checkpoint_folder(str(model.model_name_or_path)).resolve()  # an adapter remembers it
     attention = {"attn_implementation": model.attn_implementation} if model.attn_implementation else {}
     dtype = model.dtype if model.dtype in {None, "auto"} else getattr(torch, model.dtype)
     return load_policy(path, dtype=dtype or "auto", **attention)
