@@ -19,8 +19,8 @@ from vqathinker.training.setup import (
     DataConfig,
     check_evaluation,
     claim_output,
-    load_data,
     load_model,
+    load_sets,
     lora,
     parse,
     require,
@@ -38,8 +38,7 @@ def main() -> None:
         check_evaluation(args, data)
         reward_plugins = build(args.rewards, rewards.REWARDS, group="vqathinker.rewards")
         modes = build(args.perturbations, perturbations.PERTURBATIONS, group="vqathinker.perturbations")
-        train = load_data(data, "train", max_missing=args.max_unreadable)
-        validation = load_data(data, "eval", max_missing=args.max_unreadable)
+        train, validation = load_sets(data, max_missing=args.max_unreadable)
         resume = claim_output(args, data)
         model, processor = load_model(model_config)
         trainer = VQAThinkerTrainer(

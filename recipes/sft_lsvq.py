@@ -15,8 +15,8 @@ from vqathinker.training.setup import (
     SupervisedDataConfig,
     check_evaluation,
     claim_output,
-    load_data,
     load_model,
+    load_sets,
     lora,
     parse,
     require,
@@ -34,8 +34,7 @@ def main() -> None:
         require(*parse((DataConfig, ModelConfig), default, partly=True))  # before TRL looks for a GPU
         data, args, model_config = parse(settings, default)
         check_evaluation(args, data)
-        train = load_data(data, "train", max_missing=data.max_unreadable)
-        validation = load_data(data, "eval", max_missing=data.max_unreadable)
+        train, validation = load_sets(data, max_missing=data.max_unreadable)
         unreadable = UnreadableVideos(args.output_dir, len(train) // args.world_size, data.max_unreadable)
         resume = claim_output(args, data)
         model, processor = load_model(model_config)

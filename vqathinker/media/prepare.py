@@ -5,7 +5,6 @@ Refuses to change anything on disk but its own report.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import defaultdict
@@ -14,16 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import compress
-from pathlib import Path
 
 from datasets import Dataset
 
 from vqathinker.media.container import VideoError, require_content
 from vqathinker.media.dataset import off_scale
 from vqathinker.media.matching import Matches
+from vqathinker.media.overlap import fingerprint
 from vqathinker.media.video import read_keyframes
-
-FINGERPRINT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -160,13 +157,4 @@ def _groups(pairs: Iterable[tuple[Hashable, str]]) -> list[list[str]]:
 def _same_contents(files: dict[str, str]) -> list[list[str]]:
     """Group the names of different files with the same content; only files of equal size are opened."""
     same_size = _groups((os.path.getsize(path), path) for path in files)
-    return _groups((_fingerprint(Path(path)), files[path]) for group in same_size for path in group)
-
-
-def _fingerprint(path: Path) -> tuple[int, bytes]:
-    """Return a file's size and the hash of its head and tail."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(FINGERPRINT_BYTES)
-        file.seek(max(0, size - FINGERPRINT_BYTES))
-        return size, hashlib.sha256(head + file.read()).digest()
+    return _groups((fingerprint(path), files[path]) for group in same_size for path in group)

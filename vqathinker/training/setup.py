@@ -28,6 +28,7 @@ from trl.trainer.utils import get_peft_config
 
 from vqathinker.checkpoints import checkpoint_folder
 from vqathinker.media.dataset import load_labels
+from vqathinker.media.overlap import find_overlap
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.assemble import load_policy
 from vqathinker.training.checks import check_files
@@ -64,7 +65,9 @@ class DataConfig:
         train_split: rows to take where the label file marks splits; empty for all.
         eval_labels: label file for validation during training.
         eval_videos: its directory, that of the training videos if omitted.
-        eval_split: as `train_split`, for validation.
+        eval_split: as `train_split`, for validation; empty for all rows, of the training label file itself
+            for those outside `train_split`.
+        allow_overlap: whether validation may contain training videos.
         dataset_name: name under which videos are compared with one another, for a label file without a column
             `dataset`; its stem if omitted.
         mos_low: lower end of the native scale.
@@ -82,6 +85,7 @@ class DataConfig:
     eval_labels: str | None = None
     eval_videos: str | None = None
     eval_split: str = ""
+    allow_overlap: bool = False
     dataset_name: str | None = None
     mos_low: float = 0.0
     mos_high: float = 100.0
@@ -176,6 +180,30 @@ def claim_output(args: TrainingArguments, data: DataConfig) -> str | None:
     return resume
 
 
+def load_sets(data: DataConfig, *, max_missing: float) -> tuple[Dataset, Dataset | None]:
+    """Rows to train on and, where they are named, rows to validate with, which share no video.
+
+    Args:
+        data: names the files; training labels and videos are given.
+        max_missing: share of the videos of each set that may be missing.
+
+    Raises:
+        ValueError: as `load_data`, or if the sets share videos and `allow_overlap` is not set.
+    """
+    train = load_data(data, "train", max_missing=max_missing)
+    assert train is not None, "`require` has checked that they are given"
+    validation = load_data(data, "eval", max_missing=max_missing)
+    overlap = None if validation is None else find_overlap(validation, train)
+    if overlap:
+        if not data.allow_overlap:
+            raise ValueError(
+                f"{overlap.describe()}; a score on them says nothing about new videos. Give other "
+                "--eval_labels or another --eval_split, or allow it: --allow_overlap true"
+            )
+        logger.warning("%s; validation overrates the model (allow_overlap)", overlap.describe())
+    return train, validation
+
+
 def load_data(data: DataConfig, split: str, *, max_missing: float) -> Dataset | None:
     """Rows of the "train" or "eval" labels; None where none are named.
 
@@ -206,10 +234,27 @@ def load_data(data: DataConfig, split: str, *, max_missing: float) -> Dataset | 
         options["dataset"] = data.dataset_name
         rows = load_labels(labels, video_dir=videos, **options)  # type: ignore[arg-type]
     wanted = data.train_split if split == "train" else data.eval_split
-    if wanted and SPLIT_COLUMNS & set(rows.column_names):
-        rows = load_labels(labels, video_dir=videos, split=wanted, **options)  # type: ignore[arg-type]
+    if SPLIT_COLUMNS & set(rows.column_names):
+        if wanted:
+            rows = load_labels(labels, video_dir=videos, split=wanted, **options)  # type: ignore[arg-type]
+        elif split == "eval" and data.train_split and _is_one_file(labels, data.train_labels):
+            seen = load_labels(labels, split=data.train_split, **options)  # type: ignore[arg-type]
+            rows = _without(rows, seen, f"{labels} marks no rows outside split {data.train_split!r}")
     check_files(rows, max_missing)
     return rows
+
+
+def _is_one_file(path: str, other: str | None) -> bool:
+    return other is not None and os.path.samefile(path, other)
+
+
+def _without(rows: Dataset, seen: Dataset, none_left: str) -> Dataset:
+    """The rows of a label file that another selection from it does not hold."""
+    names = set(seen["prompt"])
+    kept = [row for row, name in enumerate(rows["prompt"]) if name not in names]
+    if not kept:
+        raise ValueError(f"{none_left}; give other eval_labels")
+    return rows.select(kept)
 
 
 def check_evaluation(args: TrainingArguments, data: DataConfig) -> None:
