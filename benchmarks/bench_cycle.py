@@ -36,7 +36,7 @@ from rich.table import Table
 from workload import TOKENS_PER_FRAME, Rows, Stock, build_middle, common
 
 from perturbations import PERTURBATIONS
-from rewards import FormatReward, RegressionReward
+from rewards import FormatReward, RegressionReward, TemporalConsistencyReward
 from vqathinker.media.ahead import ReadAhead
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.model.assemble import load_policy
@@ -121,7 +121,11 @@ def trainer(checkpoint: Path, clips: list[Path], dtype: torch.dtype, **settings:
         model,
         TrainingConfig(**options),
         processor=processor,
-        rewards={"format": FormatReward(), "regression": RegressionReward()},
+        rewards={
+            "format": FormatReward(),
+            "regression": RegressionReward(),
+            "temporal": TemporalConsistencyReward(rewards=["regression"]),  # asks for the twins
+        },
         perturbations={"reverse": PERTURBATIONS["reverse"]()},
         train_dataset=Dataset.from_list([row | {"video_id": clip.stem, "path": str(clip)} for clip in clips]),
     )

@@ -5,6 +5,7 @@ Imports neither torch nor TRL; a process group that the trainer has already init
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -60,6 +61,7 @@ class TrlReward:
         self.reward = reward
         self.columns = tuple(columns)
         self.think = think
+        self.needs_perturbed = bool(getattr(reward, "needs_perturbed", False))
         self.__name__ = str(getattr(reward, "__name__", type(reward).__name__))
 
     def __call__(
@@ -126,9 +128,9 @@ class FromTrl:
     """A TRL-style function `f(prompts, completions, **columns) -> list[float]` as a reward.
 
     It gets N·K rows, video by video: the batch's columns, `video_id`, `dataset`, `target` and, with twins,
-    `twin_text`; `prompts` are the batch's column "prompt", or empty strings. A None among the returned values
-    is an error here: TRL leaves such a row out of the sum, but the rewards of this package are numbers for
-    every response.
+    `twin_text`. It asks for twins with a parameter of that name or an attribute `needs_perturbed`. `prompts`
+    are the batch's column "prompt", or empty strings. A None among the returned values is an error here: TRL
+    leaves such a row out of the sum, but the rewards of this package are numbers for every response.
     """
 
     def __init__(self, function: Callable[..., Any] | str, conversational: bool = False) -> None:
@@ -143,6 +145,9 @@ class FromTrl:
             plugins.import_path(function) if isinstance(function, str) else function
         )
         self.conversational = conversational
+        self.needs_perturbed = bool(getattr(self.function, "needs_perturbed", False)) or _takes_twins(
+            self.function
+        )
         self.__name__ = str(getattr(self.function, "__name__", type(self.function).__name__))
 
     def __call__(self, batch: RolloutBatch) -> FloatArray:
@@ -176,6 +181,13 @@ class FromTrl:
                 f"{self.__name__!r} returned None for {values.count(None)} of {len(values)} completions"
             )
         return np.array(values, dtype=np.float64).reshape(batch.scores.shape)
+
+
+def _takes_twins(function: Callable[..., Any]) -> bool:
+    try:
+        return "twin_text" in inspect.signature(function).parameters
+    except ValueError:  # some built-in callables have no signature
+        return False
 
 
 def from_trl(function: Callable[..., Any], *, conversational: bool = False) -> FromTrl:

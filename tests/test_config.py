@@ -38,6 +38,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         ),
         ({"max_unreadable": 5}, "max_unreadable=5: expected a share between 0 and 1"),
         ({"decode_workers": 0}, "decode_workers=0"),
+        ({"perturbations": ["none", "reverse"]}, "'none' goes with no other"),
         ({"eval_num_videos": -1}, "eval_num_videos=-1"),
         ({"min_p": 0.1}, "min_p=0.1 has no effect"),
         ({"repetition_penalty": 1.2}, "repetition_penalty=1.2 has no effect"),

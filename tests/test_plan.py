@@ -434,6 +434,26 @@ def test_settings_come_from_the_recipe() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "has_twins"),
+    [
+        (["--rewards", "format", "ranking"], False),
+        (["--rewards", "format", "temporal"], True),
+        (["--rewards", "format", "temporal", "--perturbations", "none"], False),
+        (["--rewards", f"{__name__}:compares"], True),
+    ],
+    ids=str,
+)
+def test_twins_are_counted_where_a_reward_asks_for_them(options: list[str], has_twins: bool) -> None:
+    zero2 = planning.read_launch(ACCELERATE / "zero2.yaml")
+    run = planning.plan("InternVL3-1B", RECIPE, options, gpu=GPUS["l40s"], launch=zero2, response=99).run
+    assert run.has_twins == has_twins
+
+
+def compares(completions: list[str], twin_text: list[str], **columns: Any) -> list[float]:
+    return [float(text != twin) for text, twin in zip(completions, twin_text, strict=True)]
+
+
+@pytest.mark.parametrize(
     ("file", "expected"),
     [("zero2", (8, 2)), ("zero3", (8, 3)), ("one_gpu", (1, 0)), ("fsdp2", None), ("cpu", None)],
 )

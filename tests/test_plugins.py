@@ -19,6 +19,9 @@ def double(batch: float, factor: float = 2.0) -> float:
     return batch * factor
 
 
+double.min_videos = 2  # type: ignore[attr-defined]  # what a reward declares of itself
+
+
 class Silent:
     """A class whose instances cannot be called."""
 
@@ -33,6 +36,7 @@ def test_key_dotted_path_and_function() -> None:
     bound = plugins.resolve(here, {}, group="g", factor=3.0)
     assert isinstance(bound, functools.partial)
     assert bound(2.0) == 6.0
+    assert bound.min_videos == 2  # type: ignore[attr-defined]
 
 
 def test_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:

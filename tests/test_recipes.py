@@ -165,6 +165,18 @@ def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert args.rewards == ["format", "linear"]
 
 
+@pytest.mark.parametrize("options", [["none"], [], [""]], ids=str)
+def test_no_perturbations_on_the_command_line(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(RECIPES / "grpo_lsvq.yaml", monkeypatch, "--perturbations", *options)[1].perturbations == []
+
+
+@pytest.mark.parametrize("value", ["none", "[]", "null", "[none]", "''"])
+def test_no_perturbations_in_a_yaml(value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(f"perturbations: {value}\noutput_dir: out\n")
+    assert read(RECIPES / "grpo_lsvq.yaml", monkeypatch, "--config", str(own))[1].perturbations == []
+
+
 def run_recipe(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *options: object) -> None:
     """Run a recipe in this process, from another directory."""
     monkeypatch.chdir(folder)
@@ -249,6 +261,11 @@ def short(prompts, completions, **columns):
     assert all(name.startswith("train/") for name in prompts)
     return [-float(len(text)) for text in completions]
 """
+WITH_TWINS = """
+def short_with_twins(prompts, completions, twin_text, **columns):
+    assert all(twin_text) and len(twin_text) == len(completions)
+    return short(prompts, completions, **columns)
+"""
 COMPUTE_IT = """
 from vqathinker.training.adapter import GRPOAdapter
 
@@ -318,9 +335,18 @@ def two_processes(name: str, folder: Path) -> list[str]:
 def test_rollouts_by_vllm(
     adapter: list[object], processes: str, tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "my_plug_in.py").write_text(PLUG_IN)  # tells an untrained model's responses apart
+    (tmp_path / "my_plug_in.py").write_text(
+        PLUG_IN + WITH_TWINS
+    )  # tells an untrained model's responses apart
     options = [*ON_CPU, *data_options(labelled_videos), "--model_name_or_path", tiny_checkpoint]
-    options += ["--rewards", "my_plug_in:short", "--perturbations", "reverse", "--use_vllm", "true"]
+    options += [
+        "--rewards",
+        "my_plug_in:short_with_twins",
+        "--perturbations",
+        "reverse",
+        "--use_vllm",
+        "true",
+    ]
     options += ["--max_steps", 3, "--learning_rate", 1e-2, "--logging_steps", 1]
     options += ["--per_device_train_batch_size", 8 if processes else 16, "--gradient_accumulation_steps", 1]
     options += ["--max_completion_length", 8, "--output_dir", "out", "--save_strategy", "no", *adapter]
@@ -355,9 +381,16 @@ def test_packed_and_plain_rows_under_zero(
     for packed in ("true", "false"):
         folder = tmp_path / packed
         folder.mkdir()
-        (folder / "my_plug_in.py").write_text(PLUG_IN)
+        (folder / "my_plug_in.py").write_text(PLUG_IN + WITH_TWINS)
         options = [*ON_CPU, *data_options(labelled_videos), "--model_name_or_path", tiny_checkpoint]
-        options += ["--rewards", "my_plug_in:short", "--perturbations", "reverse", "--packed", packed]
+        options += [
+            "--rewards",
+            "my_plug_in:short_with_twins",
+            "--perturbations",
+            "reverse",
+            "--packed",
+            packed,
+        ]
         options += ["--max_steps", 2, "--optim", "sgd", "--learning_rate", 0.1, "--max_grad_norm", 0]
         options += ["--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 4]
         options += ["--max_completion_length", 8, "--output_dir", "out", "--save_strategy", "no"]
@@ -379,9 +412,16 @@ def test_the_old_policys_pass_is_redundant(
     for name, more in (("skipped", ""), ("computed", COMPUTE_IT)):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / "my_plug_in.py").write_text(PLUG_IN + more)
+        (folder / "my_plug_in.py").write_text(PLUG_IN + WITH_TWINS + more)
         options = [*ON_CPU, *data_options(labelled_videos), "--model_name_or_path", tiny_checkpoint]
-        options += ["--rewards", "my_plug_in:short", "--perturbations", "reverse", "--use_vllm", "true"]
+        options += [
+            "--rewards",
+            "my_plug_in:short_with_twins",
+            "--perturbations",
+            "reverse",
+            "--use_vllm",
+            "true",
+        ]
         options += ["--max_steps", 2, "--learning_rate", 1e-2, "--per_device_train_batch_size", 16]
         options += ["--gradient_accumulation_steps", 1, "--max_completion_length", 8, "--output_dir", "out"]
         options += ["--save_strategy", "no", "--logging_steps", 1]

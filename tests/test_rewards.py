@@ -672,6 +672,22 @@ def test_from_trl() -> None:
         assert again(batch).tolist() == [[11.0, 12.0], [23.0, 24.0]]
 
 
+def test_from_trl_says_whether_the_function_asks_for_twins() -> None:
+    def reads_twins(completions: list[str], twin_text: list[str], **columns: list[Any]) -> list[float]:
+        return [float(text == twin) for text, twin in zip(completions, twin_text, strict=True)]
+
+    def declares(completions: list[str], **columns: list[Any]) -> list[float]:
+        return [float(len(text)) for text in columns["twin_text"]]
+
+    declares.needs_perturbed = True  # type: ignore[attr-defined]
+    assert not from_trl(count_characters).needs_perturbed
+    assert not from_trl(max).needs_perturbed
+    for function in (reads_twins, declares, as_trl(load("temporal"))):
+        assert from_trl(function).needs_perturbed
+    batch = RolloutBatch.from_texts([["a", "b"]], [3.0], perturbed=[["a", "a"]])
+    assert from_trl(reads_twins)(batch).tolist() == [[1.0, 0.0]]
+
+
 def test_from_trl_round_trip_and_messages() -> None:
     batch = parsed_batch(5)
     back = from_trl(as_trl(load("temporal")), conversational=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -204,6 +205,50 @@ def test_the_table_of_responses_is_aligned(
         assert line["perturbation"] in MODES
         near = 0.8 * math.exp(-((line["score"] - line["target"]) ** 2) / 0.5)
         assert line["regression"] == pytest.approx(near, abs=1e-5)
+
+
+def declared(batch: RolloutBatch) -> FloatArray:
+    assert batch.perturbed is not None
+    return np.equal(batch.scores, batch.perturbed.scores).astype(float)
+
+
+declared.needs_perturbed = True  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("names", "modes", "has_twins"),
+    [
+        (("format", "ranking"), MODES, False),
+        (("format", "ranking"), {}, False),
+        (("temporal",), MODES, True),
+        (("declared",), MODES, True),
+    ],
+)
+def test_twins_are_generated_where_a_reward_asks_for_them(
+    names: tuple[str, ...],
+    modes: dict[str, Any],
+    has_twins: bool,
+    make: Callable[..., VQAThinkerTrainer],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    generated: list[str] = []
+
+    class Counting(ScriptedEngine):
+        def generate(
+            self, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
+        ) -> list[list[Response]]:
+            generated.extend(json.loads(request.cache_key)[2] for request in requests)
+            return super().generate(requests, num_responses, sampling)
+
+    monkeypatch.setattr(trainer, "HFEngine", Counting)
+    known = {**RULES, "declared": declared}
+    run = make(rewards={name: known[name] for name in names}, perturbations=modes, log_completions=True)
+    run.train()
+    assert Counter(generated) == ({"clean": 4, "twin": 4} if has_twins else {"clean": 4})
+    assert ("twin" in table(tmp_path / "out")) == has_twins
+    assert ("none are generated" in caplog.text) == bool(modes and not has_twins)
 
 
 @pytest.mark.usefixtures("scripted")

@@ -106,7 +106,7 @@ def _make(name: str, target: Callable[..., Any], kwargs: Mapping[str, object]) -
     except TypeError as error:
         raise ValueError(f"{name!r}: {error}; its arguments are {signature}") from error
     if not is_class:
-        return partial(target, **kwargs) if kwargs else target
+        return _bind(target, kwargs) if kwargs else target
     try:
         instance: object = target(**kwargs)
     except (TypeError, ValueError) as error:  # a plug-in's message need not say whose argument is wrong
@@ -114,6 +114,13 @@ def _make(name: str, target: Callable[..., Any], kwargs: Mapping[str, object]) -
     if not callable(instance):
         raise ValueError(f"{name!r} makes {instance!r}, which cannot be called")
     return instance
+
+
+def _bind(function: Callable[..., Any], kwargs: Mapping[str, object]) -> Callable[..., Any]:
+    """The function with its arguments, and with what it declares of itself in attributes."""
+    bound = partial(function, **kwargs)
+    vars(bound).update(getattr(function, "__dict__", {}))
+    return bound
 
 
 def create(item: object, registry: Registry, *, group: str) -> Callable[..., Any]:

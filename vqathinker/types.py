@@ -149,7 +149,8 @@ class Reward(Protocol):
     A reward may also have, and the trainer then reads:
 
     * `min_videos: int` – the fewest videos in the global batch that it can compare (1 if absent);
-    * `needs_perturbed: bool` – whether it compares with perturbed copies (False if absent);
+    * `needs_perturbed: bool` – whether it reads `batch.perturbed` (False if absent). Perturbed copies are
+      generated only where a reward says so; otherwise it is None;
     * `metrics(batch) -> dict[str, float]` – numbers to log beside the rewards of the same batch.
     """
 

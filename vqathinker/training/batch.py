@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,15 @@ def as_reward(function: Callable[..., Any]) -> Reward:
 def accepts_answer_only(rewards: Mapping[str, Reward]) -> bool:
     """Whether a reward accepts responses without reasoning (the "no reasoning" ablation)."""
     return any(getattr(reward, "think", True) is False for reward in rewards.values())
+
+
+def draws_twins(rewards: Iterable[Callable[..., Any]], perturbations: Collection[object]) -> bool:
+    """Whether perturbed copies are generated: some perturbation is configured and some reward asks for them.
+
+    A reward asks by an attribute `needs_perturbed`, a TRL-style function also by a parameter `twin_text`.
+    """
+    asks = any(getattr(as_reward(reward), "needs_perturbed", False) for reward in rewards)
+    return asks and bool(perturbations)
 
 
 def log_batch(batch: RolloutBatch, rewards: Mapping[str, Reward], log: Callable[[str, float], None]) -> None:

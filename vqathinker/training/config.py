@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
 
@@ -18,6 +19,7 @@ NOT_OURS = (
     "vllm_structured_outputs_regex", "vllm_group_port",
 )  # fmt: skip
 CACHE = "VQATHINKER_CACHE"  # the environment variable that moves the cache
+NONE = "none"
 VLLM_MODES = ("colocate", "server")
 PACKED_ATTENTION = ("segments", "dense", "flex")
 
@@ -29,7 +31,8 @@ class TrainingConfig(GRPOConfig):
     Attributes:
         rewards: names or dotted paths; in a YAML also mappings with `name`, `weight`, `as` and the reward's
             own arguments.
-        perturbations: modes of which one is drawn per video and step for its twin; empty for no twins.
+        perturbations: modes of which one is drawn per video and step for its twin; `none` for no twins. None
+            are generated either unless a reward asks for them (`needs_perturbed`).
         packed: compute each group's prompt once. False computes every row on its own.
         packed_attention: how packed rows are computed: "segments" (prefix and branches apart), "dense" (a
             mask over the whole row) or "flex" (FlexAttention's block mask, for CUDA).
@@ -87,6 +90,7 @@ class TrainingConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]
+        self.perturbations = _listed(self.perturbations)
         for name in NOT_OURS:
             value = getattr(self, name)
             if value != self.__dataclass_fields__[name].default:
@@ -138,3 +142,12 @@ class TrainingConfig(GRPOConfig):
         assert self.generation_batch_size is not None
         assert self.num_generations is not None
         return self.generation_batch_size // self.num_generations
+
+
+def _listed(value: Any) -> list[Any]:  # noqa: ANN401  what a YAML may hold
+    """The perturbations of a YAML or a command line as a list; "none", nothing and an empty name are none."""
+    items = value if isinstance(value, list | tuple) else [value]
+    named = [item for item in items if item not in (None, "", NONE)]
+    if named and NONE in items:
+        raise ValueError(f"perturbations={items!r}: {NONE!r} goes with no other")
+    return named

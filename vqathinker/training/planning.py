@@ -10,6 +10,9 @@ import yaml
 from transformers.training_args import OptimizerNames
 from trl.trainer.model_config import ModelConfig
 
+import rewards
+from vqathinker.plugins import build
+from vqathinker.training.batch import draws_twins
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.hardware import GPU
 from vqathinker.training.plan import Run, key_value_bytes, memory
@@ -119,6 +122,7 @@ def plan(
     assert args.num_generations is not None
     engine = args.vllm_mode if args.use_vllm else "hf"
     cycle = args.steps_per_generation * args.num_iterations
+    reward_plugins = build(args.rewards, rewards.REWARDS, group=rewards.GROUP)
     run = Run(
         model=sizes,
         gpu=gpu,
@@ -131,7 +135,7 @@ def plan(
         group=args.num_generations,
         longest=longest,
         response=min(response, longest),
-        has_twins=bool(args.perturbations),
+        has_twins=draws_twins([plugin.function for plugin in reward_plugins], args.perturbations),
         packed=args.packed,
         checkpointing=bool(args.gradient_checkpointing),
         has_reference=args.beta > 0,

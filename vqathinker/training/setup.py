@@ -132,6 +132,9 @@ def parse(
     if "--config" not in given:
         given = ["--config", str(default_config), *given]
     parser = TrlParser(dataclass_types=settings)
+    for action in parser._actions:
+        if action.nargs == "+":
+            action.nargs = "*"  # an empty list is a value: --perturbations
     parsed = parser.parse_args_and_config(given, return_remaining_strings=partly)
     return tuple(parsed[: len(settings)])
 

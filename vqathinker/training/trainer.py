@@ -31,7 +31,7 @@ from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling
 from vqathinker.rollout.encoder import EncodedVideo, VideoEncoder
 from vqathinker.rollout.motion_cache import MotionCache
 from vqathinker.training.adapter import GRPOAdapter
-from vqathinker.training.batch import accepts_answer_only, as_reward, log_batch
+from vqathinker.training.batch import accepts_answer_only, as_reward, draws_twins, log_batch
 from vqathinker.training.checks import check_precision, check_setup
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.engines import SynchronisedEngine, generate_or_stop, make_engine
@@ -44,6 +44,7 @@ from vqathinker.types import IndexArray, Perturbation
 logger = logging.getLogger(__name__)
 
 Key = tuple[str, str]
+WITHOUT_TWINS = "No reward asks for perturbed copies of the videos (needs_perturbed): none are generated."
 LOSS_NOTE = "The loss of GRPO starts at 0 by construction and says nothing about progress: watch `reward`."
 
 
@@ -57,7 +58,7 @@ class VQAThinkerTrainer(GRPOAdapter):
         rewards: label → reward, or TRL-style function with a parameter `completions`; each is called once per
             generation with the global batch.
         train_dataset: rows from `vqathinker.media.dataset.load_labels`.
-        perturbations: label → mode for the twins; empty for no twins.
+        perturbations: label → mode for the twins, which are generated if a reward asks for them.
         eval_dataset: rows scored at each evaluation.
         reward_weights: label → weight, 1 where not given.
         kwargs: passed on to TRL's `GRPOTrainer`, e.g. `peft_config`, `callbacks`.
@@ -81,6 +82,10 @@ class VQAThinkerTrainer(GRPOAdapter):
     ) -> None:
         self.rewards = {label: as_reward(reward) for label, reward in rewards.items()}
         self.perturbations = dict(perturbations or {})
+        if self.perturbations and not draws_twins(self.rewards.values(), self.perturbations):
+            if args.process_index == 0:
+                logger.warning(WITHOUT_TWINS)
+            self.perturbations = {}
         check_setup(args, processor, self.rewards, self.perturbations, train_dataset)
         check_packed_attention(model.model)
         self.processor = processor
