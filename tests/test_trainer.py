@@ -418,6 +418,23 @@ def test_validation_scores(
         make().evaluate()
 
 
+def test_validation_clips_answers_off_the_scale_and_counts_them(
+    make: Callable[..., VQAThinkerTrainer], validation: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = iter(["127.00", "3.10", "-4.00", "no number"])
+
+    class Wild(ScriptedEngine):
+        def _respond(self, key: str, k: int) -> Response:
+            ids = self.tokenizer(f"<think>r</think><answer>{next(written)}</answer>")["input_ids"]
+            return Response(ids, [-1.0] * len(ids))
+
+    monkeypatch.setattr("vqathinker.rollout.predict.HFEngine", Wild)
+    metrics = make(eval_dataset=validation).evaluate()
+    errors = [shown - target for shown, target in zip((5, 3.1, 1), validation["target"], strict=False)]
+    assert metrics["eval_rmse"] == pytest.approx(math.sqrt(sum(error**2 for error in errors) / 3))
+    assert (metrics["eval_clipped"], metrics["eval_parse_failures"]) == (2, 1)
+
+
 @pytest.mark.parametrize("targets", [None, ["q_proj", "v_proj"]])
 def test_lora(
     make: Callable[..., VQAThinkerTrainer], tiny_checkpoint: Path, tmp_path: Path, targets: list[str] | None

@@ -217,7 +217,7 @@ class VQAThinkerTrainer(GRPOAdapter):
 
         Returns:
             `eval_srcc`, `eval_plcc` and `eval_rmse` over the videos with a score (NaN where undefined), and
-            the numbers of parse failures and of unreadable files.
+            the numbers of parse failures, of scores clipped to the scale and of unreadable files.
 
         Raises:
             ValueError: if there is no validation data.

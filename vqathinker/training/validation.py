@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from accelerate.utils import gather_object
 from datasets import Dataset
 
+from vqathinker import answers
 from vqathinker.metrics import correlations
 from vqathinker.rollout import Sampling
 from vqathinker.rollout.predict import Prediction, predict
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 
 
 def validate(trainer: VQAThinkerTrainer, dataset: Dataset) -> dict[str, float]:
-    """Correlations over the videos with a score, and the numbers of parse failures and unreadable files.
+    """Correlations over the videos with a score, clipped to the scale as everywhere where scores are shown.
 
+    With them the numbers of parse failures, of clipped scores and of unreadable files.
     Of many videos `eval_num_videos` are taken, at even distances.
     """
     accelerator, args = trainer.accelerator, trainer.args
@@ -39,12 +42,15 @@ def validate(trainer: VQAThinkerTrainer, dataset: Dataset) -> dict[str, float]:
         local = list(zip(predictions, [row["target"] for row in part], strict=True))
     pairs: list[tuple[Prediction, float]] = gather_object(local)
     readable = [(p.score, target) for p, target in pairs if p.error is None]
-    scores, targets = [score for score, _ in readable], [target for _, target in readable]
-    result = correlations(scores, targets, num_bootstrap=0)
+    written = [score for score, _ in readable]
+    scores = [answers.clip(score) for score in written]
+    num_clipped = sum(score != raw for score, raw in zip(scores, written, strict=True) if not math.isnan(raw))
+    result = correlations(scores, [target for _, target in readable], num_bootstrap=0)
     return {
         "srcc": result.srcc.value,
         "plcc": result.plcc.value,
         "rmse": result.rmse.value,
         "parse_failures": float(result.num_failed),
+        "clipped": float(num_clipped),
         "unreadable": float(len(pairs) - len(readable)),
     }
