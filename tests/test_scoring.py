@@ -26,7 +26,7 @@ from vqathinker.model.tiny import build_tiny
 from vqathinker.prompts import LEVELS
 from vqathinker.rollout import HFEngine, Response, Sampling, VideoEncoder
 from vqathinker.scoring import Mode, Score, Scorer
-from vqathinker.scoring.modes import combine, expected_value, read
+from vqathinker.scoring.reading import combine, expected_value, read
 from vqathinker.scoring.sources import find_videos
 
 SCORES = (1.27, 2.35, 3.48, 4.61, 5.82, 3.04)  # one beyond the scale

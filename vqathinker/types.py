@@ -17,6 +17,26 @@ from vqathinker import answers
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
 T = TypeVar("T")
+PIXELS_PER_TOKEN = 28  # a 14-pixel patch, halved in both directions by pixel shuffle
+
+
+@dataclass(frozen=True)
+class FrameSetting:
+    """How many keyframes of which square size (pixels) the model sees."""
+
+    num_frames: int
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise ValueError(f"num_frames={self.num_frames}: a video needs at least one frame")
+        if self.size < PIXELS_PER_TOKEN or self.size % PIXELS_PER_TOKEN:
+            raise ValueError(f"frame size {self.size} is not a multiple of {PIXELS_PER_TOKEN} pixels")
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """(size/28)²: 256 at 448, 400 at 560."""
+        return (self.size // PIXELS_PER_TOKEN) ** 2
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,29 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset
 
+from vqathinker.evaluation.folder import (
+    PLOT_FILE,
+    PREDICTIONS_FILE,
+    SUMMARY_FILE,
+    TABLE_FILES,
+    require_free,
+    write_whole,
+)
 from vqathinker.evaluation.journal import without_nan
 from vqathinker.evaluation.plot import scatter
 from vqathinker.evaluation.tables import cell, latex, markdown
 from vqathinker.metrics import METRICS, Metrics, correlations, overall
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 LABELS = ("video_id", "dataset", "path", "mos", "target")
 COLUMNS = (*LABELS, "score", "error", "text")
-PREDICTIONS_FILE, SUMMARY_FILE = "predictions.csv", "summary.json"
-TABLE_FILES = {"table.md": markdown, "table.tex": latex}
-PLOT_FILE = "scatter.png"
-RESULT_FILES = (PREDICTIONS_FILE, SUMMARY_FILE, *TABLE_FILES, PLOT_FILE)
+LAYOUTS = (markdown, latex)
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Evaluation:
         write_whole(directory / PREDICTIONS_FILE, table.getvalue())
         text = json.dumps(without_nan(self.summary()), indent=2, ensure_ascii=False, allow_nan=False)
         write_whole(directory / SUMMARY_FILE, text + "\n")
-        for name, layout in TABLE_FILES.items():
+        for name, layout in zip(TABLE_FILES, LAYOUTS, strict=True):
             write_whole(directory / name, layout(*self.table()))
         scatter(self.rows, self.metrics, directory / PLOT_FILE)
 
@@ -159,29 +166,3 @@ def measure(rows: Sequence[Mapping[str, Any]]) -> Metrics:
     readable = [(row["score"], row["target"]) for row in rows if row["error"] is None]
     scores, targets = np.array(readable, dtype=np.float64).reshape(-1, 2).T
     return correlations(scores, targets)
-
-
-def require_free(directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Check that `Evaluation.write` may write here, before hours of scoring.
-
-    Raises:
-        ValueError: if the directory is a file, or holds a result that may not be overwritten.
-    """
-    directory = Path(directory)
-    if directory.exists() and not directory.is_dir():
-        raise ValueError(f"{directory} is not a directory")
-    for name in (PREDICTIONS_FILE, SUMMARY_FILE):
-        if (directory / name).exists() and not overwrite:
-            raise ValueError(
-                f"{directory / name} exists; choose another directory or overwrite it (--overwrite)"
-            )
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that is there in one piece or not at all, whatever stops the process."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8", newline="")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

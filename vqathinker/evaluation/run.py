@@ -14,8 +14,9 @@ from typing import Any
 
 from datasets import Dataset
 
-from vqathinker.evaluation.journal import PATTERN, Journal, read_all, remove, require_same_settings
-from vqathinker.evaluation.result import RESULT_FILES, Evaluation, require_free, summarise
+from vqathinker.evaluation.folder import left_to_score, open_journal
+from vqathinker.evaluation.journal import read_all, require_same_settings
+from vqathinker.evaluation.result import Evaluation, summarise
 from vqathinker.rollout import HFEngine
 from vqathinker.rollout.vllm_server import vllm_version
 from vqathinker.scoring import Mode, Score, Scorer
@@ -58,7 +59,10 @@ def evaluate(
     """
     settings = {**(origin or {}), **_settings(scorer, Mode(**mode)), **_label_settings(dataset)}
     folder = None if out is None else Path(out)
-    with nullcontext() if folder is None else _open(folder, settings, overwrite, shard) as journal:
+    opened = (
+        nullcontext() if folder is None else open_journal(folder, settings, overwrite=overwrite, shard=shard)
+    )
+    with opened as journal:
         results = {} if folder is None else read_all(folder)
         kept = {row for row, result in results.items() if result["error"] is None}
         rows = left_to_score(dataset.num_rows, scorer.batch_size, kept, shard)
@@ -85,16 +89,6 @@ def _finish(
     return result
 
 
-def _open(folder: Path, settings: Mapping[str, Any], overwrite: bool, shard: tuple[int, int]) -> Journal:
-    check_folder(folder, overwrite=overwrite, shard=shard)
-    if overwrite:
-        for path in folder.glob(PATTERN):
-            remove(path)
-        for name in RESULT_FILES:
-            (folder / name).unlink(missing_ok=True)
-    return Journal(folder, settings, shard)
-
-
 def _entry(row: int, video_id: str, score: Score, batch_size: int) -> dict[str, Any]:
     """What a journal keeps of one video; `batch_size` may differ between the runs that it took."""
     answer: dict[str, Any] = {"score": score.score, "clipped": score.clipped, "error": score.error}
@@ -102,35 +96,6 @@ def _entry(row: int, video_id: str, score: Score, batch_size: int) -> dict[str, 
     if len(score.samples) > 1:
         answer |= {"samples": score.samples}
     return {"row": row, "video_id": video_id, **answer, "batch_size": batch_size}
-
-
-def check_folder(
-    directory: str | os.PathLike[str], *, overwrite: bool = False, shard: tuple[int, int] = (0, 1)
-) -> None:
-    """Check that results may be kept here, before a model is loaded.
-
-    Raises:
-        ValueError: if it is no folder, if it holds results without a journal, or if several shards would each
-            remove what the others have written.
-    """
-    if overwrite and shard[1] > 1:
-        raise ValueError(f"shards cannot overwrite {directory}; remove it before they start")
-    require_free(directory, overwrite=overwrite or any(Path(directory).glob(PATTERN)))
-
-
-def left_to_score(
-    num_rows: int, batch_size: int, kept: set[int], shard: tuple[int, int] = (0, 1)
-) -> list[int]:
-    """Return the rows of this shard's batches in which a result is missing.
-
-    >>> left_to_score(7, 2, {0, 1, 2})
-    [2, 3, 4, 5, 6]
-    >>> left_to_score(7, 2, {0, 1, 2}, shard=(1, 2))
-    [2, 3, 6]
-    """
-    index, num_shards = shard
-    batches = [range(start, min(start + batch_size, num_rows)) for start in range(0, num_rows, batch_size)]
-    return [row for batch in batches[index::num_shards] if not kept.issuperset(batch) for row in batch]
 
 
 def _settings(scorer: Scorer, mode: Mode) -> dict[str, Any]:

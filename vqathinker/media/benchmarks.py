@@ -11,13 +11,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from datasets import Dataset
 
 from vqathinker.media.dataset import load_labels
 from vqathinker.media.matching import VIDEO_SUFFIXES, Matches
 from vqathinker.types import FloatArray
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 NUM_EXAMPLES = 3
 UNBOUNDED = (-1e12, 1e12)  # a range for labels that are not yet known to be on any scale

@@ -1,6 +1,7 @@
 """Label files: who rated which video how, read into rows of paths, ids and labels.
 
-Refuses to open a video; a trainer decodes them, `prepare` inspects them.
+Refuses to open a video; a trainer decodes them, `prepare` inspects them. A fault in a file is found before
+`datasets` is imported, which takes seconds.
 """
 
 from __future__ import annotations
@@ -8,14 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from datasets import Dataset
 from numpy.typing import NDArray
 
 from vqathinker.media.labels import Labels, read
 from vqathinker.media.matching import VIDEO_SUFFIXES, Matches, match
 from vqathinker.types import FloatArray
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 TARGET_RANGE = (1.0, 5.0)  # the scale that the prompt asks for
 DEFAULT_RANGE = (0.0, 100.0)
@@ -142,6 +146,8 @@ def _build(
     _require_distinct(labels, datasets)
     mos = _parse_mos(labels)
     _require_in_range(labels, mos, low, high)
+    from datasets import Dataset
+
     return Dataset.from_dict(
         {
             "prompt": [f"{dataset}/{video}" for dataset, video in zip(datasets, labels.names, strict=True)],

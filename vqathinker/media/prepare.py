@@ -13,14 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import compress
-
-from datasets import Dataset
+from typing import TYPE_CHECKING
 
 from vqathinker.media.container import VideoError, require_content
 from vqathinker.media.dataset import off_scale
 from vqathinker.media.matching import Matches
 from vqathinker.media.overlap import fingerprint
 from vqathinker.media.video import read_keyframes
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ of the frames, normalisation, wording, placeholder tokens. Knows no files: `vqat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,31 +18,13 @@ from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase, P
 from vqathinker.media.square import square
 from vqathinker.model.modeling import VQAThinkerConfig, check_motion
 from vqathinker.prompts import Prompt
+from vqathinker.types import PIXELS_PER_TOKEN as PIXELS_PER_TOKEN
+from vqathinker.types import FrameSetting as FrameSetting
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-PIXELS_PER_TOKEN = 28  # a 14-pixel patch, halved in both directions by pixel shuffle
 IMAGE_START, IMAGE_END, IMAGE_TOKEN, MOTION_TOKEN = "<img>", "</img>", "<IMG_CONTEXT>", "<|video_pad|>"
 VIDEO_MARKS = ("<video>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>")
-
-
-@dataclass(frozen=True)
-class FrameSetting:
-    """How many keyframes of which square size (pixels) the model sees."""
-
-    num_frames: int
-    size: int
-
-    def __post_init__(self) -> None:
-        if self.num_frames < 1:
-            raise ValueError(f"num_frames={self.num_frames}: a video needs at least one frame")
-        if self.size < PIXELS_PER_TOKEN or self.size % PIXELS_PER_TOKEN:
-            raise ValueError(f"frame size {self.size} is not a multiple of {PIXELS_PER_TOKEN} pixels")
-
-    @property
-    def tokens_per_frame(self) -> int:
-        """(size/28)²: 256 at 448, 400 at 560."""
-        return (self.size // PIXELS_PER_TOKEN) ** 2
 
 
 class VQAThinkerProcessor(ProcessorMixin):

@@ -11,9 +11,8 @@ from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProce
 from vqathinker.model.assemble import ADAPTER_FILE, load_policy
 from vqathinker.model.fingerprint import fingerprint
 from vqathinker.rollout import HFEngine, RolloutEngine
+from vqathinker.scoring.settings import DTYPES, ENGINES
 
-ENGINES = ("hf", "vllm")
-DTYPES = ("float32", "bfloat16", "float16", "auto")
 QUESTION_ROOM = 512  # tokens by which a question may be longer than the checkpoint's own
 Loaded = tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor, RolloutEngine, str | None]
 

@@ -24,8 +24,9 @@ from vqathinker.model.fingerprint import fingerprint
 from vqathinker.prompts import DESCRIBE_QUESTION
 from vqathinker.rollout import HFEngine, Response, RolloutEngine, Sampling, VideoEncoder
 from vqathinker.scoring.load import load
-from vqathinker.scoring.modes import Mode, read
+from vqathinker.scoring.reading import read
 from vqathinker.scoring.result import Reply, Score
+from vqathinker.scoring.settings import Mode
 from vqathinker.scoring.sources import Part, Source, find_videos, read_parts, read_windows
 
 MAX_NEW_TOKENS = 2048

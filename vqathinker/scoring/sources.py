@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.matching import VIDEO_SUFFIXES
-from vqathinker.media.square import square
 from vqathinker.media.video import (
     WHOLE,
     Clip,
@@ -26,7 +25,7 @@ from vqathinker.media.video import (
     report_repeats,
 )
 from vqathinker.media.windows import Window, find_windows
-from vqathinker.model import FrameSetting
+from vqathinker.types import FrameSetting
 
 IN_MEMORY = "<frames>"
 WINDOWS_PER_JOB = 4  # read in one pass; also what bounds the memory of a job's frames
@@ -108,6 +107,8 @@ def read_windows(
 
 
 def _job(setting: FrameSetting, spans: list[Any]) -> partial[list[Clip]]:
+    from vqathinker.media.square import square  # brings torch, which finding files does without
+
     resize = partial(square, size=setting.size)
     return partial(read_spans, spans=spans, num_keyframes=setting.num_frames, resize=resize)
 

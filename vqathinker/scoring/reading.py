@@ -15,88 +15,11 @@ from scipy.stats import trim_mean
 from transformers import PreTrainedTokenizerBase
 
 from vqathinker import answers
-from vqathinker.prompts import LEVEL_OPENING, LEVEL_QUESTION, LEVELS
-from vqathinker.rollout import Response, Sampling
+from vqathinker.prompts import LEVEL_OPENING, LEVELS
+from vqathinker.rollout import Response
+from vqathinker.scoring.settings import Mode
 
 TRIMMED = 0.25  # share of the samples left out at either end
-SAMPLED = Sampling(temperature=0.9, top_k=50)  # as in training
-DIGITS = "0123456789"
-
-
-@dataclass(frozen=True)
-class Mode:
-    """How a score is read from the model.
-
-    Greedy by default: the number of the most likely response. One of three others:
-
-    Attributes:
-        samples: responses to draw; the score is their combination, each set to the scale before.
-        expected: Σ over the digits of the greedy answer of place value × Σ_d d·p(d | what stands before),
-            p over the ten digits.
-        levels: 1 + 4·Σ weight·p over five level words as the next word of "The quality of the video is",
-            weights 1, 0.75, 0.5, 0.25, 0 (VQA², arXiv 2411.03795; Q-Align, 2312.17090); this asks another
-            question than the checkpoint's own.
-        combine: mean, median, trimmed (mean without the lowest and the highest quarter) or confidence (mean
-            weighted by each response's probability per token, its geometric mean).
-        seed: of the samples.
-
-    Raises:
-        ValueError: if they contradict one another.
-    """
-
-    samples: int = 1
-    expected: bool = False
-    levels: bool = False
-    combine: str = "mean"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"{self.samples} samples: at least one is needed")
-        if (self.samples > 1) + self.expected + self.levels > 1:
-            raise ValueError("choose one of samples, expected and levels")
-        if self.combine not in COMBINATIONS:
-            raise ValueError(f"unknown combination {self.combine!r}: one of {', '.join(COMBINATIONS)}")
-        if self.combine != "mean" and self.samples == 1:
-            raise ValueError(f"combine={self.combine!r} needs several samples")
-
-    @property
-    def name(self) -> str:
-        """greedy, samples, expected or levels."""
-        chosen = {"samples": self.samples > 1, "expected": self.expected, "levels": self.levels}
-        return next((name for name, is_chosen in chosen.items() if is_chosen), "greedy")
-
-    @property
-    def needs_probabilities(self) -> bool:
-        """Whether the engine has to tell the probabilities of tokens that it did not draw."""
-        return self.expected or self.levels
-
-    @property
-    def question(self) -> str | None:
-        """What is asked instead of the checkpoint's own question."""
-        return LEVEL_QUESTION if self.levels else None
-
-    def opening_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Ids that the response starts with."""
-        return _ids(tokenizer, LEVEL_OPENING) if self.levels else []
-
-    def watched_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Ids whose probabilities count.
-
-        Raises:
-            ValueError: if the tokenizer cannot tell the digits or the levels apart.
-        """
-        words = list(DIGITS) if self.expected else [f" {word}" for word in LEVELS] if self.levels else []
-        ids = [_ids(tokenizer, word)[0] for word in words]
-        if len(set(ids)) < len(ids):
-            raise ValueError(f"the first tokens of {', '.join(map(str.strip, words))} are not distinct")
-        return ids
-
-    def sampling(self, max_new_tokens: int) -> Sampling:
-        """How tokens are drawn."""
-        source = SAMPLED if self.samples > 1 else Sampling()
-        limit = 1 if self.levels else max_new_tokens
-        return Sampling(source.temperature, source.top_p, source.top_k, limit)
 
 
 @dataclass(frozen=True)
@@ -151,11 +74,11 @@ def combine(samples: Sequence[float], certainty: Sequence[float]) -> dict[str, f
     scores, weights = np.array(samples, dtype=np.float64), np.array(certainty, dtype=np.float64)
     valid = ~np.isnan(scores)
     if not valid.any():
-        return dict.fromkeys(COMBINATIONS, math.nan)
-    return {name: float(way(scores[valid], weights[valid])) for name, way in COMBINATIONS.items()}
+        return dict.fromkeys(WAYS, math.nan)
+    return {name: float(way(scores[valid], weights[valid])) for name, way in WAYS.items()}
 
 
-COMBINATIONS: dict[str, Callable[[Any, Any], Any]] = {
+WAYS: dict[str, Callable[[Any, Any], Any]] = {
     "mean": lambda scores, weights: scores.mean(),
     "median": lambda scores, weights: np.median(scores),
     "trimmed": lambda scores, weights: trim_mean(scores, TRIMMED),
@@ -208,7 +131,3 @@ def _read_levels(response: Response) -> Reading:
     raw = low + (high - low) * float(chances @ np.array(list(LEVELS.values())))
     details = dict(zip(LEVELS, chances.tolist(), strict=True))
     return Reading(raw, (f"{LEVEL_OPENING} {max(details, key=lambda word: details[word])}",), details=details)
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]
