@@ -44,6 +44,16 @@ def test_videos_matched_by_stem(labels: Path, video: Path, tmp_path: Path) -> No
     assert json.loads(report.read_text())["matches"]["by_stem"] == {"plain.mov": str(video)}
 
 
+def test_columns_that_cannot_be_told_are_named_by_options(labels: Path, video: Path) -> None:
+    labels.write_text(f"{video.name},3.20,0.61,4\n")
+    result = call("prepare", labels, "--videos", video.parent, "--range", 1, 5)
+    assert result.exit_code == 2
+    assert "column 2 (3.20), column 3 (0.61) and column 4 (4) could be the MOS" in result.stderr
+    options = ["--video-column", 1, "--mos-column", 2]
+    result = call("prepare", labels, "--videos", video.parent, "--range", 1, 5, *options)
+    assert result.exit_code == 0, result.output
+
+
 def test_findings(labels: Path, broken_videos: dict[str, Path]) -> None:
     folder = broken_videos["empty"].parent
     names = [f"{i}.mp4" for i in range(12)]

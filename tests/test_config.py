@@ -153,6 +153,20 @@ def test_validation_has_its_own_range_and_a_column_names_the_sets(tmp_path: Path
     assert list(renamed["dataset"]) == ["all"]
 
 
+def test_columns_are_named_for_each_label_file(tmp_path: Path) -> None:
+    own, other = tmp_path / "own.csv", tmp_path / "other.csv"
+    own.write_text("a.mp4,40,5,9\n")
+    other.write_text("video,rating,score\nb.mp4,50,60\n")
+    data = DataConfig(train_labels=str(own), train_videos=str(tmp_path), eval_labels=str(other))
+    with pytest.raises(ValueError, match="could be the MOS; say which is: --mos-column"):
+        load_data(data, "train", max_missing=1)
+    data.mos_column, data.eval_mos_column = "2", "score"
+    train, validation = (load_data(data, split, max_missing=1) for split in ("train", "eval"))
+    assert train is not None
+    assert validation is not None
+    assert (train["mos"][0], validation["mos"][0]) == (40, 60)
+
+
 def test_missing_videos_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("video,mos\n" + "".join(f"{i}.mp4,50\n" for i in range(8)))

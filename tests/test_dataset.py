@@ -91,7 +91,7 @@ def test_own_csv_with_its_own_ranges_and_splits(tmp_path: Path) -> None:
 def test_the_format_can_be_given(tmp_path: Path) -> None:
     text = "mos,of video,a,4\n"  # by its first line a table
     assert load_labels(write(tmp_path, text), label_format="fastvqa")["video_id"][:] == ["mos"]
-    with pytest.raises(ValueError, match="line 1: no column 'video' among mos, of video, a, 4"):
+    with pytest.raises(ValueError, match="line 1: no column names the videos among mos, of video, a, 4"):
         load_labels(write(tmp_path, text))
 
 
@@ -142,7 +142,17 @@ FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "nan": (VIDEOS.format("nan"), {}, "line 3: b.mp4: the MOS is 'nan'; correct or remove the line"),
     "infinite": (VIDEOS.format("inf"), {}, "line 3: b.mp4: the MOS is 'inf'; correct"),
     "word": (VIDEOS.format("good"), {}, "line 3: b.mp4: the MOS 'good' is not a number; correct it"),
-    "blank": (VIDEOS.format(""), {}, "line 3: b.mp4: the MOS '' is not a number"),
+    "blank": (VIDEOS.format(""), {}, r"line 3: b.mp4: the MOS is blank \(1 of 2 are\); fill it in or remove"),
+    "unlabelled": (
+        "filename,score\ntest/1.mp4,\ntest/2.mp4,\n",
+        {},
+        r"line 2: test/1.mp4: the MOS is blank \(2 of 2 are\)",
+    ),
+    "decimal comma": (
+        "video;mos\na.mp4;3,5\n",
+        {},
+        "line 2: a.mp4: the MOS '3,5' is not a number; write 3.5 with a decimal point",
+    ),
     "above": (
         VIDEOS.format("31"),
         {"mos_range": (1, 5)},
@@ -161,18 +171,26 @@ FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "prose": (
         "these are my labels\n",
         {},
-        "unknown label format, line 1 is 'these are my labels'; write a CSV",
+        "line 1: no column names the videos among these are my labels; say which is: --video-column",
     ),
     "format": (
         OWN,
         {"label_format": "xml"},
-        "unknown label format 'xml', choose one of csv, lsvq, fastvqa, json",
+        "unknown label format 'xml', choose one of csv, lsvq, fastvqa, json, jsonl",
     ),
-    "column": ("video,score\na.mp4,3\n", {}, "line 1: no column 'mos' among video, score; rename"),
+    "column": (
+        "video,fps\na.mp4,3\n",
+        {},
+        r"line 1: no column is a MOS by its name among video, fps; say which is: --mos-column \(mos_column\)",
+    ),
     "same columns": ("video,mos,x,x\na.mp4,3,1,2\n", {}, "line 1: two columns share a name"),
-    "fields": ("video,mos\na.mp4,3,4\n", {}, "line 2: 3 fields under 2 columns"),
+    "fields": (
+        "video,mos\na.mp4,3,4\n",
+        {},
+        r"line 2: 3 fields under 2 columns; .* \(a decimal comma\? write 3.4\)",
+    ),
     "reserved": ("video,mos,path\na.mp4,3,x\n", {}, "the column 'path' is made by the reader; rename it"),
-    "commas": (",,\n", {"label_format": "csv"}, "line 1: no column 'video' among"),
+    "commas": (",,\n", {"label_format": "csv"}, "no labels in the file"),
     "huge": ("video,mos\n" + "a" * 140_000 + ",3\n", {}, "line 2: no valid CSV"),
     "unnamed": ("video,mos\n,3\n", {}, "line 2: the name of the video is empty"),
     "short line": (
@@ -181,13 +199,18 @@ FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
         "line 2: 2 fields instead of path, duration, fps, MOS",
     ),
     "broken json": ('{"annotations": [\n{]}', {}, "line 2: no valid JSON"),
-    "other json": ('{"labels": []}', {}, 'line 1: no list "annotations" in the JSON'),
-    "json list": ("[1, 2]", {}, 'no list "annotations" in the JSON'),
-    "json keys": ('{"annotations": [{"image_id": "a"}]}', {}, 'annotation 1: needs "image_id" and "score"'),
+    "other json": ('{"labels": "none"}', {}, "the JSON object holds labels and no list of labels"),
+    "json list": ("[1, 2]", {}, "the JSON is no list of labels; write"),
+    "json keys": (
+        '{"annotations": [{"image_id": "a"}]}',
+        {},
+        "the keys of every annotation: no column is a MOS by its name among image_id",
+    ),
+    "json lines": ('{"video": "a", "mos": 3}\n{"video": "b"\n', {}, "line 2: no valid JSON"),
     "json null": (
         '{"annotations": [{"image_id": "a", "score": null}]}',
         {},
-        "annotation 1: a: the MOS 'None' is not a number",
+        r"annotation 1: a: the MOS is blank \(1 of 1 are\)",
     ),
     "json type": (
         '{"annotations": [{"image_id": "a", "score": "3", "ann_type": "level"}]}',

@@ -71,7 +71,10 @@ def test_everything_to_find(folder: Path) -> None:
         "copies of a file": 1,
         "targets outside 1-5": 0,
         "files matched by stem": 0,
+        "files matched despite their spelling": 0,
     }
+    assert report.faults()["set/gone.mp4"] == f"no such file: {folder / 'gone.mp4'}"
+    assert report.faults()["set/empty.mp4"] == "the file is empty"
 
 
 def test_without_decoding_only_absence_shows(folder: Path) -> None:
@@ -79,6 +82,13 @@ def test_without_decoding_only_absence_shows(folder: Path) -> None:
     assert list(report.missing) == ["set/gone.mp4"]
     assert report.unreadable == {"set/empty.mp4": "the file is empty"}
     assert report.num_keyframes == 0
+
+
+def test_a_link_to_nowhere_is_missing_and_says_where_it_leads(folder: Path) -> None:
+    (folder / "dangling.mp4").symlink_to("archive/a.mp4")
+    report = inspect(label(folder, ["good.mp4", "dangling.mp4"]))
+    path = folder / "dangling.mp4"
+    assert report.faults() == {"set/dangling.mp4": f"{path} is a link to archive/a.mp4, which is not there"}
 
 
 def test_ids_given_twice(folder: Path) -> None:

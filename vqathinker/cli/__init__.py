@@ -14,14 +14,16 @@ import typer
 from vqathinker.cli.convert import convert
 from vqathinker.cli.datasets import datasets
 from vqathinker.cli.evaluate import evaluate
-from vqathinker.cli.labels import load_rows
+from vqathinker.cli.labels import Reading, load_rows
 from vqathinker.cli.options import (
     DatasetName,
     LabelFile,
     LabelFormat,
+    MosColumn,
     NativeRange,
     Scale,
     Split,
+    VideoColumn,
     VideoFolder,
     Workers,
 )
@@ -56,6 +58,8 @@ def prepare(
     scale: Scale = "divide",
     split: Split = None,
     label_format: LabelFormat = None,
+    video_column: VideoColumn = None,
+    mos_column: MosColumn = None,
     keyframes: Annotated[int, typer.Option(min=1, help="Frames to decode of each video.")] = 6,
     decode: Annotated[bool, typer.Option("--decode/--no-decode", help="Decode the videos too.")] = True,
     workers: Workers = 4,
@@ -69,7 +73,8 @@ def prepare(
     """
     require_free(report, overwrite=overwrite)
     matched: list[Matches] = []
-    rows = load_rows(labels, videos, dataset, mos_range, scale, split, label_format, matched.append)
+    reading = Reading(split, label_format, video_column, mos_column)
+    rows = load_rows(labels, videos, dataset, mos_range, scale, reading, matched.append)
     findings = replace(_inspect(rows, keyframes if decode else 0, workers), matches=matched[0])
     show_findings(findings)
     if report is not None:

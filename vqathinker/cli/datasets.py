@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.labels import load_named_rows, tell
-from vqathinker.cli.options import LabelFormat, Split
+from vqathinker.cli.labels import Reading, load_named_rows, tell
+from vqathinker.cli.options import LabelFormat, MosColumn, Split, VideoColumn
 from vqathinker.cli.show import NUM_SHOWN, fail
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ def datasets(
     videos: Annotated[Path | None, typer.Option(help="Folder of its videos.")] = None,
     split: Split = None,
     label_format: LabelFormat = None,
+    video_column: VideoColumn = None,
+    mos_column: MosColumn = None,
 ) -> None:
     """List the known test sets, or check a label file and a folder of videos against one of them.
 
@@ -40,7 +42,8 @@ def datasets(
             fail("--videos needs --labels FILE, which names the videos")
         return show_benchmark(name)
     matched: list[Matches] = []
-    benchmark, rows = load_named_rows(name, labels, videos, split, label_format, matched.append)
+    reading = Reading(split, label_format, video_column, mos_column)
+    benchmark, rows = load_named_rows(name, labels, videos, reading, matched.append)
     low, high = rows["mos_low"][0], rows["mos_high"][0]
     typer.echo(
         f"{benchmark.name}: {rows.num_rows} labels, {min(rows['mos']):g} to {max(rows['mos']):g} "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vqathinker.cli.datasets import show_differences
-from vqathinker.cli.labels import load_named_rows, load_rows
+from vqathinker.cli.labels import Reading, load_named_rows, load_rows
 from vqathinker.cli.options import (
     AnswerOnly,
     BatchSize,
@@ -24,11 +24,13 @@ from vqathinker.cli.options import (
     LabelFormat,
     Levels,
     MaxNewTokens,
+    MosColumn,
     NativeRange,
     Precision,
     Samples,
     Split,
     TimeLimit,
+    VideoColumn,
     VideoFolder,
     Workers,
 )
@@ -59,6 +61,8 @@ def evaluate(
     ] = None,
     split: Split = None,
     label_format: LabelFormat = None,
+    video_column: VideoColumn = None,
+    mos_column: MosColumn = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results, each written as it comes.")
     ] = None,
@@ -90,7 +94,8 @@ def evaluate(
     part = _shard(shard, num_shards, out)
     if engine == "vllm" and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         fail("a launcher's vLLM engines would share one GPU: --num-shards and CUDA_VISIBLE_DEVICES instead")
-    rows, scale = _labelled(source, labels, videos, (dataset, mos_range, scale), split, label_format)
+    reading = Reading(split, label_format, video_column, mos_column)
+    rows, scale = _labelled(source, labels, videos, (dataset, mos_range, scale), reading)
     if not any(map(os.path.isfile, rows["path"])):
         fail(f"none of the {rows.num_rows} videos, such as {rows[0]['path']}, is there: check --videos")
     names = {"checkpoint": str(checkpoint), "labels": (labels or Path(source)).name}
@@ -109,8 +114,7 @@ def _labelled(
     labels: Path | None,
     videos: Path,
     named: tuple[str | None, tuple[float, float] | None, str | None],
-    split: str | None,
-    label_format: str | None,
+    reading: Reading,
 ) -> tuple[Dataset, str]:
     """The rows of a label file or of a named data set, and how their labels reach 1-5."""
     from vqathinker.media.dataset import off_scale
@@ -118,13 +122,13 @@ def _labelled(
     if labels is None:
         _require_file(source)
         dataset, mos_range, scale = named[0], named[1], named[2] or "divide"
-        rows = load_rows(Path(source), videos, dataset, mos_range, scale, split, label_format)
+        rows = load_rows(Path(source), videos, dataset, mos_range, scale, reading)
         if 2 * off_scale(rows["target"]).sum() > rows.num_rows:
             typer.echo(RANGE_DOUBTFUL, err=True)
         return rows, scale
     if any(named):
         fail(f"name, range and scale of {source} are known: leave --dataset, --range and --scale out")
-    benchmark, rows = load_named_rows(source, labels, videos, split, label_format)
+    benchmark, rows = load_named_rows(source, labels, videos, reading)
     show_differences(benchmark, rows)
     return rows, benchmark.scale
 

@@ -1,8 +1,9 @@
-"""Label files as the commands read them: a fault is one line, what was matched by stem another."""
+"""Label files as the commands read them: a fault is one line, what was matched another."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,18 @@ if TYPE_CHECKING:
     from vqathinker.media.matching import Matches
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How to read a label file: its format, its columns and which of its rows, found or all where None."""
+
+    split: str | None = None
+    label_format: str | None = None
+    video_column: str | None = None
+    mos_column: str | None = None
+
+
 def tell(matches: Matches) -> None:
-    """Say on stderr what was matched by stem and what could not be."""
+    """Say on stderr what was matched and what could not be."""
     for line in matches.lines():
         typer.echo(line, err=True)
 
@@ -29,8 +40,7 @@ def load_rows(
     dataset: str | None,
     mos_range: tuple[float, float] | None,
     scale: str,
-    split: str | None,
-    label_format: str | None,
+    reading: Reading,
     on_match: Callable[[Matches], None] = tell,
 ) -> Dataset:
     """Read a label file or leave with what the user can correct."""
@@ -44,9 +54,8 @@ def load_rows(
             dataset=dataset,
             mos_range=mos_range,
             scale=scale,
-            split=split,
-            label_format=label_format,
             on_match=on_match,
+            **asdict(reading),
         )
     except (ValueError, OSError) as error:
         fail(error)
@@ -56,8 +65,7 @@ def load_named_rows(
     name: str,
     labels: Path,
     videos: Path | None,
-    split: str | None,
-    label_format: str | None,
+    reading: Reading,
     on_match: Callable[[Matches], None] = tell,
 ) -> tuple[Benchmark, Dataset]:
     """Read the labels of a data set by its record, or leave with what the user can correct."""
@@ -67,10 +75,10 @@ def load_named_rows(
         require_folder(videos)
     try:
         benchmark = require(name)
-        options = {"split": split, "label_format": label_format}
-        return benchmark, load_benchmark(benchmark, labels, video_dir=videos, on_match=on_match, **options)
+        rows = load_benchmark(benchmark, labels, video_dir=videos, on_match=on_match, **asdict(reading))
     except (ValueError, OSError) as error:
         fail(error)
+    return benchmark, rows
 
 
 def require_folder(videos: Path) -> None:

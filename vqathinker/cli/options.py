@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 Checkpoint = Annotated[Path, typer.Argument(help="Folder written by training or by `vqathinker init`.")]
-LabelFile = Annotated[Path, typer.Argument(help="Label file: CSV, LSVQ CSV, FAST-VQA text or JSON.")]
+LabelFile = Annotated[
+    Path, typer.Argument(help="Label file: CSV, LSVQ CSV, FAST-VQA text, JSON or JSON Lines.")
+]
 VideoFolder = Annotated[Path, typer.Option(help="Folder that the names in the label file start from.")]
 DatasetName = Annotated[str | None, typer.Option(help="Name of the data set.")]
 NativeRange = Annotated[
@@ -20,8 +22,13 @@ NativeRange = Annotated[
 Scale = Annotated[str, typer.Option(help="Native range to 1-5: divide, clip or affine.")]
 Split = Annotated[str | None, typer.Option(help="Only this split, such as train.")]
 LabelFormat = Annotated[
-    str | None, typer.Option("--format", help="csv, lsvq, fastvqa or json, if detection fails.")
+    str | None, typer.Option("--format", help="csv, lsvq, fastvqa, json or jsonl, if detection fails.")
 ]
+VideoColumn = Annotated[
+    str | None,
+    typer.Option(help="Column that names the videos, or its number from 1; found if omitted."),
+]
+MosColumn = Annotated[str | None, typer.Option(help="Column of the MOS, likewise.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Videos answered at the same time.")]
 Workers = Annotated[int, typer.Option(min=1, help="Videos read at the same time.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest response in tokens.")]

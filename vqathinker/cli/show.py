@@ -80,8 +80,7 @@ def show_findings(findings: Report) -> None:
     for kind, count in findings.counts().items():
         table.add_row(kind, str(count))
     Console().print(table)
-    faults = {**dict.fromkeys(findings.missing, "no such file"), **findings.unreadable}
-    show_faults(faults, "; --report FILE lists all")
+    show_faults(findings.faults(), "; --report FILE lists all")
     for line in findings.matches.lines():
         typer.echo(line)
     if findings.is_range_doubtful:

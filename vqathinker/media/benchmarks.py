@@ -166,6 +166,8 @@ def load_benchmark(
     video_dir: str | os.PathLike[str] | None = None,
     split: str | None = None,
     label_format: str | None = None,
+    video_column: str | None = None,
+    mos_column: str | None = None,
     on_match: Callable[[Matches], None] = Matches.log,
 ) -> Dataset:
     """Read a label file of a test set on the scale and under the name of its record.
@@ -176,7 +178,15 @@ def load_benchmark(
         ValueError: also if the labels do not fit the record's scale.
         OSError: if the file cannot be read.
     """
-    read = partial(load_labels, path, dataset=benchmark.name, split=split, label_format=label_format)
+    read = partial(
+        load_labels,
+        path,
+        dataset=benchmark.name,
+        split=split,
+        label_format=label_format,
+        video_column=video_column,
+        mos_column=mos_column,
+    )
     mos = np.array(read(mos_range=UNBOUNDED)["mos"][:])
     try:
         mos_range = benchmark.native_range(mos)

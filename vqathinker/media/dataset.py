@@ -7,6 +7,7 @@ Refuses to open a video; a trainer decodes them, `prepare` inspects them. A faul
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vqathinker.media.labels import Labels, read
-from vqathinker.media.matching import VIDEO_SUFFIXES, Matches, match
+from vqathinker.media.labels import Labels, decode, read
+from vqathinker.media.matching import Matches, has_video_suffix, match
+from vqathinker.media.tables import is_number
 from vqathinker.types import FloatArray
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ def load_labels(
     scale: str = "divide",
     split: str | None = None,
     label_format: str | None = None,
+    video_column: str | None = None,
+    mos_column: str | None = None,
     on_match: Callable[[Matches], None] = Matches.log,
 ) -> Dataset:
     """Read a label file.
@@ -80,18 +84,22 @@ def load_labels(
     Args:
         path: a file in one of the formats of `labels.FORMATS`.
         video_dir: the folder that the names in the file start from; a name without a file there is looked for
-            by its stem (see `matching.match`). None leaves names as written.
+            by its stem and in other spellings (see `matching.match`). None leaves names as written.
         dataset: name of the data set for every row; None takes the column `dataset`, else the file's stem.
         mos_range: lowest and highest possible MOS; None takes the columns `mos_low` and `mos_high`, without
             them 0 to 100.
         scale: one of `SCALES`, native range to the prompt's 1-5 scale.
         split: only rows of this split, by the column `split`, or `is_test` for "train" and "test".
         label_format: one of `labels.FORMATS`; None detects it from the content.
-        on_match: called with the names that were matched by stem or could not be; logs them if omitted.
+        video_column: the column that names the videos, by its name or, from 1, its number; None finds it by
+            its name or by what it holds, and refuses to guess.
+        mos_column: the column of the MOS, likewise.
+        on_match: called with the names that were matched or could not be; logs them if omitted.
 
     Returns:
         One row per video: `prompt` ("dataset/video_id", a name for logs), `video_id`, `dataset`, `path`,
-        `mos` as rated, `mos_low`, `mos_high`, `target` on the 1-5 scale, and other columns as text.
+        `mos` as rated, `mos_low`, `mos_high`, `target` on the 1-5 scale, `std` as a number where the file
+        gives the spread of the votes, and other columns as text.
 
     Raises:
         ValueError: if the file or an argument cannot be right; names the file, the line and the way out.
@@ -101,12 +109,10 @@ def load_labels(
     if scale not in SCALES:
         raise ValueError(f"unknown scale {scale!r}, choose one of {', '.join(SCALES)}")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        labels = read(text, label_format)
+        text = decode(path.read_bytes())
+        labels = read(text, label_format, video_column=video_column, mos_column=mos_column)
         labels = labels if split is None else _select(labels, split)
         rows = _build(labels, video_dir or ".", dataset or path.stem, dataset is not None, mos_range, scale)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no UTF-8 text from byte {error.start} on; wrong file?") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return rows if video_dir is None else _locate(rows, labels, video_dir, on_match)
@@ -119,9 +125,10 @@ def _locate(
     names = [_with_suffix(name, labels.suffix) for name in labels.names]
     matches = match(names, video_dir)
     on_match(matches)
-    if not matches.by_stem:
+    if not matches.found:
         return rows
-    paths = [matches.by_stem.get(name, path) for name, path in zip(names, rows["path"], strict=True)]
+    found = matches.found
+    paths = [found.get(name, path) for name, path in zip(names, rows["path"], strict=True)]
     order = rows.column_names
     return rows.remove_columns("path").add_column("path", paths).select_columns(order)
 
@@ -164,7 +171,7 @@ def _build(
 
 
 def _with_suffix(name: str, suffix: str) -> str:
-    return name if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES else name + suffix
+    return name if has_video_suffix(name) else name + suffix
 
 
 def _native_range(labels: Labels, mos_range: tuple[float, float] | None) -> tuple[FloatArray, FloatArray]:
@@ -189,6 +196,12 @@ def _native_range(labels: Labels, mos_range: tuple[float, float] | None) -> tupl
 
 def _parse_mos(labels: Labels) -> FloatArray:
     """Return (N,) finite scores."""
+    blank = [row for row, value in enumerate(labels.mos) if not value]
+    if blank:
+        raise ValueError(
+            f"{labels.at(blank[0])}: the MOS is blank ({len(blank)} of {len(labels.mos)} are); fill it in or "
+            "remove the line"
+        )
     mos = _floats(labels, labels.mos, "MOS")
     wrong = np.flatnonzero(~np.isfinite(mos))
     if len(wrong):
@@ -202,14 +215,11 @@ def _floats(labels: Labels, values: list[str], what: str) -> FloatArray:
     try:
         return np.array(values, dtype=np.float64)
     except ValueError:
-        for row, value in enumerate(values):
-            try:
-                float(value)
-            except ValueError:
-                raise ValueError(
-                    f"{labels.at(row)}: the {what} {value!r} is not a number; correct it"
-                ) from None
-        raise
+        row = next(row for row, value in enumerate(values) if not is_number(value))
+        way_out = "correct it"
+        if re.fullmatch(r"[-+]?\d+,\d+", values[row]):
+            way_out = f"write {values[row].replace(',', '.')} with a decimal point"
+        raise ValueError(f"{labels.at(row)}: the {what} {values[row]!r} is not a number; {way_out}") from None
 
 
 def _require_in_range(labels: Labels, mos: FloatArray, low: FloatArray, high: FloatArray) -> None:
@@ -242,7 +252,7 @@ def _select(labels: Labels, split: str) -> Labels:
                 raise ValueError(f"{labels.at(row)}: is_test is {value!r}; write True or False")
     else:
         raise ValueError(f"no column is_test or split to select {split!r} by; leave the split out")
-    rows = np.flatnonzero(np.array(splits) == split)
+    rows = np.flatnonzero([str(value).casefold() == split.casefold() for value in splits])
     if not len(rows):
         raise ValueError(f"no rows of split {split!r}, there are {', '.join(sorted(set(splits)))}")
     return labels.keep(rows)

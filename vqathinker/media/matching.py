@@ -1,24 +1,29 @@
-"""Files whose names differ from those in the label file, found by their stem.
+"""Files whose names differ from those in the label file, found by their stem or despite their spelling.
 
-Downloads come with other extensions and in other folders than the label files say. A file is taken only where
-nothing else can be meant; what remains unclear keeps the name as written and is reported.
+Downloads come with other extensions and in other folders than the label files say, archives with other
+capitals and other forms of accents. A file is taken only where nothing else can be meant; what remains
+unclear keeps the name as written and is reported.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
+from urllib.parse import unquote
 
 VIDEO_SUFFIXES = frozenset(
     f".{name}"
     for name in (
-        "3gp", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv", "y4m",
+        "3g2", "3gp", "asf", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts",
+        "mxf", "ogv", "qt", "ts", "vob", "webm", "wmv", "y4m",
     )
 )  # fmt: skip
+RAW_SUFFIXES = frozenset({".yuv", ".rgb"})  # frames without a header; no file to read, but a name of a video
 NUM_EXAMPLES = 3
 
 logger = logging.getLogger(__name__)
@@ -30,11 +35,19 @@ class Matches:
 
     Attributes:
         by_stem: name as labelled to the path of the one file with its stem.
+        by_spelling: likewise, of the one file whose name differs in capitals, in how accents are composed, in
+            backslashes or in %20 for blanks.
         ambiguous: name as labelled to the files that it could be; none of them is taken.
     """
 
     by_stem: Mapping[str, str] = field(default_factory=dict)
     ambiguous: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    by_spelling: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def found(self) -> Mapping[str, str]:
+        """Every name that was matched to the path of its file."""
+        return {**self.by_stem, **self.by_spelling}
 
     def lines(self) -> list[str]:
         """Say in a line each how many names were matched and how many could not be, with examples."""
@@ -42,6 +55,9 @@ class Matches:
         if self.by_stem:
             examples = [f"{name} is {path}" for name, path in self.by_stem.items()]
             lines.append(f"{len(self.by_stem)} videos matched by stem: {_some(examples)}")
+        if self.by_spelling:
+            examples = [f"{name} is {path}" for name, path in self.by_spelling.items()]
+            lines.append(f"{len(self.by_spelling)} videos matched despite their spelling: {_some(examples)}")
         if self.ambiguous:
             examples = [f"{name} could be {' or '.join(paths)}" for name, paths in self.ambiguous.items()]
             lines.append(f"{len(self.ambiguous)} names are ambiguous and have no file: {_some(examples)}")
@@ -63,7 +79,8 @@ def match(names: Sequence[str], folder: str | os.PathLike[str]) -> Matches:
 
     A file matches a name if both have one stem (the last part without a video's extension) and their folders
     agree as far as both go; if all names lie in one folder, any folder will do. A file that
-    carries another name, that two names match, or one of several that match, is not taken.
+    carries another name, that two names match, or one of several that match, is not taken. What
+    matches no file so is compared once more, as `simple` spells it, with the files that are left.
 
     Args:
         names: relative to the folder, as the label file gives them.
@@ -73,18 +90,47 @@ def match(names: Sequence[str], folder: str | os.PathLike[str]) -> Matches:
     missing = sorted(set(names).difference(own))
     if not missing or not os.path.isdir(folder):
         return Matches()
-    files = _files_by_stem(folder, taken={os.path.normpath(name) for name in own})
-    is_one_folder = len({os.path.dirname(name) for name in names}) == 1
+    any_folder = len({os.path.dirname(name.replace("\\", "/")) for name in names}) == 1
+    taken = {os.path.normpath(name) for name in own}
+    files = [file for file in _video_files(folder) if file not in taken]
+    by_stem, ambiguous = _pair(missing, files, str, any_folder=any_folder)
+    rest = [name for name in missing if name not in by_stem and name not in ambiguous]
+    free = set(files).difference(by_stem.values())
+    by_spelling, unclear = _pair(rest, sorted(free), simple, any_folder=any_folder)
+    return Matches(
+        by_stem={name: os.path.join(folder, file) for name, file in by_stem.items()},
+        ambiguous=ambiguous | unclear,
+        by_spelling={name: os.path.join(folder, file) for name, file in by_spelling.items()},
+    )
+
+
+def _pair(
+    names: Sequence[str], files: Sequence[str], spell: Callable[[str], str], *, any_folder: bool
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Pair names with files by the stem as spelled: what is clear, and what each other name could be."""
+    with_stem = defaultdict(list)
+    for file in files:
+        with_stem[stem(spell(file))].append(file)
     found = {
-        name: [file for file in files[stem(name)] if is_one_folder or _folders_agree(name, file)]
-        for name in missing
+        name: [
+            file
+            for file in with_stem.get(stem(spell(name)), [])
+            if any_folder or _folders_agree(spell(name), spell(file))
+        ]
+        for name in names
     }
     wanted = Counter(file for candidates in found.values() for file in candidates)
     clear = {name: files[0] for name, files in found.items() if len(files) == 1 and wanted[files[0]] == 1}
-    return Matches(
-        by_stem={name: os.path.join(folder, file) for name, file in clear.items()},
-        ambiguous={name: files for name, files in found.items() if files and name not in clear},
-    )
+    return clear, {name: files for name, files in found.items() if files and name not in clear}
+
+
+def simple(name: str) -> str:
+    r"""Return a name with slashes, without capitals, accents composed and %20 for a blank undone.
+
+    >>> simple("Win\\Ka\u0308se%20A.MP4")
+    'win/käse a.mp4'
+    """
+    return unicodedata.normalize("NFC", unquote(name.replace("\\", "/"))).casefold()
 
 
 def stem(name: str) -> str:
@@ -94,17 +140,33 @@ def stem(name: str) -> str:
     ('722', 'v.1')
     """
     base, suffix = os.path.splitext(os.path.basename(name))
-    return base if suffix.lower() in VIDEO_SUFFIXES else base + suffix
+    return base if has_video_suffix(name) else base + suffix
 
 
-def _files_by_stem(folder: str | os.PathLike[str], taken: set[str]) -> defaultdict[str, list[str]]:
-    """The video files below a folder, relative to it, but for those that are taken."""
-    files = defaultdict(list)
+def has_video_suffix(name: str | os.PathLike[str]) -> bool:
+    """Whether a name ends as a video file's does, raw frames included.
+
+    >>> has_video_suffix("a.MTS"), has_video_suffix("pa/pa2_25fps.yuv"), has_video_suffix("ia/v.1")
+    (True, True, False)
+    """
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES | RAW_SUFFIXES
+
+
+def missing_reason(path: str | os.PathLike[str]) -> str:
+    """Say that a file is not there, and of a link where it leads."""
+    if os.path.islink(path):
+        return f"{os.fspath(path)} is a link to {os.readlink(path)}, which is not there"
+    return f"no such file: {os.fspath(path)}"
+
+
+def _video_files(folder: str | os.PathLike[str]) -> list[str]:
+    """The video files below a folder, relative to it; a link whose target is gone is none."""
+    files = []
     for parent, _, names in sorted(os.walk(folder)):
         for name in sorted(names):
-            path = os.path.relpath(os.path.join(parent, name), folder)
-            if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and path not in taken:
-                files[stem(name)].append(path)
+            path = os.path.join(parent, name)
+            if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and os.path.exists(path):
+                files.append(os.path.relpath(path, folder))
     return files
 
 

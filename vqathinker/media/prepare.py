@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from vqathinker.media.container import VideoError, require_content
 from vqathinker.media.dataset import off_scale
-from vqathinker.media.matching import Matches
+from vqathinker.media.matching import Matches, missing_reason
 from vqathinker.media.overlap import fingerprint
 from vqathinker.media.video import read_keyframes
 
@@ -38,7 +38,7 @@ class Report:
         duplicate_paths: groups of videos that are one file.
         duplicate_contents: groups of videos whose files have equal size, head and tail.
         out_of_scale: video to target, where it lies outside 1-5.
-        matches: names whose file was found by stem, or could not be told.
+        matches: names whose file was found by stem or in another spelling, or could not be told.
     """
 
     num_videos: int
@@ -73,7 +73,12 @@ class Report:
             "copies of a file": len(self.duplicate_contents),
             "targets outside 1-5": len(self.out_of_scale),
             "files matched by stem": len(self.matches.by_stem),
+            "files matched despite their spelling": len(self.matches.by_spelling),
         }
+
+    def faults(self) -> dict[str, str]:
+        """Return what is wrong with every video that cannot be used, in words."""
+        return {name: missing_reason(path) for name, path in self.missing.items()} | self.unreadable
 
     def to_json(self) -> str:
         """Return everything as JSON."""

@@ -68,6 +68,10 @@ class DataConfig:
         eval_split: as `train_split`, for validation; empty for all rows, of the training label file itself
             for those outside `train_split`.
         allow_overlap: whether validation may contain training videos.
+        video_column: column of the label file that names the videos, or its number from 1; found if omitted.
+        mos_column: column of the MOS, likewise.
+        eval_video_column: that of the validation labels, as for training if omitted.
+        eval_mos_column: likewise.
         dataset_name: name under which videos are compared with one another, for a label file without a column
             `dataset`; its stem if omitted.
         mos_low: lower end of the native scale.
@@ -86,6 +90,10 @@ class DataConfig:
     eval_videos: str | None = None
     eval_split: str = ""
     allow_overlap: bool = False
+    video_column: str | None = None
+    mos_column: str | None = None
+    eval_video_column: str | None = None
+    eval_mos_column: str | None = None
     dataset_name: str | None = None
     mos_low: float = 0.0
     mos_high: float = 100.0
@@ -223,10 +231,13 @@ def load_data(data: DataConfig, split: str, *, max_missing: float) -> Dataset | 
     if labels is None or videos is None:
         return None
     low, high = data.mos_low, data.mos_high
+    columns = {"video_column": data.video_column, "mos_column": data.mos_column}
     if split == "eval":
         low = low if data.eval_mos_low is None else data.eval_mos_low
         high = high if data.eval_mos_high is None else data.eval_mos_high
-    options = {"mos_range": (low, high), "scale": data.scale}
+        columns["video_column"] = data.eval_video_column or data.video_column
+        columns["mos_column"] = data.eval_mos_column or data.mos_column
+    options = {"mos_range": (low, high), "scale": data.scale, **columns}
     rows = load_labels(labels, video_dir=videos, **options)  # type: ignore[arg-type]
     if data.dataset_name:
         if set(rows["dataset"]) != {Path(labels).stem}:
