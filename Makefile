@@ -5,6 +5,7 @@
 #   make test     all tests that need neither a GPU nor vLLM (MARKERS="not slow" for the quick ones)
 #   make test-vllm those that need vLLM
 #   make check    lint, format, types
+#   make docs     the documentation as a site in out/site; a broken link or name fails
 #   make bench    every benchmark
 #   make bench-check  an update's time and memory and the reading of data again, against the stored ratios
 PYTHON ?= python3
@@ -18,10 +19,11 @@ PACKAGES := vqathinker rewards perturbations
 # One torch thread per worker: two workers with a thread per core each would wait for one another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 VLLM_READY := .venv/.vllm
+DOCS_READY := .venv/.docs
 # gibibytes: on a CPU vLLM's cache takes half of the memory if it is not told how much
 export VLLM_CPU_KVCACHE_SPACE ?= 2
 
-.PHONY: env env-vllm demo test test-vllm check bench bench-check
+.PHONY: env env-vllm demo test test-vllm check docs bench bench-check
 
 env: $(READY)
 
@@ -62,6 +64,14 @@ check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# pure Python packages, apart from the environment that tests wait for
+$(DOCS_READY): $(READY)
+	$(PIP) -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: $(VLLM_READY)
 	@set -e; for file in $(wildcard benchmarks/bench_*.py); do echo "== $$file"; $(BIN)/python $$file; done

@@ -7,7 +7,7 @@ model     vqathinker.model    (ground, media)
 rollout   vqathinker.rollout  (ground, media, model); vLLM in its vllm*.py alone
 training  vqathinker.training (everything above, no plug-in by name)
 use       vqathinker.{scoring,evaluation,cli}
-leaves    recipes, benchmarks, tests: imported by nothing
+leaves    recipes, benchmarks, tests, docs: imported by nothing
 """
 
 import ast
@@ -21,7 +21,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("vqathinker", "rewards", "perturbations")
-LEAVES = ("recipes", "benchmarks", "tests")
+LEAVES = ("recipes", "benchmarks", "tests", "docs")
 HEAVY = ("torch", "transformers", "datasets", "decord", "trl", "vllm", "accelerate", "matplotlib", "wandb")
 
 # The longest prefix of a module's dotted name decides its floor.

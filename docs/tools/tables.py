@@ -1,0 +1,255 @@
+"""Write the tables of results into the pages, from the files in `benchmarks/results` alone.
+
+python docs/tools/tables.py            write them
+python docs/tools/tables.py --check    say which pages are out of date, exit code 1 if any is
+
+A page marks the place of a table with two comments, `<!-- table: NAME -->` and `<!-- end of table -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+ENGINES = {"hf": "Hugging Face", "vllm": "vLLM"}
+
+Cells = list[list[str]]
+
+
+def main() -> None:
+    """Write or check every marked table."""
+    parser = argparse.ArgumentParser(description="Write the tables of results into the pages.")
+    parser.add_argument("--check", action="store_true", help="only say which pages are out of date")
+    options = parser.parse_args()
+    stale = [page for page in PAGES if filled(page) != page.read_text(encoding="utf-8")]
+    for page in stale:
+        sys.stdout.write(f"{page.relative_to(ROOT)}\n")
+        if not options.check:
+            page.write_text(filled(page), encoding="utf-8")
+    raise SystemExit(1 if options.check and stale else 0)
+
+
+def filled(page: Path) -> str:
+    """Return a page's text with its tables written anew."""
+
+    def replace(found: re.Match[str]) -> str:
+        return f"{found[1]}{markdown(TABLES[found[2]]())}{found[3]}"
+
+    return MARKED.sub(replace, page.read_text(encoding="utf-8"))
+
+
+def markdown(rows: Cells) -> str:
+    """Lay out rows, the first of which is the head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    rule = "|---" * len(rows[0]) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+
+
+def read(name: str) -> dict[str, Any]:
+    """Return the content of a result file."""
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return content
+
+
+def demo() -> Cells:
+    """The demo's runs: correlations after the warm start and after GRPO."""
+    rows = [["seed", "rollouts", "SRCC before", "SRCC after", "PLCC", "RMSE", "reward"]]
+    for run in read("demo")["runs"]:
+        before, after = run["before"], run["after"]
+        first, last = run["reward_tenths"][0], run["reward_tenths"][-1]
+        rows.append(
+            [
+                str(run["seed"]),
+                ENGINES[run["engine"]],
+                interval(before["srcc"]),
+                interval(after["srcc"]),
+                f"{before['plcc']['value']:.3f} → {after['plcc']['value']:.3f}",
+                f"{before['rmse']['value']:.3f} → {after['rmse']['value']:.3f}",
+                f"{first:.2f} → {last:.2f}",
+            ]
+        )
+    return rows
+
+
+def interval(estimate: dict[str, float]) -> str:
+    """A value with its 95 % interval."""
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+def speed() -> Cells:
+    """The first page's table: what is compared, with what, and the ratio."""
+    update = read("train_step")["results"]
+    cycle = read("cycle_bfloat16")["results"]
+    memory = read("memory")["results"]
+    rollout = read("rollout")["results"]["middle"]
+    evaluation = read("evaluate")["results"]["middle"]["speedup"]
+    reader = read("data")["results"]["reader"]
+    published = cycle["released / ours, two videos"]
+    return [
+        ["what", "compared with", "ratio"],
+        ["a whole training step, rollouts by vLLM", "the published way", faster(published)],
+        ["an update of one group of 4", "TRL 1.16, row by row", faster(update["TRL / ours"])],
+        ["peak memory of that update", "the same", f"{memory['plain']['update_ratio']:.2f}"],
+        ["rollouts by vLLM", "Hugging Face", faster(rollout["speedup"])],
+        ["evaluation with vLLM", "one video after the other", faster(evaluation["published, batch 1"])],
+        ["reading keyframes of 1080p files", "decord alone", f"{reader['ours / decord']:.2f} of its time"],
+    ]
+
+
+def faster(ratio: float) -> str:
+    """How many times less time."""
+    return f"{ratio:.1f} times faster"
+
+
+def update() -> Cells:
+    """One update: time and memory by its variants."""
+    results = read("train_step")["results"]
+    memory = read("memory")["results"]
+    checkpointed = memory["gradient checkpointing"]
+    return [
+        ["what", "against", "ratio"],
+        ["time", "TRL, row by row", f"1 / {results['TRL / ours']:.2f}"],
+        ["peak memory", "TRL, row by row", f"{memory['plain']['update_ratio']:.2f}"],
+        ["peak memory, checkpointed", "TRL, checkpointed", f"{checkpointed['update_ratio']:.2f}"],
+        ["time with 16 responses", "with 4", f"{results['K=16 / K=4']:.2f}"],
+        ["time with prompts of 3,200 tokens", "800 tokens", f"{results['P=3200 / P=800']:.2f}"],
+        ["time with `--packed_attention dense`", "`segments`", f"{results['dense mask / ours']:.2f}"],
+    ]
+
+
+def cycle() -> Cells:
+    """A whole step: decode, rollouts of videos and twins, update."""
+    results = read("cycle_bfloat16")["results"]
+    two, passes = "released / ours, two videos", "released / ours, two videos, two passes"
+    one, slow = "released / ours, one video", "released / ours, one video, Hugging Face"
+    return [
+        ["step", "rollouts", "published way's time / ours"],
+        ["two videos in one pass", "vLLM", f"{results[two]:.2f}"],
+        ["two videos in two passes", "vLLM", f"{results[passes]:.2f}"],
+        ["one video", "vLLM", f"{results[one]:.2f}"],
+        ["one video", "Hugging Face", f"{results[slow]:.2f}"],
+    ]
+
+
+def rollouts() -> Cells:
+    """Rollouts by vLLM against Hugging Face, on the same requests."""
+    rows = [["weights", "prompt", "vLLM / Hugging Face", "prefix cache hits", "synchronisation"]]
+    for result in read("rollout")["results"].values():
+        rows.append(
+            [
+                millions(result["weights"]),
+                f"{result['prompt_tokens']} tokens",
+                f"{result['speedup']:.2f}",
+                f"{result['prefix_hit_rate']:.1%}",
+                f"{result['sync_share']:.1%}",
+            ]
+        )
+    return rows
+
+
+def millions(number: int) -> str:
+    """A number of weights."""
+    return f"{number / 1e6:.1f} M"
+
+
+def evaluation() -> Cells:
+    """Evaluation with vLLM against one process that decodes, then generates."""
+    rows = [["weights", "against batches of 1", "against batches of 16", "share of time waiting for files"]]
+    for result in read("evaluate")["results"].values():
+        ratios = result["speedup"]
+        rows.append(
+            [
+                millions(result["weights"]),
+                f"{ratios['published, batch 1']:.2f}",
+                f"{ratios['published, batch 16']:.2f}",
+                share(result["wait_share"]),
+            ]
+        )
+    return rows
+
+
+def share(part: float) -> str:
+    """A share that may be tiny."""
+    return f"{part:.1%}" if part >= 0.001 else "below 0.1 %"
+
+
+def data() -> Cells:
+    """Reading 1080p files, and waiting for them."""
+    results = read("data")["results"]
+    training = results["training"]
+    return [
+        ["what", "against", "ratio"],
+        ["reading keyframes", "decord's bare `get_batch`", f"{results['reader']['ours / decord']:.2f}"],
+        ["waiting for files, first step", "the step", share(training["first_step_share"])],
+        ["waiting for files, later steps", "the step", share(training["largest_later_share"])],
+    ]
+
+
+def samples() -> Cells:
+    """Readings of a score on the demo's model."""
+    rows = [["reading", "SRCC", "PLCC"]]
+    for row in read("samples")["rows"]:
+        if row["combine"] not in {"", "mean"}:
+            continue
+        name = row["mode"] if not row["combine"] else f"mean of {row['mode']} samples"
+        rows.append([name, interval(row["srcc"]), interval(row["plcc"])])
+    return rows
+
+
+def rewards() -> Cells:
+    """Milliseconds of the four rewards for a global batch."""
+    rows = [["videos × responses", "data sets", "all four rewards", "ranking in plain loops / ours"]]
+    for case in read("rewards")["cases"]:
+        videos, responses = case["shape"]
+        rows.append(
+            [
+                f"{videos:,} × {responses}",
+                str(case["datasets"]),
+                f"{case['median_ms']['all four']:.1f} ms",
+                f"{case['loop_over_ranking']:.0f}",
+            ]
+        )
+    return rows
+
+
+def change(metric: str) -> list[float]:
+    """How much a metric changed in each of the demo's runs with Hugging Face rollouts."""
+    runs = [run for run in read("demo")["runs"] if run["engine"] == "hf"]
+    return [run["after"][metric]["value"] - run["before"][metric]["value"] for run in runs]
+
+
+def changes() -> Cells:
+    """Mean change over the seeds, with the smallest and the largest."""
+    rows = [["metric", "mean change", "smallest", "largest"]]
+    for name in ("srcc", "plcc", "krcc"):
+        values = change(name)
+        mean = statistics.mean(values)
+        rows.append([name.upper(), f"{mean:+.3f}", f"{min(values):+.3f}", f"{max(values):+.3f}"])
+    return rows
+
+
+TABLES: dict[str, Callable[[], Cells]] = {
+    "speed": speed,
+    "demo": demo,
+    "changes": changes,
+    "update": update,
+    "cycle": cycle,
+    "rollouts": rollouts,
+    "evaluation": evaluation,
+    "data": data,
+    "samples": samples,
+    "rewards": rewards,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+"""The pages: what they show runs, what they name exists, and their figures are those of the result files.
+
+A fenced block says its language. `<!-- needs: ... -->` above it marks what no test can run here: weights,
+data sets, a GPU, a server. Of such a block only the names of options and files are checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pydoc
+import re
+import runpy
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(
+    r"(?:^<!-- needs: (?P<needs>[^>]*) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
+REPOSITORY_FILE = re.compile(
+    r"^(?:recipes|benchmarks|tests|docs|rewards|perturbations|vqathinker)/[\w./-]*(?:/|\.\w+)$"
+)
+LANGUAGES = {"python", "bash", "yaml", "text"}
+OF_VLLM = {"--port", "--allowed-local-media-path"}  # options of `vllm serve`, which `serve` hands on
+OF_OTHERS = {"--config_file"}  # of accelerate launch
+TRAINING_STEPS = 40
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: str
+    language: str
+    code: str
+    needs: str | None
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [Block(page.name, m["language"], m["code"], m["needs"]) for m in BLOCK.finditer(text)]
+
+
+def commands(code: str) -> Iterator[list[str]]:
+    """The words of every command of a bash block, without assignments in front."""
+    text = ""
+    for line in code.replace("\\\n", " ").splitlines(keepends=True):
+        text += line
+        try:
+            words = shlex.split(text, comments=True)
+        except ValueError:  # a quotation goes on in the next line
+            continue
+        text = ""
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            words = words[1:]
+        if words:
+            yield words
+    assert not text, text
+
+
+def without_output(words: list[str]) -> tuple[list[str], str | None]:
+    """Take `> FILE` off the end."""
+    return (words[:-2], words[-1]) if ">" in words else (words, None)
+
+
+@pytest.fixture(scope="module")
+def recipe_options() -> set[str]:
+    """Every option of the recipes."""
+    from trl import ModelConfig
+
+    from vqathinker.training import TrainingConfig
+    from vqathinker.training.setup import SupervisedDataConfig
+
+    settings: tuple[Any, ...] = (SupervisedDataConfig, TrainingConfig, ModelConfig)
+    fields = {field.name for kind in settings for field in dataclasses.fields(kind)}
+    return {f"--{name}" for name in fields | {"config"}}
+
+
+def cli() -> dict[str, Any]:
+    """Every command of `vqathinker`, those of groups as "group command", and itself under ""."""
+    from vqathinker.cli import app
+
+    found: dict[str, Any] = {}
+
+    def add(name: str, command: Any) -> None:  # noqa: ANN401  commands and groups of typer's own kind
+        found[name] = command
+        for key, part in getattr(command, "commands", {}).items():
+            add(f"{name} {key}".strip(), part)
+
+    add("", typer.main.get_command(app))
+    return found
+
+
+def own_options(command: Any) -> set[str]:  # noqa: ANN401
+    return {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+
+
+def cli_options() -> set[str]:
+    return {option for command in cli().values() for option in own_options(command)}
+
+
+def options_of(words: list[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words if OPTION.match(word)}
+
+
+def check_command(words: list[str], recipe_options: set[str]) -> None:
+    """Fail unless the command and every option of it exist."""
+    words, _ = without_output(words)
+    program, *rest = words
+    if program == "vqathinker":
+        check_vqathinker(rest, recipe_options)
+    elif program == "accelerate":
+        assert rest[:2] == ["launch", "--config_file"], words
+        assert (ROOT / rest[2]).is_file(), rest[2]
+        assert (ROOT / rest[3]).is_file(), rest[3]
+        unknown = options_of(rest[4:]) - recipe_options
+        assert not unknown, f"{rest[3]} has no {unknown}"
+    elif program == "make":
+        targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert targets is not None
+        assert {word for word in rest if "=" not in word} <= set(targets[1].split()), words
+    elif program == "pip":
+        check_installation(rest)
+    else:
+        assert program in {"curl"} or (ROOT / program).exists() or program.startswith(".venv/"), words
+
+
+def check_vqathinker(words: list[str], recipe_options: set[str]) -> None:
+    """Fail unless a command of ours can be parsed."""
+    known = cli()
+    depth = 2 if " ".join(words[:2]) in known else 1
+    name, rest = " ".join(words[:depth]), words[depth:]
+    command = known[name]
+    hands_on = bool(command.context_settings.get("ignore_unknown_options"))
+    own = own_options(command)
+    if hands_on:
+        own |= OF_VLLM if name == "serve" else recipe_options
+    unknown = options_of(rest) - own
+    assert not unknown, f"vqathinker {name} has no {unknown}"
+    command.make_context(name, list(rest)).close()
+
+
+def check_installation(words: list[str]) -> None:
+    """Fail unless the constraints and the extras exist."""
+    assert words[:3] == ["install", "-c", "constraints.txt"], words
+    extras = re.search(r"^\.(?:\[(\w+)\])?$", words[3])
+    assert extras is not None, words
+    settings = (ROOT / "pyproject.toml").read_text()
+    assert extras[1] is None or re.search(rf"^{extras[1]} = \[", settings, re.MULTILINE), words
+
+
+@pytest.fixture(scope="module")
+def workplace(
+    tiny_checkpoint: Path, make_video: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with all that the pages name: a checkpoint that answers, clips, a label file."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name in ("folder", "more/deep", "videos"):
+        (folder / name).mkdir(parents=True)
+    for name in ("clip.mp4", "folder/a.mp4", "folder/b.mp4", "more/deep/c.mov", "long.mp4"):
+        make_video(folder / name, 50 if name == "long.mp4" else 20, (64, 48))
+    names = [make_video(folder / "videos" / f"{i}.mp4", 20 + i, (64, 48)).name for i in range(4)]
+    rows = [f"{name},{1 + i}" for i, name in enumerate(names)]
+    (folder / "labels.csv").write_text("\n".join(["video,mos", *rows]) + "\n")
+    for name in ("recipes", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+    teach(tiny_checkpoint, folder / "CHECKPOINT", folder / "clip.mp4")
+    (folder / "vqathinker-8b").symlink_to(folder / "CHECKPOINT")
+    return folder
+
+
+def teach(source: Path, out: Path, clip: Path) -> None:
+    """Train a tiny checkpoint until it gives a short, well-formed answer to everything."""
+    import torch
+
+    from vqathinker.model.assemble import load_policy
+    from vqathinker.training.sft import SupervisedCollator
+
+    model, processor = load_policy(source)
+    batch = SupervisedCollator(processor)([{"path": str(clip), "target": 3.45, "dataset": "a"}])
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
+    model.train()
+    for _ in range(TRAINING_STEPS):
+        loss = model(**batch).loss
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
+
+
+def run_python(code: str, names: dict[str, Any], is_marked: bool) -> None:
+    """Run a block; one that starts with its file's name becomes that file."""
+    compiled = compile(code, "<block>", "exec")
+    title = re.match(r"# (\w+)\.py\n", code)
+    if title is not None:
+        Path(f"{title[1]}.py").write_text(code)
+        importlib.import_module(title[1])
+    elif not is_marked:
+        exec(compiled, names)
+
+
+def run_bash(code: str, is_marked: bool, recipe_options: set[str], ran: set[str]) -> None:
+    """Check every command of a block; run ours, the first of each name on a page."""
+    from typer.testing import CliRunner
+
+    from vqathinker.cli import app
+
+    lines = list(commands(code))
+    for words in lines:
+        check_command(words, recipe_options)
+    if is_marked or any(words[0] != "vqathinker" for words in lines):
+        return
+    for words in lines:
+        if words[1] in ran:
+            continue
+        ran.add(words[1])
+        given, output = without_output(words)
+        result = CliRunner().invoke(app, given[1:])
+        assert result.exit_code == 0, f"{words}: {result.output}\n{result.exception!r}"
+        if output is not None:
+            Path(output).write_text(result.stdout)
+
+
+def check_yaml(code: str) -> None:
+    """Fail unless every key is a setting and every plug-in can be built."""
+    import perturbations
+    import rewards
+    from vqathinker.plugins import build
+    from vqathinker.training import TrainingConfig
+
+    settings = yaml.safe_load(code)
+    known = {field.name for field in dataclasses.fields(TrainingConfig)}
+    assert set(settings) <= known, settings
+    build(settings.get("rewards"), rewards.REWARDS, group=rewards.GROUP)
+    build(settings.get("perturbations"), perturbations.PERTURBATIONS, group=perturbations.GROUP)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks(
+    page: Path, workplace: Path, recipe_options: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the top of a page to its end, as a reader would."""
+    monkeypatch.chdir(workplace)
+    monkeypatch.syspath_prepend(workplace)
+    names: dict[str, Any] = {"__name__": "page"}
+    ran: set[str] = set()
+    for block in blocks(page):
+        assert block.language in LANGUAGES, f"{page.name}: a block of {block.language!r}: {block.code[:60]}"
+        if block.language == "python":
+            run_python(block.code, names, is_marked=block.needs is not None)
+        elif block.language == "bash":
+            run_bash(block.code, block.needs is not None, recipe_options, ran)
+        elif block.language == "yaml":
+            check_yaml(block.code)
+
+
+def test_the_taught_checkpoint_answers(workplace: Path) -> None:
+    """So that the pages' blocks run to their end."""
+    from vqathinker import Scorer
+
+    with Scorer.from_pretrained(workplace / "CHECKPOINT", max_new_tokens=64) as scorer:
+        result = scorer.score(workplace / "clip.mp4")
+    assert result.score == 3.45
+    assert result.reasoning.startswith("The quality is")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_in_the_text_exist(page: Path, recipe_options: set[str]) -> None:
+    prose = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    known = recipe_options | cli_options() | OF_OTHERS
+    for code in INLINE.findall(prose):
+        unknown = options_of(code.split()) - known
+        assert not unknown, f"{page.name}: nothing has {unknown}"
+        if REPOSITORY_FILE.match(code):
+            assert (ROOT / code).exists(), f"{page.name}: there is no {code}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs name them."""
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks" / "README.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in LINK.findall(BLOCK.sub("", page.read_text(encoding="utf-8"))):
+        file = page.parent / target if target else page
+        assert file.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name}: {target}#{anchor}"
+
+
+def test_the_reference_names_what_exists() -> None:
+    names = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
+    assert len(names) > 20
+    assert not [name for name in names if pydoc.locate(name) is None]
+
+
+def test_every_page_is_in_the_menu() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text()
+    assert not [page.name for page in (ROOT / "docs").glob("*.md") if f": {page.name}\n" not in menu]
+
+
+def test_the_first_page_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_tables_are_those_of_the_result_files() -> None:
+    """After a benchmark: python docs/tools/tables.py."""
+    tool = runpy.run_path(str(ROOT / "docs" / "tools" / "tables.py"))
+    for page in tool["PAGES"]:
+        assert tool["filled"](page) == page.read_text(encoding="utf-8"), page.name
+
+
+def test_the_picture_is_what_its_command_draws() -> None:
+    tool = runpy.run_path(str(ROOT / "docs" / "tools" / "picture.py"))
+    assert tool["PICTURE"].read_text(encoding="utf-8") == tool["draw"]()
+
+
+def test_no_page_names_a_workplace() -> None:
+    for page in PAGES:
+        assert not re.search(r"\.\./shared|/work/|/tmp/", page.read_text(encoding="utf-8")), page.name
