@@ -8,7 +8,7 @@ The settings are those of `sft_lsvq.yaml` beside this file, or of the file given
 
 from pathlib import Path
 
-from trl import ModelConfig, SFTConfig, SFTTrainer
+from trl import ModelConfig, SFTConfig
 
 from vqathinker.training.setup import (
     DataConfig,
@@ -22,8 +22,7 @@ from vqathinker.training.setup import (
     require,
     user_errors,
 )  # fmt: skip
-from vqathinker.training.sft import SupervisedCollator
-from vqathinker.training.unreadable import UnreadableVideos
+from vqathinker.training.sft import SupervisedTrainer
 
 
 def main() -> None:
@@ -35,19 +34,17 @@ def main() -> None:
         data, args, model_config = parse(settings, default)
         check_evaluation(args, data)
         train, validation = load_sets(data, max_missing=data.max_unreadable)
-        unreadable = UnreadableVideos(args.output_dir, len(train) // args.world_size, data.max_unreadable)
         resume = claim_output(args, data)
         model, processor = load_model(model_config)
-        trainer = SFTTrainer(
+        trainer = SupervisedTrainer(
             model,
             args,
+            processor=processor,
             train_dataset=train,
             eval_dataset=validation,
-            data_collator=SupervisedCollator(processor, unreadable=unreadable),
-            processing_class=processor.tokenizer,
+            max_unreadable=data.max_unreadable,
             peft_config=lora(model_config, model),
         )
-    trainer.processing_class = processor  # what is saved with every checkpoint
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_state()
     trainer.save_model(data.save_to or str(Path(args.output_dir, "final")))

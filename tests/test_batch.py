@@ -164,11 +164,39 @@ def test_unreadable_videos_are_bounded(tmp_path: Path) -> None:
     assert not videos.report.exists()
     videos.add([("a", "cut")], 4, 0, write=True)
     videos.add([("a", "cut"), ("b", "gone")], 4, 1, write=True)  # two different ones are allowed
-    with pytest.raises(RuntimeError, match=r"3 of 100 training videos .* The last one is c: cut; all are in"):
+    with pytest.raises(RuntimeError, match=r"3 of 100 videos .* The last one is c: cut; all are in"):
         videos.add([("c", "cut")], 4, 2, write=True)
     lines = [json.loads(line) for line in videos.report.read_text().splitlines()]
     assert [line["path"] for line in lines] == ["a", "a", "b", "c"]
     assert lines[-1] == {"step": 2, "path": "c", "reason": "cut"}
+
+
+def test_a_resumed_run_counts_on(tmp_path: Path) -> None:
+    first = UnreadableVideos(tmp_path, num_videos=100, max_share=0.02)
+    first.begin(resumes=False, write=True)
+    first.add([("a", "cut"), ("b", "cut")], 4, 0, write=True)
+    with first.report.open("a") as file:
+        file.write('{"step": 1, "pa')  # killed while it wrote
+    again = UnreadableVideos(tmp_path, num_videos=100, max_share=0.02)
+    again.begin(resumes=True, write=True)
+    assert again.paths == {"a", "b"}
+    with pytest.raises(RuntimeError, match="3 of 100 videos cannot be read"):
+        again.add([("c", "cut")], 4, 2, write=False)
+    other = UnreadableVideos(tmp_path, num_videos=100, max_share=0.02)
+    other.begin(resumes=False, write=True)  # --overwrite_output_dir
+    assert not other.report.exists()
+    other.add([("c", "cut")], 4, 0, write=True)
+    assert other.paths == {"c"}
+
+
+def test_processes_that_share_a_report_count_together(tmp_path: Path) -> None:
+    """Four processes with different videos: the same count as one process with all."""
+    ranks = [UnreadableVideos(tmp_path, 100, 0.03, is_shared=True) for _ in range(4)]
+    for i, rank in enumerate(ranks[:3]):
+        rank.add([(f"video {i}", "cut")], 4, None, write=True)
+    ranks[1].add([("video 0", "cut")], 4, None, write=True)  # in the next epoch, another process's video
+    with pytest.raises(RuntimeError, match="4 of 100 videos cannot be read"):
+        ranks[3].add([("video 3", "cut")], 4, None, write=True)
 
 
 def test_a_batch_without_a_readable_video_stops(tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ def test_defaults_are_those_of_the_paper() -> None:
         ),
         ({"max_unreadable": 5}, "max_unreadable=5: expected a share between 0 and 1"),
         ({"decode_workers": 0}, "decode_workers=0"),
+        (
+            {"steps_per_generation": 6, "save_steps": 500},
+            "save_steps=500: 3 steps share the responses .* e.g. save_steps=501",
+        ),
+        ({"num_iterations": 4, "save_steps": 6}, "save_steps=6: 4 steps share .* e.g. save_steps=8"),
         ({"perturbations": ["none", "reverse"]}, "'none' goes with no other"),
         ({"eval_num_videos": -1}, "eval_num_videos=-1"),
         ({"min_p": 0.1}, "min_p=0.1 has no effect"),

@@ -339,6 +339,53 @@ def test_a_resumed_run_ends_where_the_whole_run_ends(
 
 
 @pytest.mark.usefixtures("scripted")
+def test_a_run_resumed_inside_a_generation_cycle_keeps_to_its_cycles(
+    make: Callable[..., VQAThinkerTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four steps share a generation: after a resume at step 2 the others begin where they would have."""
+    generated: list[tuple[int, tuple[str, ...]]] = []
+    respond = VQAThinkerTrainer.respond
+
+    def noted(run: VQAThinkerTrainer, rows: list[Row]) -> list[RowResponse]:
+        generated.append((run.state.global_step, tuple(sorted({row["video_id"] for row in rows}))))
+        return respond(run, rows)
+
+    monkeypatch.setattr(VQAThinkerTrainer, "respond", noted)
+    options = {"per_device_train_batch_size": 2, "steps_per_generation": 4, "max_steps": 12}
+    whole = make(**options, save_strategy="steps", save_steps=4)
+    whole.args.save_steps = 2  # as `save_strategy: best` may, and as other programs' checkpoints are
+    whole.train()
+    expected = list(generated)
+    assert [step for step, _ in expected] == [0, 4, 8]
+    for start in (4, 6):
+        generated.clear()
+        again = make(**options)
+        again.train(resume_from_checkpoint=str(Path(whole.args.output_dir, f"checkpoint-{start}")))
+        assert generated[0] == (start, expected[1][1])
+        assert generated[1:] == expected[2:]
+        if start == 4:
+            assert largest_difference(weights(whole), weights(again)) < 1e-6
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_resumed_run_counts_unreadable_videos_on(
+    make: Callable[..., VQAThinkerTrainer], rows: Dataset, broken_videos: dict[str, Path], tmp_path: Path
+) -> None:
+    probe = make()
+    order = list(dict.fromkeys(probe.train_dataset[i]["video_id"] for i in probe._get_train_sampler()))
+    bad = {order[0]: broken_videos["cut"], order[4]: broken_videos["text"]}  # in two batches
+    paths = [str(bad.get(row["video_id"], row["path"])) for row in rows]
+    broken = rows.remove_columns("path").add_column("path", paths)
+    options = {"train_dataset": broken, "save_strategy": "steps", "save_steps": 1, "max_unreadable": 0.2}
+    first = make(**options)
+    first.train()
+    assert first.unreadable.paths == {str(broken_videos["cut"])}
+    again = make(**options, max_steps=2)
+    with pytest.raises(RuntimeError, match="2 of 8 videos cannot be read"):
+        again.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-1"))
+
+
+@pytest.mark.usefixtures("scripted")
 def test_unreadable_videos_teach_nothing(
     make: Callable[..., VQAThinkerTrainer], rows: Dataset, broken_videos: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -360,9 +407,7 @@ def test_unreadable_videos_teach_nothing(
     lines = (tmp_path / "out" / "unreadable_videos.jsonl").read_text().splitlines()
     assert {json.loads(line)["path"] for line in lines} == set(paths[:2])
     limited = make(train_dataset=broken, max_unreadable=0.2, per_device_train_batch_size=16)
-    with pytest.raises(
-        RuntimeError, match=r"2 of 8 training videos cannot be read, more than max_unreadable"
-    ):
+    with pytest.raises(RuntimeError, match=r"2 of 8 videos cannot be read, more than max_unreadable"):
         limited.train()
 
 

@@ -51,7 +51,7 @@ class GRPOAdapter(GRPOTrainer, ABC):
             super().__init__(rollout_func=self._rollout, **kwargs)
         # called when rows are fetched, which is before they are needed
         self.data_collator = self._collate  # type: ignore[assignment]
-        self._num_fetched = 0
+        self._num_fetched: int | None = None
 
     # The hooks
 
@@ -127,9 +127,11 @@ class GRPOAdapter(GRPOTrainer, ABC):
 
     def _collate(self, rows: list[Row]) -> list[Row]:
         """Announce the rows; they are fetched once for every micro-batch, but only the first time counts."""
-        if self._num_fetched % self._generate_every == 0:
+        is_first = self._num_fetched is None
+        number = self._num_done if self._num_fetched is None else self._num_fetched
+        if is_first or number % self._generate_every == 0:
             self.announce(rows)
-        self._num_fetched += 1
+        self._num_fetched = number + 1
         return rows
 
     def _rollout(self, prompts: list[Any], trainer: GRPOTrainer) -> dict[str, list[Any]]:
@@ -177,6 +179,11 @@ class GRPOAdapter(GRPOTrainer, ABC):
         return self.args.steps_per_generation * self.num_iterations
 
     @property
+    def _num_done(self) -> int:
+        """Micro-batches of the optimiser steps so far, those before a resume included."""
+        return int(self.state.global_step) * self.args.gradient_accumulation_steps
+
+    @property
     def _is_on_policy(self) -> bool:
         return self.args.gradient_accumulation_steps % self._generate_every == 0
 
@@ -193,6 +200,8 @@ class GRPOAdapter(GRPOTrainer, ABC):
         """As TRL's, but the rows are arranged by groups over the micro-batches."""
         num_parts = self.args.steps_per_generation
         assert num_parts is not None
+        if self._buffered_inputs is None:  # TRL's own count starts again after a resume
+            self._step = self._num_done
         if self._step % self._generate_every == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
             # the global step goes on after a resume, TRL's own count starts again

@@ -5,6 +5,7 @@ Source of the defaults: VQAThinker (arXiv 2508.06051), Table 6.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,12 +130,27 @@ class TrainingConfig(GRPOConfig):
                 "ds3_gather_for_generation: false keeps all processes in step, layer by layer, and "
                 "validation does not; leave it out, or eval_strategy"
             )
+        period = self.steps_per_cycle
+        saves = self.save_steps if self.save_strategy == "steps" else 0
+        if saves >= 1 and saves % period:
+            raise ValueError(
+                f"save_steps={saves:g}: {period} steps share the responses of one generation; a run that is "
+                "resumed between them would generate again and end elsewhere. Give a multiple of "
+                f"{period}, e.g. save_steps={period * math.ceil(saves / period)}"
+            )
         if self.motion_cache_gib < 0:
             raise ValueError(f"motion_cache_gib={self.motion_cache_gib}: expected 0 (none) or a size in GiB")
         if self.eval_num_videos < 0:
             raise ValueError(
                 f"eval_num_videos={self.eval_num_videos}: expected 0 (all) or a number of videos"
             )
+
+    @property
+    def steps_per_cycle(self) -> int:
+        """Optimiser steps after which a generation and an optimiser step end together."""
+        assert self.steps_per_generation is not None
+        cycle = self.steps_per_generation * self.num_iterations
+        return math.lcm(cycle, self.gradient_accumulation_steps) // self.gradient_accumulation_steps
 
     @property
     def num_videos_per_generation(self) -> int:

@@ -1,6 +1,6 @@
 """Supervised examples: the prompt of a video and a templated answer with its MOS.
 
-The paper's SFT baseline, and the warm start of a small model. TRL's `SFTTrainer` does the training.
+The paper's SFT baseline, and the warm start of a small model. TRL's `SFTTrainer` does the optimisation.
 """
 
 from __future__ import annotations
@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor
+from transformers.trainer_utils import TrainOutput
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from vqathinker import answers
 from vqathinker.media.video import VideoError, read_many
-from vqathinker.model import VQAThinkerProcessor
+from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.training.packing import IGNORED
 from vqathinker.training.unreadable import UnreadableVideos
 
@@ -90,3 +94,53 @@ class SupervisedCollator:
             "labels": labels,
             "pixel_values": torch.cat([self.processor.pixels(f, setting.size) for f in frames]),
         }
+
+
+class SupervisedTrainer(SFTTrainer):
+    """TRL's supervised trainer on videos with templated answers.
+
+    Args:
+        model: loaded from a checkpoint directory.
+        args: TRL's settings.
+        processor: that of the same checkpoint.
+        train_dataset: rows from `vqathinker.media.dataset.load_labels`.
+        eval_dataset: rows whose loss is logged at each evaluation.
+        max_unreadable: share of the videos that may be missing or unreadable before the run stops.
+        kwargs: passed on to TRL's `SFTTrainer`, e.g. `peft_config`, `callbacks`.
+    """
+
+    def __init__(
+        self,
+        model: VQAThinkerForConditionalGeneration,
+        args: SFTConfig,
+        *,
+        processor: VQAThinkerProcessor,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | None = None,
+        max_unreadable: float = 0.05,
+        **kwargs: Any,
+    ) -> None:
+        num_videos = len(train_dataset) + len(eval_dataset or ())
+        self.unreadable = UnreadableVideos(str(args.output_dir), num_videos, max_unreadable, is_shared=True)
+        super().__init__(
+            model,
+            args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=SupervisedCollator(processor, unreadable=self.unreadable),
+            processing_class=processor.tokenizer,
+            **kwargs,
+        )
+        self.processing_class = processor  # what is saved with every checkpoint
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,  # noqa: ANN401  as transformers declares it
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train as `transformers.Trainer.train` does; a resumed run counts its unreadable videos on."""
+        write = self.accelerator.is_main_process
+        self.unreadable.begin(resumes=bool(resume_from_checkpoint), write=write)
+        self.accelerator.wait_for_everyone()  # nobody reports before the old report is gone
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from torch import Tensor
 from transformers import Trainer
+from transformers.trainer_utils import TrainOutput
 
 import rewards as reward_plugins
 from perturbations import draw
@@ -120,12 +121,20 @@ class VQAThinkerTrainer(GRPOAdapter):
         self._encoded: dict[Key, VideoInputs] = {}
         self._drawn: dict[Key, tuple[str, IndexArray]] = {}
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  as transformers declares it
-        """Train as `transformers.Trainer.train` does."""
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,  # noqa: ANN401  as transformers declares it
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train as `transformers.Trainer.train` does; a resumed run counts its unreadable videos on."""
         if self.accelerator.is_main_process:
             logger.warning(LOSS_NOTE)
+            self.unreadable.begin(resumes=bool(resume_from_checkpoint), write=True)
+        counted = broadcast_object_list([self.unreadable.paths])  # the report need not be on every machine
+        self.unreadable.paths = counted[0]
         try:
-            return super().train(*args, **kwargs)
+            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         finally:
             self.reader.forget()
 

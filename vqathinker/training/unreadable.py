@@ -26,17 +26,34 @@ def black_video(processor: VQAThinkerProcessor) -> Tensor:
 
 
 class UnreadableVideos:
-    """Decides when too many videos are unreadable. It counts what it is told of.
+    """Decides when too many videos are unreadable. It counts what it is told of, and what its report holds.
 
     Args:
         directory: where the report is written.
-        num_videos: size of the training data.
+        num_videos: size of the data.
         max_share: share of it that may be unreadable.
+        is_shared: whether processes that are not told of one another's videos write the same report.
     """
 
-    def __init__(self, directory: str | Path, num_videos: int, max_share: float) -> None:
-        self.report, self.num_videos, self.max_share = Path(directory, REPORT_FILE), num_videos, max_share
+    def __init__(
+        self, directory: str | Path, num_videos: int, max_share: float, *, is_shared: bool = False
+    ) -> None:
+        self.report = Path(directory, REPORT_FILE)
+        self.num_videos = num_videos
+        self.max_share = max_share
+        self.is_shared = is_shared
         self.paths: set[str] = set()
+
+    def begin(self, *, resumes: bool, write: bool) -> None:
+        """Start to count: a run that goes on counts on from its report, a new run starts a new one.
+
+        Args:
+            resumes: whether the run goes on.
+            write: whether this process may remove the report of another run.
+        """
+        self.paths = self._reported() if resumes else set()
+        if write and not resumes:
+            self.report.unlink(missing_ok=True)
 
     def add(
         self, errors: Sequence[tuple[str, str]], batch_size: int, step: int | None, *, write: bool
@@ -59,10 +76,12 @@ class UnreadableVideos:
                 for path, reason in errors:
                     logger.warning("skipped %s: %s", path, reason)
                     file.write(json.dumps({"step": step, "path": path, "reason": reason}) + "\n")
+        if errors and self.is_shared:
+            self.paths |= self._reported()
         too_many = len(self.paths) > self.max_share * self.num_videos
         if errors and (too_many or 1 < batch_size == len(errors)):
             found = (
-                f"{len(self.paths)} of {self.num_videos} training videos cannot be read, more than "
+                f"{len(self.paths)} of {self.num_videos} videos cannot be read, more than "
                 f"max_unreadable={self.max_share}"
                 if too_many
                 else f"none of the {batch_size} videos of a batch can be read"
@@ -72,3 +91,15 @@ class UnreadableVideos:
                 f"{found}. The last one is {path}: {reason}; all are in {self.report}. Check the data with "
                 "`vqathinker prepare`"
             )
+
+    def _reported(self) -> set[str]:
+        """The videos in the report."""
+        if not self.report.exists():
+            return set()
+        found = set()
+        for line in self.report.read_text(encoding="utf-8").splitlines():
+            try:
+                found.add(str(json.loads(line)["path"]))
+            except json.JSONDecodeError:  # cut when its process was killed
+                logger.warning("%s: left out a line that is cut: %r", self.report, line)
+        return found
