@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +22,60 @@ from transformers import InternVLConfig, InternVLForConditionalGeneration, Qwen2
 
 from vqathinker.model import VQAThinkerForConditionalGeneration
 from vqathinker.model.assemble import assemble, load_policy
+from vqathinker.model.convert import convert
+from vqathinker.model.layouts import our_names
+from vqathinker.model.matching import ConversionError
+from vqathinker.model.modeling import LANGUAGE_MODELS
 from vqathinker.prompts import Prompt
 
 Policies = Callable[..., tuple[Any, Any]]
-SIZES: dict[str, Any] = {"slowfast_depth": 18, "slowfast_stem_dim": 16}
+KILLED = """
+import os, signal, sys
+from vqathinker.cli import app
+from vqathinker.model import convert
+
+write = convert.write
+
+
+def until_the_first_shard(folder, shards, on_shard):
+    def kill(done, total):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    write(folder, shards, kill)
+
+
+convert.write = until_the_first_shard
+app(sys.argv[1:])
+"""
 FRAMES: dict[str, Any] = {"frame_size": 56, "scoring_frame_size": 56, "scoring_num_frames": 6}
+
+
+def write_internvl(folder: Path, kind: str = "qwen2") -> InternVLForConditionalGeneration:
+    """Write what transformers itself writes of an InternVL with such a language model."""
+    settings = json.loads((folder / "config.json").read_text())
+    text = {**settings["text_config"], "model_type": kind, "head_dim": 32}
+    for name in ("layer_types", "architectures"):
+        text.pop(name, None)
+    config = InternVLConfig(
+        text_config=text,
+        vision_config=settings["vision_config"],
+        image_token_id=settings["image_token_id"],
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(3)
+    stock = InternVLForConditionalGeneration(config).eval()
+    stock.save_pretrained(folder)
+    return stock
 
 
 @pytest.fixture(scope="module")
 def internvl(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory as transformers itself writes an InternVL."""
     folder = tmp_path_factory.mktemp("parts") / "InternVL3-tiny-hf"
-    model, processor = load_policy(checkpoints["none"])
-    known = InternVLConfig().to_dict()
-    values = {k: v for k, v in model.config.to_dict().items() if k in known and k != "model_type"}
-    stock = InternVLForConditionalGeneration(InternVLConfig(**values))
-    stock.load_state_dict(model.state_dict())
-    stock.save_pretrained(folder)
-    processor.tokenizer.save_pretrained(folder)
+    folder.mkdir()
+    shutil.copy(checkpoints["none"] / "config.json", folder)
+    write_internvl(folder)
+    load_policy(checkpoints["none"])[1].tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -49,9 +91,7 @@ def slowfast(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("motion", ["slowfast", "fast"])
 def test_parts_come_together(internvl: Path, slowfast: Path, tmp_path: Path, motion: str) -> None:
     out = tmp_path / "policy"
-    assemble(
-        str(internvl), slowfast, out, motion=motion, prompt=Prompt(question="Rate it."), **SIZES, **FRAMES
-    )
+    assemble(str(internvl), slowfast, out, motion=motion, prompt=Prompt(question="Rate it."), **FRAMES)
     model, info = VQAThinkerForConditionalGeneration.from_pretrained(out, output_loading_info=True)
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     stock = InternVLForConditionalGeneration.from_pretrained(internvl).state_dict()
@@ -73,14 +113,14 @@ def test_parts_come_together(internvl: Path, slowfast: Path, tmp_path: Path, mot
 
 
 def test_parts_without_motion(internvl: Path, tmp_path: Path) -> None:
-    assemble(str(internvl), None, tmp_path, motion="none", dtype=torch.bfloat16, **FRAMES)
-    model, _ = load_policy(tmp_path)
+    assemble(str(internvl), None, tmp_path / "out", motion="none", dtype=torch.bfloat16, **FRAMES)
+    model, _ = load_policy(tmp_path / "out")
     assert not hasattr(model.model, "slowfast")
     assert model.dtype == torch.bfloat16
 
 
 def test_bfloat16_keeps_slowfast(internvl: Path, slowfast: Path, tmp_path: Path) -> None:
-    assemble(str(internvl), slowfast, tmp_path, dtype=torch.bfloat16, **SIZES, **FRAMES)
+    assemble(str(internvl), slowfast, tmp_path, dtype=torch.bfloat16, **FRAMES)
     model, _ = load_policy(tmp_path)
     assert model.dtype == torch.bfloat16
     published = torch.load(slowfast, weights_only=True)["model_state"]
@@ -89,30 +129,172 @@ def test_bfloat16_keeps_slowfast(internvl: Path, slowfast: Path, tmp_path: Path)
 
 
 def test_files_are_not_overwritten(internvl: Path, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").touch()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").touch()
     with pytest.raises(ValueError, match="is not empty"):
-        assemble(str(internvl), None, tmp_path, motion="none", **FRAMES)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    assemble(str(internvl), None, tmp_path, motion="none", overwrite=True, **FRAMES)
-    assert (tmp_path / "model.safetensors").is_file()
+        assemble(str(internvl), None, out, motion="none", **FRAMES)
+    with pytest.raises(ValueError, match=r"holds notes\.txt, which no conversion wrote"):
+        assemble(str(internvl), None, out, motion="none", overwrite=True, **FRAMES)
+    (out / "notes.txt").unlink()
+    assemble(str(internvl), None, out, motion="none", **FRAMES)
+    assemble(
+        str(internvl), None, out, motion="none", overwrite=True, prompt=Prompt(question="Why?"), **FRAMES
+    )
+    assert load_policy(out)[1].prompt["question"] == "Why?"
 
 
-def test_slowfast_is_required(internvl: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="motion='slowfast' needs a SlowFast checkpoint"):
-        assemble(str(internvl), None, tmp_path / "out", **FRAMES)
+def test_slowfast_is_required(internvl: Path, slowfast: Path, tmp_path: Path) -> None:
+    for give in (partial(assemble, str(internvl), None), partial(convert, str(internvl))):
+        with pytest.raises(
+            ValueError, match=r"motion='slowfast' needs a SlowFast checkpoint: .*--motion none"
+        ):
+            give(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"stays without motion .*; leave the SlowFast checkpoint out"):
+        assemble(str(internvl), slowfast, tmp_path / "out", motion="none")
+    assert not (tmp_path / "out").exists()
 
 
 def test_slowfast_must_fit(internvl: Path, slowfast: Path, tmp_path: Path) -> None:
-    sizes = {"slowfast_depth": 18, "slowfast_stem_dim": 8}
+    state = torch.load(slowfast, weights_only=True)["model_state"]
+    del state["blocks.4.multipathway_blocks.1.res_blocks.0.branch2.conv_a.weight"]
+    torch.save({"model_state": state}, tmp_path / "damaged.pyth")
     with pytest.raises(ValueError, match="not a SlowFast checkpoint of this size"):
-        assemble(str(internvl), slowfast, tmp_path / "out", **sizes, **FRAMES)
+        assemble(str(internvl), tmp_path / "damaged.pyth", tmp_path / "out", **FRAMES)
     assert not (tmp_path / "out").exists()
 
 
 def test_other_models_are_refused(tmp_path: Path) -> None:
     Qwen2Config().save_pretrained(tmp_path / "qwen")
-    with pytest.raises(ValueError, match="'qwen2' model; give an InternVL checkpoint"):
+    with pytest.raises(
+        ValueError, match="'qwen2' model; internvl_chat, internvl, vqathinker can be converted"
+    ):
         assemble(str(tmp_path / "qwen"), None, tmp_path / "out", motion="none")
+
+
+@pytest.mark.parametrize("part", ["vision_tower", "multi_modal_projector", "language_model", "lm_head"])
+def test_an_incomplete_source_is_refused_by_name(internvl: Path, tmp_path: Path, part: str) -> None:
+    source = Path(shutil.copytree(internvl, tmp_path / "source"))
+    weights = load_file(source / "model.safetensors")
+    gone = max(name for name in weights if part in name)
+    save_file({n: w for n, w in weights.items() if n != gone}, source / "model.safetensors", {"format": "pt"})
+    ours = our_names(gone, "internvl")[0]
+    with pytest.raises(ConversionError, match=re.escape(f"1 missing: {ours};")):
+        assemble(str(source), None, tmp_path / "out", motion="none", **FRAMES)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_init_leaves_no_checkpoint(internvl: Path, slowfast: Path, tmp_path: Path) -> None:
+    """The command in a process of its own, killed at the first shard; then it runs through without noise."""
+    line = ["init", "--internvl", str(internvl), "--slowfast", str(slowfast), "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", KILLED, *line], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    whole = [sys.executable, "-m", "vqathinker.cli", *line, "--overwrite"]
+    done = subprocess.run(whole, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert not [text for text in done.stderr.splitlines() if "WARNING" not in text]  # DeepSpeed's, of a CPU
+    load_policy(tmp_path / "out")
+
+
+# --- what a configuration says against its tensors
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
+def test_tensors_win_over_defaults(internvl: Path, tmp_path: Path, kind: str) -> None:
+    """A source in the form of the published ones: what transformers leaves out, and settings of its own."""
+    source = Path(shutil.copytree(internvl, tmp_path / "source"))
+    stock = write_internvl(source, kind)
+    settings = json.loads((source / "config.json").read_text())
+    for name in ("tie_word_embeddings", "image_token_id", "dtype"):  # True, 151667 and none by default
+        settings.pop(name, None)
+    outward = {"return_dict": False, "output_hidden_states": True, "dtype": "float16"}
+    settings |= {"return_dict": False, "output_attentions": True}
+    settings["text_config"] |= {**outward, "tie_word_embeddings": False, "use_cache": False}
+    settings["vision_config"] |= outward
+    (source / "config.json").write_text(json.dumps(settings))
+
+    assemble(str(source), None, tmp_path / "ours", motion="none", **FRAMES)
+    convert(str(tmp_path / "ours"), tmp_path / "back", target="internvl-hf")
+    model, processor = load_policy(tmp_path / "ours")
+    assert model.dtype == torch.float32
+    assert not model.config.tie_word_embeddings
+    assert not model.config.text_config.tie_word_embeddings
+    ids, frames = torch.tensor([processor.prompt_ids(2, 4)]), torch.randn(2, 3, 56, 56)
+    expected = stock(input_ids=ids, pixel_values=frames).logits
+    torch.testing.assert_close(model.eval()(input_ids=ids, pixel_values=frames).logits, expected)
+    back = InternVLForConditionalGeneration.from_pretrained(tmp_path / "back").eval()
+    torch.testing.assert_close(back(input_ids=ids, pixel_values=frames).logits, expected)
+    state = stock.state_dict()
+    assert state.keys() == back.state_dict().keys()
+    for name, weight in back.state_dict().items():
+        assert torch.equal(weight, state[name]), name
+
+
+@pytest.mark.parametrize(
+    ("in_text", "at_top", "head", "is_tied"),
+    [
+        (None, None, "equal", True),
+        (None, None, "none", True),
+        (None, None, "other", False),
+        (False, None, "equal", False),
+        (False, True, "other", False),
+        (None, True, "other", False),
+        (None, False, "equal", False),
+        (True, None, "none", True),
+        (True, None, "other", r"mismatched: language_model\.lm_head\.weight"),
+        (False, None, "none", "missing: lm_head.weight"),
+        (None, False, "none", "missing: lm_head.weight"),
+    ],
+)
+def test_the_head_says_whether_it_is_the_embeddings(
+    internvl: Path, tmp_path: Path, in_text: bool | None, at_top: bool | None, head: str, is_tied: bool | str
+) -> None:
+    source = Path(shutil.copytree(internvl, tmp_path / "source"))
+    settings = json.loads((source / "config.json").read_text())
+    for part, value in ((settings, at_top), (settings["text_config"], in_text)):
+        part.pop("tie_word_embeddings", None)
+        part |= {} if value is None else {"tie_word_embeddings": value}
+    (source / "config.json").write_text(json.dumps(settings))
+    weights = load_file(source / "model.safetensors")
+    names = {our_names(name, "internvl")[0]: name for name in weights}
+    embeddings = weights[names["model.language_model.embed_tokens.weight"]]
+    stored = weights.pop(names["lm_head.weight"])
+    if head != "none":
+        weights[names["lm_head.weight"]] = embeddings.clone() if head == "equal" else stored
+    save_file(weights, source / "model.safetensors", {"format": "pt"})
+    if isinstance(is_tied, str):
+        with pytest.raises(ConversionError, match=is_tied):
+            assemble(str(source), None, tmp_path / "out", motion="none", **FRAMES)
+        return
+    assemble(str(source), None, tmp_path / "out", motion="none", **FRAMES)
+    model, _ = load_policy(tmp_path / "out")
+    assert model.config.tie_word_embeddings is is_tied
+    assert (model.lm_head.weight is model.get_input_embeddings().weight) is is_tied
+    assert torch.equal(model.lm_head.weight, stored if head == "other" else embeddings)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ({"model_type": "gpt_oss"}, "the language model is a 'gpt_oss'; those .* are qwen2, qwen3"),
+        ({"model_type": "llama"}, "'llama'"),
+        ({"model_type": "qwen3_moe"}, "'qwen3_moe'"),
+        ({"model_type": "nobodys"}, "'nobodys'"),
+        ({"layer_types": ["full_attention", "sliding_attention", "full_attention"]}, "'sliding_attention'"),
+    ],
+)
+def test_other_language_models_are_refused_by_name(
+    internvl: Path, tmp_path: Path, text: dict[str, Any], message: str
+) -> None:
+    source = Path(shutil.copytree(internvl, tmp_path / "source"))
+    settings = json.loads((source / "config.json").read_text())
+    settings["text_config"] |= text
+    (source / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=message):
+        assemble(str(source), None, tmp_path / "out", motion="none", **FRAMES)
 
 
 def test_loading_needs_a_directory(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A checkpoint as VQAThinker's authors publish it gives the same logits once it is in our layout.
 
-The oracle below re-derives the published architecture in plain PyTorch from its description: an InternViT
-with fused attention weights, pixel shuffle, two projectors, SlowFast; only Qwen2 is transformers' own.
+The oracle re-derives the published architecture in plain PyTorch from its description: an InternViT
+with fused attention weights, pixel shuffle, two projectors, SlowFast; only the language model is
+transformers' own.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from pytorchvideo.models.slowfast import create_slowfast
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoTokenizer, InternVLForConditionalGeneration, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoTokenizer,
+    InternVLForConditionalGeneration,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from typer.testing import CliRunner
 
 from vqathinker.cli import app
@@ -74,6 +82,10 @@ TEXT: dict[str, Any] = {
     "_attn_implementation_autoset": True,
     "bos_token_id": 0,
     "eos_token_id": 0,
+}
+LANGUAGE_MODELS: dict[str, tuple[Any, Any]] = {
+    "Qwen2ForCausalLM": (Qwen2Config, Qwen2ForCausalLM),
+    "Qwen3ForCausalLM": (Qwen3Config, Qwen3ForCausalLM),
 }
 CHAT: dict[str, Any] = {
     "model_type": "internvl_chat",
@@ -190,7 +202,8 @@ class Released(nn.Module):
     ) -> None:
         super().__init__()
         self.vision_model = Vision(vision)
-        self.language_model = Qwen2ForCausalLM(Qwen2Config(**text, attn_implementation="sdpa"))
+        config, language_model = LANGUAGE_MODELS[text["architectures"][0]]
+        self.language_model = language_model(config(**text, attn_implementation="sdpa"))
         self.mlp1 = projector(4 * vision["hidden_size"], text["hidden_size"])
         if motion:
             self.motion_mlp = projector(576, text["hidden_size"])
@@ -394,11 +407,12 @@ def test_frames_and_motion_matter(released: tuple[Path, Released]) -> None:
     [
         {"text": {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 40}},
         {"text": {"tie_word_embeddings": True}},
+        {"text": {"architectures": ["Qwen3ForCausalLM"], "head_dim": 24}},
         {"vision": {"norm_type": "rms_norm", "qk_normalization": True, "qkv_bias": False}},
         {"vision": {"layer_norm_eps": 1e-3, "image_size": 224}},
         {"dtype": torch.bfloat16, "num_shards": 1},
     ],
-    ids=["width", "tied", "6B tower", "other epsilon", "bfloat16"],
+    ids=["width", "tied", "Qwen3 (InternVL3.5)", "6B tower", "other epsilon", "bfloat16"],
 )
 def test_sizes_are_read_from_the_configuration(sizes: dict[str, Any], tmp_path: Path) -> None:
     source = release(tmp_path / "source", **sizes)
@@ -485,7 +499,7 @@ def test_internvl_there_and_back(tmp_path: Path, is_tied: bool) -> None:
     """InternVL's own layout → Hugging Face → ours → Hugging Face: the same logits, then the same files."""
     source = release(tmp_path / "chat", motion=False, text={"tie_word_embeddings": is_tied})
     convert(str(tmp_path / "chat"), tmp_path / "hf", target="internvl-hf")
-    convert(str(tmp_path / "hf"), tmp_path / "ours")
+    convert(str(tmp_path / "hf"), tmp_path / "ours", motion="none")
     convert(str(tmp_path / "ours"), tmp_path / "back", target="internvl-hf")
     model, processor = load_policy(tmp_path / "ours")
     assert model.config.motion == "none"
@@ -544,7 +558,7 @@ def test_other_hugging_face_models_are_refused(tmp_path: Path, name: str, value:
     release(tmp_path / "chat", motion=False)
     convert(str(tmp_path / "chat"), tmp_path / "hf", target="internvl-hf")
     edit_config(tmp_path / "hf", **{name: value})
-    refused(tmp_path / "hf", tmp_path / "out", f"{name} is {value!r}")
+    refused(tmp_path / "hf", tmp_path / "out", f"{name} is {value!r}", motion="none")
 
 
 # --- refusals
@@ -593,7 +607,7 @@ def edit_weights(folder: Path, change: Callable[[dict[str, Tensor]], object]) ->
         ({"use_llm_lora": 16}, "use_llm_lora is 16; only 0: merge"),
         ({"use_backbone_lora": 8}, "use_backbone_lora is 8"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantization_config is"),
-        ({"llm_config": {"architectures": ["InternLM3ForCausalLM"]}}, "only Qwen2ForCausalLM"),
+        ({"llm_config": {"architectures": ["InternLM3ForCausalLM"]}}, "only Qwen2ForCausalLM or Qwen3"),
         ({"vision_config": {"patch_size": 16}}, "patch_size is 16"),
         ({"vision_config": {"norm_type": "batch_norm"}}, "norm_type is 'batch_norm'"),
         ({"vision_config": {"qk_normalization": True, "layer_norm_eps": 1e-5}}, "layer_norm_eps is 1e-05"),
@@ -652,9 +666,9 @@ def test_a_stored_head_of_tied_embeddings(tmp_path: Path, is_equal: bool) -> Non
 
     edit_weights(tmp_path / "source", add_head)
     if not is_equal:
-        refused(tmp_path / "source", tmp_path / "out", "lm_head.weight .not the embeddings, in spite of tie")
+        refused(tmp_path / "source", tmp_path / "out", "lm_head.weight .not the embeddings", motion="none")
         return
-    report = convert(str(tmp_path / "source"), tmp_path / "out")
+    report = convert(str(tmp_path / "source"), tmp_path / "out", motion="none")
     assert report.left_out == ["language_model.lm_head.weight"]
     model, _ = load_policy(tmp_path / "out")
     assert torch.equal(model.lm_head.weight, model.get_input_embeddings().weight)

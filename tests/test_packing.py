@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.model.assemble import load_policy
 from vqathinker.model.attention import BRANCH_ATTENTION, dense_mask, find_branches, packed_attention
+from vqathinker.model.modeling import LANGUAGE_MODELS
+from vqathinker.model.tiny import build_tiny
 from vqathinker.training.packing import pack
 from vqathinker.training.rows import arrange
 
@@ -126,6 +130,28 @@ def test_packed_equals_separate(
     got = batch.packed(model, range(len(batch.rows)), attention)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
     assert_same(gradients(model, (got * batch.weights).sum()), wanted)
+
+
+@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
+def test_every_accepted_language_model_packs(kind: str, tmp_path: Path) -> None:
+    build_tiny(tmp_path, text={"model_type": kind, "head_dim": 32})
+    model, processor = load_policy(tmp_path)
+    assert type(model.model.language_model).__name__.lower() == f"{kind}model"
+    batch = Batch(processor, *CASES["scattered groups"])
+    expected = batch.separately(model.eval())
+    wanted = gradients(model, (expected * batch.weights).sum())
+    got = batch.packed(model, range(len(batch.rows)))
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+    assert_same(gradients(model, (got * batch.weights).sum()), wanted)
+
+
+def test_layers_that_see_a_window_only_do_not_pack(tmp_path: Path) -> None:
+    window = {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1}
+    build_tiny(tmp_path, text=window)
+    model, processor = load_policy(tmp_path)
+    batch = Batch(processor, *CASES["one row"])
+    with pytest.raises(ValueError, match="has layers of 'sliding_attention'; packed rows need full"):
+        batch.packed(model, [0])
 
 
 ROWS = [[[3, 4, 2]], [[5, 2, 0, 1], [0, 3], [2], [0]], [[4], [1, 1]], [[600, 40, 33]]]

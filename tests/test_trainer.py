@@ -29,6 +29,7 @@ from vqathinker.media.video import Clip, read_keyframes
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.model.assemble import load_policy
 from vqathinker.model.modeling import VQAThinkerModel
+from vqathinker.model.tiny import build_tiny
 from vqathinker.rollout import Response, RolloutRequest, Sampling
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer, trainer
 from vqathinker.training.reference import HostedModel
@@ -97,7 +98,8 @@ def make(tiny_checkpoint: Path, rows: Dataset, tmp_path: Path) -> Iterator[Calla
     """A trainer on the tiny checkpoint; keyword arguments are the trainer's, then the settings'."""
 
     def build(**options: Any) -> VQAThinkerTrainer:
-        model, processor = load_policy(tiny_checkpoint, dtype=torch.float32)
+        checkpoint = options.pop("checkpoint", tiny_checkpoint)
+        model, processor = load_policy(checkpoint, dtype=torch.float32)
         processor.num_frames = options.pop("num_frames", processor.num_frames)
         names = ("train_dataset", "eval_dataset", "rewards", "perturbations", "peft_config")
         given = {name: options.pop(name) for name in names if name in options}
@@ -123,6 +125,24 @@ def entries(run: VQAThinkerTrainer) -> list[dict[str, Any]]:
 
 def table(folder: Path, step: int = 1) -> pd.DataFrame:
     return pd.read_parquet(folder / "completions" / f"completions_{step:05d}.parquet")
+
+
+def test_two_steps_of_an_internvl_3_5(
+    make: Callable[..., VQAThinkerTrainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its language model is a Qwen3; packed and separate rows give the same weights."""
+    monkeypatch.setattr(VQAThinkerProcessor, "suppressed_ids", [])
+    build_tiny(tmp_path / "qwen3", text={"model_type": "qwen3", "head_dim": 32})
+    ends = []
+    for packed in (True, False):
+        options = {"max_steps": 2, "packed": packed, "beta": 0.04, "optim": "sgd", "learning_rate": 0.1}
+        run = make(checkpoint=tmp_path / "qwen3", rewards={**RULES, "mine": as_trl_function}, **options)
+        before = weights(run)
+        run.train()
+        ends.append(weights(run))
+        assert all(entry["sampling/logp_gap_max"] < 1e-4 for entry in entries(run))
+    assert largest_difference(ends[0], before) > 1e-5
+    assert largest_difference(*ends) < 1e-6
 
 
 def test_the_whole_way(

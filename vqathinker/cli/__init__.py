@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.convert import convert
+from vqathinker.cli.convert import MOTIONS, convert
 from vqathinker.cli.datasets import datasets
 from vqathinker.cli.evaluate import evaluate
 from vqathinker.cli.labels import Reading, load_rows
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from vqathinker.media.prepare import Report
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_show_locals=False)
-MOTIONS = ("slowfast", "fast", "none")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
@@ -88,7 +87,7 @@ def prepare(
 @app.command()
 def init(
     internvl: Annotated[
-        str, typer.Option(help="InternVL3 in the Hugging Face format: folder or hub id (-hf).")
+        str, typer.Option(help="A published InternVL3 or InternVL3.5: folder or hub id (-hf or not).")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
     slowfast: Annotated[
@@ -106,7 +105,7 @@ def init(
         str, typer.Option(help="Precision to write: auto, bfloat16, float16 or float32.")
     ] = "auto",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write into a folder that holds files.")
+        bool, typer.Option("--overwrite", help="Replace what an earlier call wrote.")
     ] = False,
 ) -> None:
     """Put a checkpoint together from a published InternVL3 and a published SlowFast.

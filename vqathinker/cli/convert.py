@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vqathinker.model.matching import Report
 
 TARGETS = ("vqathinker", "internvl-hf")
+MOTIONS = ("slowfast", "fast", "none")
 
 
 def convert(
@@ -26,6 +27,10 @@ def convert(
     ] = TARGETS[0],
     slowfast: Annotated[
         Path | None, typer.Option(help="SLOWFAST_8x8_R50 of pytorchvideo, for a source without motion.")
+    ] = None,
+    motion: Annotated[
+        str | None,
+        typer.Option(help="For a source without motion: slowfast if omitted, fast, or none to stay so."),
     ] = None,
     prompt: Annotated[Path | None, typer.Option(help="Question (text) or whole wording (YAML).")] = None,
     report: Annotated[
@@ -42,6 +47,8 @@ def convert(
     if target not in TARGETS:
         fail(f"unknown target {target!r}, choose one of {', '.join(TARGETS)}")
     require_free(report, overwrite=overwrite)
+    if motion is not None and motion not in MOTIONS:
+        fail(f"unknown motion {motion!r}, choose one of {', '.join(MOTIONS)}")
     if slowfast is not None and not slowfast.is_file():
         fail(f"--slowfast {slowfast} is not a file")
     from vqathinker.model.convert import convert as convert_checkpoint
@@ -55,6 +62,7 @@ def convert(
                 source,
                 out,
                 target=target,
+                motion=motion,
                 slowfast=slowfast,
                 prompt=None if prompt is None else Prompt.from_file(prompt),
                 overwrite=overwrite,

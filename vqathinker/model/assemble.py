@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, InternVLConfig, InternVLForConditionalGeneration
 
 from vqathinker.checkpoints import checkpoint_folder
-from vqathinker.model.modeling import VQAThinkerConfig, VQAThinkerForConditionalGeneration
+from vqathinker.model.convert import convert
+from vqathinker.model.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.model.processing import VQAThinkerProcessor
 from vqathinker.prompts import Prompt
 
@@ -62,88 +62,41 @@ def assemble(
     out: str | Path,
     *,
     motion: str = "slowfast",
-    slowfast_depth: int = 50,
-    slowfast_stem_dim: int = 64,
     prompt: Prompt | None = None,
-    dtype: torch.dtype | str = "auto",
+    dtype: torch.dtype | str | None = "auto",
     seed: int = 0,
     overwrite: bool = False,
-    **processor_options: Any,
+    **frames: int,
 ) -> None:
-    """Write a checkpoint from a published InternVL in the Hugging Face format and a SlowFast file.
+    """Write a checkpoint from a published InternVL and a published SlowFast.
 
     The motion projector starts from random weights.
 
     Args:
         internvl: directory or hub id, e.g. `OpenGVLab/InternVL3-8B-hf`.
         slowfast: the `SLOWFAST_8x8_R50` checkpoint; None only with motion="none".
-        out: directory to write.
+        out: directory to write; it appears once it is complete.
         motion: "slowfast", "fast" or "none".
-        slowfast_depth: depth of the network in the SlowFast file.
-        slowfast_stem_dim: channels of its slow stem.
         prompt: replaces the default wording.
-        dtype: precision of the written weights.
+        dtype: precision of the written weights; "auto" is the source's.
         seed: of the motion projector.
-        overwrite: whether `out` may hold files already.
-        processor_options: frames and sizes, as `VQAThinkerProcessor` takes them.
+        overwrite: whether to replace what an earlier call wrote to `out`.
+        frames: numbers and sizes of frames, as `VQAThinkerProcessor` takes them.
 
     Raises:
-        ValueError: if a part is missing or does not fit.
+        ConversionError: if a tensor of the source is unused, missing or mismatched.
+        ValueError: if a part is missing or does not fit, or `out` is not free.
     """
-    _check_request(Path(out), motion, slowfast, overwrite)
-    internvl = str(checkpoint_folder(internvl))
-    values = _internvl_values(internvl)
-    processor = VQAThinkerProcessor(
-        AutoTokenizer.from_pretrained(internvl),
+    if isinstance(dtype, str):
+        dtype = None if dtype == "auto" else getattr(torch, dtype)
+    convert(
+        internvl,
+        out,
         motion=motion,
-        prompt=prompt.to_dict() if prompt else None,
-        **processor_options,
+        slowfast=slowfast,
+        prompt=prompt,
+        dtype=dtype,
+        seed=seed,
+        overwrite=overwrite,
+        frames=frames,
     )
-    config = VQAThinkerConfig(
-        **values,
-        motion=motion,
-        motion_token_id=processor.placeholder_ids[1],
-        slowfast_depth=slowfast_depth,
-        slowfast_stem_dim=slowfast_stem_dim,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = _with_weights_of(internvl, config, dtype)
-    if slowfast is not None and motion != "none":
-        model.model.slowfast.load_published(slowfast)
-    model.save_pretrained(out)
-    processor.save_pretrained(out)
-
-
-def _check_request(out: Path, motion: str, slowfast: str | Path | None, overwrite: bool) -> None:
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise ValueError(f"{out} is not empty; choose another directory or overwrite it (--overwrite)")
-    if motion != "none" and slowfast is None:
-        raise ValueError(
-            f"motion={motion!r} needs a SlowFast checkpoint (SLOWFAST_8x8_R50.pyth of pytorchvideo)"
-        )
-
-
-def _internvl_values(internvl: str) -> dict[str, Any]:
-    """The settings of an InternVL in the Hugging Face format that carry over to ours."""
-    source = InternVLConfig.from_pretrained(internvl)
-    if source.model_type != InternVLConfig.model_type:
-        raise ValueError(
-            f"{internvl} is a {source.model_type!r} model; give an InternVL checkpoint whose name ends in -hf"
-        )
-    return {k: v for k, v in source.to_dict().items() if k not in {"model_type", "architectures", "dtype"}}
-
-
-def _with_weights_of(
-    internvl: str, config: VQAThinkerConfig, dtype: torch.dtype | str
-) -> VQAThinkerForConditionalGeneration:
-    """Our model with InternVL's weights, the motion branch at random.
-
-    The published files name their weights in an older way, which only transformers' own class translates.
-    """
-    stock = InternVLForConditionalGeneration.from_pretrained(internvl, dtype=dtype)
-    model = VQAThinkerForConditionalGeneration.from_pretrained(
-        None, config=config, state_dict=stock.state_dict(), dtype=stock.dtype
-    )
-    model.generation_config = stock.generation_config
-    return model

@@ -10,13 +10,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from transformers import Qwen2Config
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from vqathinker.model.processing import PIXELS_PER_TOKEN
 
 Rules = list[tuple[re.Pattern[str], tuple[str, ...]]]
 PATCH_SIZE, DOWNSAMPLE_RATIO, QK_NORM_EPS = 14, 0.5, 1e-6
-LANGUAGE_MODEL = "Qwen2ForCausalLM"
+# Classes of language models in `internvl_chat`, and their types
+LANGUAGE_MODELS = {"Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 MOTION_PARTS = ("model.slowfast.", "model.motion_projector.")
 
 # What InternVL's vision configuration takes for a setting that its file leaves out.
@@ -156,11 +157,23 @@ def chat_values(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def text_config_class(text: Mapping[str, Any]) -> type[PreTrainedConfig]:
+    """The configuration of the language model that `llm_config` names, one of `LANGUAGE_MODELS`."""
+    return CONFIG_MAPPING[LANGUAGE_MODELS[text["architectures"][0]]]
+
+
 def _text_values(text: dict[str, Any]) -> dict[str, Any]:
-    """What Qwen2's own configuration knows; the rest of the file's entries steer no computation."""
-    known = {*Qwen2Config().to_dict(), "rope_theta", "rope_scaling", "head_dim"}
-    known -= {"architectures", "dtype", "transformers_version"}
-    return {name: value for name, value in text.items() if name in known} | {"model_type": "qwen2"}
+    """What the language model's own configuration knows; the file's other entries steer no computation."""
+    kind = text_config_class(text)
+    known = {
+        *kind().to_dict(),
+        "rope_theta",
+        "rope_scaling",
+        "head_dim",
+    } - PreTrainedConfig().to_dict().keys()
+    return {name: text[name] for name in text if name in known - {"use_cache"}} | {
+        "model_type": kind.model_type
+    }
 
 
 def _refuse_unsupported(config: dict[str, Any], vision: dict[str, Any], text: dict[str, Any]) -> None:
@@ -174,7 +187,7 @@ def _refuse_unsupported(config: dict[str, Any], vision: dict[str, Any], text: di
         ("use_llm_lora", config.get("use_llm_lora", 0), lambda v: not v, "0: merge the adapter first"),
         ("use_backbone_lora", config.get("use_backbone_lora", 0), lambda v: not v, "0: merge it first"),
         ("quantization_config", config.get("quantization_config"), lambda v: not v, "plain weights"),
-        ("llm_config.architectures", language, lambda v: v == LANGUAGE_MODEL, LANGUAGE_MODEL),
+        ("llm_config.architectures", language, LANGUAGE_MODELS.__contains__, " or ".join(LANGUAGE_MODELS)),
         ("vision_config.patch_size", vision["patch_size"], lambda v: v == PATCH_SIZE, str(PATCH_SIZE)),
         ("vision_config.norm_type", vision["norm_type"], ("layer_norm", "rms_norm").__contains__, "a norm"),
         (

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from vqathinker.model import layouts
-from vqathinker.model.storage import Stored
+from vqathinker.model.storage import Stored, same_values
 
 HEAD, EMBEDDINGS = "lm_head.weight", "model.language_model.embed_tokens.weight"
 NUM_NAMED = 3
@@ -109,6 +108,33 @@ def leave_out(pieces: dict[str, Piece], report: Report) -> None:
         report.left_out.append(pieces.pop(name).stored.name)
 
 
+def find_tie(pieces: dict[str, Piece], report: Report, *, in_text: bool | None, at_top: bool) -> bool:
+    """Whether the language model's head is its embeddings; removes such a head from `pieces`.
+
+    A head that is stored and differs is none, whatever a default says. One that is stored in spite of the
+    language model's own settings is mismatched.
+
+    Args:
+        pieces: by the names of our weights.
+        report: takes note of the head.
+        in_text: what the language model's settings say, None if nothing.
+        at_top: what those of the whole say, which may be a default.
+    """
+    is_tied = at_top if in_text is None else in_text
+    if not is_tied or HEAD not in pieces or EMBEDDINGS not in pieces:
+        return is_tied
+    head = pieces[HEAD].stored
+    is_same = same_values(head, pieces[EMBEDDINGS].stored)
+    if not is_same and in_text is None:
+        return False
+    del pieces[HEAD]
+    if is_same:
+        report.left_out.append(head.name)
+    else:
+        report.mismatched[head.name] = "not the embeddings, in spite of tie_word_embeddings"
+    return True
+
+
 def check(
     pieces: dict[str, Piece],
     extras: Mapping[str, Tensor],
@@ -117,7 +143,7 @@ def check(
     *,
     is_tied: bool,
 ) -> None:
-    """Complete the report; removes a head that is tied to the embeddings from `pieces`.
+    """Complete the report.
 
     Args:
         pieces: by the names of our weights.
@@ -130,12 +156,6 @@ def check(
         ConversionError: if anything is unused, missing or mismatched.
     """
     wanted = {name: weight for name, weight in expected.items() if not (is_tied and name == HEAD)}
-    if is_tied and HEAD in pieces:
-        head = pieces.pop(HEAD)
-        if EMBEDDINGS in pieces and torch.equal(head.read(), pieces[EMBEDDINGS].read()):
-            report.left_out.append(head.stored.name)
-        else:
-            report.mismatched[head.stored.name] = "not the embeddings, in spite of tie_word_embeddings"
     for name, piece in pieces.items():
         if name not in wanted:
             report.unused.append(piece.stored.name)

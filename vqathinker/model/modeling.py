@@ -6,6 +6,7 @@ rewards. Source: VQAThinker (arXiv 2508.06051), section 3.2; variant `motion="fa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -31,6 +32,23 @@ def check_motion(motion: str) -> None:
     """Raise a ValueError unless `motion` names a variant."""
     if motion not in get_args(Motion):
         raise ValueError(f"motion={motion!r}: expected one of {', '.join(get_args(Motion))}")
+
+
+# Language models that take a mask of our own making, which packed rows need
+LANGUAGE_MODELS = ("qwen2", "qwen3")
+
+
+def check_language_model(settings: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless packed rows can go through the language model of these settings."""
+    kind = settings["model_type"]
+    if kind not in LANGUAGE_MODELS:
+        raise ValueError(
+            f"the language model is a {kind!r}; those whose attention takes packed rows are "
+            f"{', '.join(LANGUAGE_MODELS)}"
+        )
+    others = sorted(set(settings.get("layer_types") or ()) - {"full_attention"})
+    if others:
+        raise ValueError(f"the language model has layers of {others[0]!r}; packed rows need full attention")
 
 
 class VQAThinkerConfig(InternVLConfig):
@@ -217,6 +235,7 @@ class VQAThinkerModel(InternVLModel):
 
 def check_packed_attention(model: VQAThinkerModel) -> None:
     """Raise a ValueError if the language model's attention cannot take packed rows."""
+    check_language_model(model.language_model.config.to_dict())
     attention = model.language_model.config._attn_implementation
     if attention != PACKED:
         raise ValueError(f"attn_implementation={attention!r} cannot take packed rows; use 'sdpa'")
