@@ -36,6 +36,7 @@ REPOSITORY_FILE = re.compile(
 LANGUAGES = {"python", "bash", "yaml", "text"}
 OF_VLLM = {"--port", "--allowed-local-media-path"}  # options of `vllm serve`, which `serve` hands on
 OF_OTHERS = {"--config_file"}  # of accelerate launch
+LOADING = {"score", "evaluate"}
 TRAINING_STEPS = 40
 
 
@@ -170,11 +171,12 @@ def workplace(
     folder = tmp_path_factory.mktemp("docs")
     for name in ("folder", "more/deep", "videos"):
         (folder / name).mkdir(parents=True)
-    for name in ("clip.mp4", "folder/a.mp4", "folder/b.mp4", "more/deep/c.mov", "long.mp4"):
+    for name in ("clip.mp4", "folder/a.mp4", "more/deep/c.mov", "long.mp4"):
         make_video(folder / name, 50 if name == "long.mp4" else 20, (64, 48))
-    names = [make_video(folder / "videos" / f"{i}.mp4", 20 + i, (64, 48)).name for i in range(4)]
+    names = [make_video(folder / "videos" / f"{i}.mp4", 20 + i, (64, 48)).name for i in range(3)]
     rows = [f"{name},{1 + i}" for i, name in enumerate(names)]
     (folder / "labels.csv").write_text("\n".join(["video,mos", *rows]) + "\n")
+    (folder / "votes.csv").write_text("".join(f"{name},{1 + i},0.5,12\n" for i, name in enumerate(names)))
     for name in ("recipes", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
     teach(tiny_checkpoint, folder / "CHECKPOINT", folder / "clip.mp4")
@@ -214,7 +216,7 @@ def run_python(code: str, names: dict[str, Any], is_marked: bool) -> None:
 
 
 def run_bash(code: str, is_marked: bool, recipe_options: set[str], ran: set[str]) -> None:
-    """Check every command of a block; run ours, the first of each name on a page."""
+    """Check every command of a block and run ours; of those that load a model the first on a page."""
     from typer.testing import CliRunner
 
     from vqathinker.cli import app
@@ -225,7 +227,7 @@ def run_bash(code: str, is_marked: bool, recipe_options: set[str], ran: set[str]
     if is_marked or any(words[0] != "vqathinker" for words in lines):
         return
     for words in lines:
-        if words[1] in ran:
+        if words[1] in ran & LOADING:
             continue
         ran.add(words[1])
         given, output = without_output(words)
