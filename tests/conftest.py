@@ -18,11 +18,19 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-settings.register_profile("no_deadline", deadline=None)  # the speed of a shared machine is not tested
-settings.load_profile("no_deadline")
+SOAK = os.environ.get("SOAK") == "1"  # `make soak`: more examples, other ones each time
+# the speed of a shared machine is not tested; the same examples each time, so that a failure is the change's
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("soak", deadline=None, max_examples=1000)
+settings.load_profile("soak" if SOAK else "fixed")
 
 NUM_BITS = 7
 CELL = 16
+
+
+def rounds(usual: int, soak: int) -> int:
+    """How often something is repeated: in `make test`, and in `make soak`."""
+    return soak if SOAK else usual
 
 
 def run_in_two_processes(program: str, folder: Path, *arguments: str) -> None:
