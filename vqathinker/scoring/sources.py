@@ -1,21 +1,18 @@
-"""What people give to be scored, as clips: files, folders, patterns, frames in memory, windows."""
+"""What is to be scored, as clips: files, frames in memory, windows."""
 
 from __future__ import annotations
 
-import glob
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqathinker.media.guarded import GuardedReader
-from vqathinker.media.matching import VIDEO_SUFFIXES
 from vqathinker.media.video import (
     WHOLE,
     Clip,
@@ -40,33 +37,6 @@ class Part:
     clip: Clip | VideoError
     start: float = 0.0
     end: float = math.nan
-
-
-def find_videos(paths: Iterable[str]) -> list[str | VideoError]:
-    """Replace folders and patterns by the video files in them, in the order of their names.
-
-    Args:
-        paths: files, which are kept whatever they are; folders, searched to any depth for files with a
-            video's suffix; patterns with `*`, `?`, `[` or `**`.
-
-    Returns:
-        Paths, and an error for every folder and pattern without a video.
-    """
-    found: list[str | VideoError] = []
-    for path in paths:
-        if os.path.isdir(path):
-            names = [str(file) for file in Path(path).rglob("*") if _is_video(file)]
-            found += sorted(names) or [VideoError(path, "the folder holds no video files")]
-        elif glob.has_magic(path) and not os.path.exists(path):
-            names = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
-            found += sorted(names) or [VideoError(path, "no file matches")]
-        else:
-            found.append(path)
-    return found
-
-
-def _is_video(file: Path) -> bool:
-    return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 def read_parts(
