@@ -19,7 +19,7 @@ from vqathinker.media.video import (
     VideoError,
     keyframe_indices,
     read_spans,
-    report_repeats,
+    report,
 )
 from vqathinker.media.windows import Window, find_windows
 from vqathinker.types import FrameSetting
@@ -67,7 +67,8 @@ def read_windows(
         yield Part(windows)
         return
     groups = [windows[i : i + WINDOWS_PER_JOB] for i in range(0, len(windows), WINDOWS_PER_JOB)]
-    jobs = [_job(setting, [(window.first, window.stop) for window in group]) for group in groups]
+    num_frames = windows[-1].stop  # the last window ends with the video
+    jobs = [_job(setting, [(w.first, w.stop) for w in group], num_frames) for group in groups]
     answers = reader.run(((job, path) for job in jobs), ahead=reader.num_workers)
     for group, answer in zip(groups, answers, strict=True):
         if isinstance(answer, VideoError):
@@ -76,17 +77,18 @@ def read_windows(
             yield from map(_window_part, answer, group)
 
 
-def _job(setting: FrameSetting, spans: list[Any]) -> partial[list[Clip]]:
+def _job(setting: FrameSetting, spans: list[Any], num_frames: int | None = None) -> partial[list[Clip]]:
     from vqathinker.media.square import square  # brings torch, which finding files does without
 
     resize = partial(square, size=setting.size)
-    return partial(read_spans, spans=spans, num_keyframes=setting.num_frames, resize=resize)
+    number = setting.num_frames
+    return partial(read_spans, spans=spans, num_keyframes=number, num_frames=num_frames, resize=resize)
 
 
 def _part(clip: Clip | VideoError) -> Part:
     if isinstance(clip, VideoError):
         return Part(clip)
-    report_repeats(clip)  # logged here, since the reading process is silent
+    report(clip)  # logged here, since the reading process is silent
     return Part(clip, end=clip.num_frames / clip.fps)
 
 
