@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -212,7 +212,7 @@ def _read_packets(
     return first, packets, end
 
 
-def _packet_of(packet: av.Packet, coding: Coding) -> Packet:
+def _packet_of(packet: av.Packet[Any], coding: Coding) -> Packet:
     data = memoryview(packet)
     is_start = packet.is_keyframe and coding.is_start(data)
     is_shown = not (packet.is_discard or coding.is_hidden(data))
