@@ -6,9 +6,8 @@ Imports neither torch nor TRL; a process group that the trainer has already init
 from __future__ import annotations
 
 import inspect
-import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,8 @@ from vqathinker import plugins
 from vqathinker.types import FloatArray, Reward, RolloutBatch
 
 
-def reward_rows(
-    reward: Reward, rows: Sequence[Record], *, name: str, think: bool = True
-) -> list[float | None]:
+def reward_rows(reward: Reward, rows: Sequence[Record], *, name: str, think: bool = True) -> list[float]:
     """Return one reward per row of the global batch, in their order; rows are grouped by their ids.
-
-    None for a row that the reward does not apply to.
 
     Raises:
         ValueError: if the rows of a video differ in number from another's or in target, or only some have a
@@ -34,8 +29,7 @@ def reward_rows(
     if batch is None:
         return []
     values = evaluate(reward, batch, name)
-    found = [float(values[places[place]]) for place in range(len(rows))]
-    return [None if math.isnan(value) else value for value in found]
+    return [float(values[places[place]]) for place in range(len(rows))]
 
 
 def gather(rows: list[Record]) -> tuple[list[Record], int]:
@@ -75,7 +69,7 @@ class TrlReward:
         prompts: Sequence[Any],
         completions: Sequence[Any],
         **columns: Any,  # TRL hands over lists and callables
-    ) -> list[float | None]:
+    ) -> list[float]:
         """Return one reward for each row of this process.
 
         Raises:
@@ -135,8 +129,8 @@ class FromTrl:
 
     It gets N·K rows, video by video: the batch's columns, `video_id`, `dataset`, `target` and, with twins,
     `twin_text`. It asks for twins with a parameter of that name or an attribute `needs_perturbed`. `prompts`
-    are the batch's column "prompt", or empty strings. A None among the returned values leaves its row out of
-    this reward's part of the sum, as in TRL; such entries are masked in the array that a call returns.
+    are the batch's column "prompt", or empty strings. A None among the returned values is an error here: TRL
+    leaves such a row out of the sum, but the rewards of this package are numbers for every response.
     """
 
     def __init__(self, function: Callable[..., Any] | str, conversational: bool = False) -> None:
@@ -157,10 +151,10 @@ class FromTrl:
         self.__name__ = str(getattr(self.function, "__name__", type(self.function).__name__))
 
     def __call__(self, batch: RolloutBatch) -> FloatArray:
-        """Return (N, K) rewards, masked where the function returned None.
+        """Return (N, K) rewards.
 
         Raises:
-            ValueError: if the function returns no list, or another number of values.
+            ValueError: if the function returns another number of values, or None among them.
         """
         num_responses = batch.num_responses
         columns = {
@@ -179,21 +173,14 @@ class FromTrl:
         if self.conversational:
             texts = [[{"role": "assistant", "content": text}] for text in texts]
         prompts = rows.pop("prompt", [""] * len(texts))
-        returned = self.function(prompts=prompts, completions=texts, **rows)
-        if not isinstance(returned, Iterable):
-            raise ValueError(f"{self.__name__!r} returned {returned!r} instead of a list of rewards")
-        values = list(returned)
+        values = list(self.function(prompts=prompts, completions=texts, **rows))
         if len(values) != len(texts):
             raise ValueError(f"{self.__name__!r} returned {len(values)} rewards for {len(texts)} completions")
-        left_out = np.array([value is None for value in values], dtype=np.bool_)
-        numbers = np.array([0.0 if value is None else value for value in values], dtype=np.float64)
-        shape = batch.scores.shape
-        if left_out.any():
-            masked: FloatArray = np.ma.array(  # type: ignore[no-untyped-call]
-                numbers.reshape(shape), mask=left_out.reshape(shape)
+        if any(value is None for value in values):
+            raise ValueError(
+                f"{self.__name__!r} returned None for {values.count(None)} of {len(values)} completions"
             )
-            return masked
-        return numbers.reshape(shape)
+        return np.array(values, dtype=np.float64).reshape(batch.scores.shape)
 
 
 def _takes_twins(function: Callable[..., Any]) -> bool:

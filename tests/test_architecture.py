@@ -5,6 +5,7 @@ plug-ins  rewards (ground)    perturbations (nothing of ours)
 media     vqathinker.media    (ground)
 model     vqathinker.model    (ground, media)
 rollout   vqathinker.rollout  (ground, media, model); vLLM in its vllm*.py alone
+launch    vqathinker.launch   (ground, plug-ins by their registries); no torch
 training  vqathinker.training (everything above, no plug-in by name)
 use       vqathinker.{scoring,evaluation,cli}
 leaves    recipes, benchmarks, tests, docs: imported by nothing
@@ -38,6 +39,7 @@ FLOORS = {
     "vqathinker.media": "media",
     "vqathinker.model": "model",
     "vqathinker.rollout": "rollout",
+    "vqathinker.launch": "launch",
     "vqathinker.training": "training",
     "vqathinker.scoring": "use",
     "vqathinker.evaluation": "use",
@@ -51,11 +53,26 @@ BELOW = {
     "media": {"media", "ground", "front"},
     "model": {"model", "media", "ground", "front"},
     "rollout": {"rollout", "model", "media", "ground", "front"},
-    "training": {"training", "rollout", "model", "media", "rewards", "perturbations", "ground", "front"},
+    "launch": {"launch", "rewards", "perturbations", "ground", "front"},
+    "training": {
+        "training",
+        "launch",
+        "rollout",
+        "model",
+        "media",
+        "rewards",
+        "perturbations",
+        "ground",
+        "front",
+    },
     "use": set(FLOORS.values()),
 }
 # yaml: prompts read from a file; the hub: checkpoints by name, when one is asked for
-THIRD_PARTY = {"ground": {"numpy", "scipy", "yaml", "huggingface_hub"}, "front": set()}
+THIRD_PARTY = {
+    "ground": {"numpy", "scipy", "yaml", "huggingface_hub"},
+    "front": set(),
+    "launch": {"yaml", "rewards", "perturbations"},
+}
 
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60

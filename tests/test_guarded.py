@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import rounds
 from guarded_jobs import act, mark
 
 from vqathinker.media.container import VideoError
@@ -134,7 +133,7 @@ def damaged(source: bytes, rng: np.random.Generator) -> bytes:
 
 
 @pytest.mark.slow
-def test_damaged_files(make_video: Callable[..., Path], tmp_path: Path) -> None:
+def test_200_damaged_files(make_video: Callable[..., Path], tmp_path: Path) -> None:
     whole = [
         make_video(tmp_path / "whole.mp4", 20),
         make_video(tmp_path / "whole.mkv", 20),
@@ -144,19 +143,20 @@ def test_damaged_files(make_video: Callable[..., Path], tmp_path: Path) -> None:
     ]
     rng = np.random.default_rng(0)
     paths = []
-    number = rounds(80, 1000)
-    for i in range(number):
+    for i in range(200):
         source = whole[i % len(whole)]
         path = tmp_path / f"{i:03}{source.suffix}"
         path.write_bytes(damaged(source.read_bytes(), rng))
         paths.append(str(path))
     reader = GuardedReader(num_workers=2, time_limit=10)
     job = partial(read_spans, spans=[WHOLE], num_keyframes=6, resize=partial(square, size=56))
+    start = time.monotonic()
     answers = list(reader.map(job, paths))
+    assert time.monotonic() - start < 60
     reader.close()
-    assert len(answers) == number
+    assert len(answers) == 200
     errors = [answer for answer in answers if isinstance(answer, VideoError)]
-    assert number / 10 < len(errors) < number
+    assert 20 < len(errors) < 200
     for path, answer in zip(paths, answers, strict=True):
         if isinstance(answer, VideoError):
             assert answer.path == path

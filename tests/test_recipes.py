@@ -21,10 +21,11 @@ from trl import ModelConfig, SFTConfig
 
 import perturbations
 import rewards
+from vqathinker.launch.settings import merge
 from vqathinker.model.assemble import load_policy
 from vqathinker.plugins import build
 from vqathinker.training import TrainingConfig
-from vqathinker.training.setup import DataConfig, parse
+from vqathinker.training.setup import DataConfig, SupervisedDataConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FOLDER = RECIPES / "accelerate"
@@ -60,7 +61,7 @@ def test_accelerate_reads_the_config(path: Path) -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_config_opens_with_its_launch_line(path: Path) -> None:
     opening = path.read_text(encoding="utf-8").splitlines()[0]
-    assert opening.startswith(f"# accelerate launch --config_file recipes/accelerate/{path.name} ")
+    assert opening.startswith(f"# accelerate launch -q --config_file recipes/accelerate/{path.name} ")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -82,7 +83,7 @@ def test_the_launcher_takes_the_second_fsdp() -> None:
     assert str(arguments.fsdp_version) == "2"
 
 
-KINDS = {"grpo": TrainingConfig, "sft": SFTConfig}
+KINDS = {"grpo": (DataConfig, TrainingConfig), "sft": (SupervisedDataConfig, SFTConfig)}
 SETTINGS = sorted(RECIPES.glob("*.yaml"))
 ON_CPU = ["--use_cpu", "true", "--bf16", "false", "--dtype", "float32", "--gradient_checkpointing", "false"]
 SHORT = ["--max_steps", "1", "--report_to", "none", "--per_device_train_batch_size", "4"]
@@ -107,17 +108,16 @@ PAPER = {
 }
 
 
-def read(path: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> tuple[DataConfig, TrainingConfig]:
+def read(path: Path, *options: str) -> tuple[DataConfig, TrainingConfig]:
     """Parse a YAML as its recipe does, on a machine without a GPU."""
-    kind = KINDS["sft" if "sft" in path.stem else "grpo"]
-    monkeypatch.setattr(sys, "argv", ["recipe", *ON_CPU, *options])
-    data, args, _ = parse((DataConfig, kind, ModelConfig), path)
+    recipe = "sft" if "sft" in path.stem else "grpo"
+    data, args, _ = merge(recipe, path, [*ON_CPU, *options]).build(*KINDS[recipe], ModelConfig)
     return data, args
 
 
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda path: path.stem)
-def test_a_recipe_reads_its_settings(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, args = read(path, monkeypatch, "--output_dir", "out")
+def test_a_recipe_reads_its_settings(path: Path) -> None:
+    _, args = read(path, "--output_dir", "out")
     if isinstance(args, TrainingConfig):
         assert build(args.rewards, rewards.REWARDS, group="vqathinker.rewards")
         build(args.perturbations, perturbations.PERTURBATIONS, group="vqathinker.perturbations")
@@ -130,10 +130,10 @@ def test_settings_open_with_their_launch_line(path: Path) -> None:
     assert opening.startswith(("# accelerate launch ", "# python recipes/"))
 
 
-def test_the_settings_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_of_the_paper() -> None:
     written = yaml.safe_load((RECIPES / "grpo_lsvq.yaml").read_text(encoding="utf-8"))
     assert {key: written[key] for key in PAPER} == PAPER
-    data, args = read(RECIPES / "grpo_lsvq.yaml", monkeypatch)
+    data, args = read(RECIPES / "grpo_lsvq.yaml")
     assert 8 * args.per_device_train_batch_size * args.gradient_accumulation_steps == 64
     assert (data.scale, data.mos_low, data.mos_high) == ("divide", 0, 100)
     plugins = build(args.rewards, rewards.REWARDS, group="vqathinker.rewards")
@@ -148,12 +148,11 @@ def test_the_settings_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     assert args.perturbations == list(perturbations.PERTURBATIONS)
 
 
-def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_command_line_wins(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("beta: 0.1\nnum_generations: 2\noutput_dir: elsewhere\n")
     _, args = read(
         RECIPES / "grpo_lsvq.yaml",
-        monkeypatch,
         f"--config={own}",
         "--beta",
         "0.2",
@@ -166,15 +165,15 @@ def test_the_command_line_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("options", [["none"], [], [""]], ids=str)
-def test_no_perturbations_on_the_command_line(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read(RECIPES / "grpo_lsvq.yaml", monkeypatch, "--perturbations", *options)[1].perturbations == []
+def test_no_perturbations_on_the_command_line(options: list[str]) -> None:
+    assert read(RECIPES / "grpo_lsvq.yaml", "--perturbations", *options)[1].perturbations == []
 
 
 @pytest.mark.parametrize("value", ["none", "[]", "null", "[none]", "''"])
-def test_no_perturbations_in_a_yaml(value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_perturbations_in_a_yaml(value: str, tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text(f"perturbations: {value}\noutput_dir: out\n")
-    assert read(RECIPES / "grpo_lsvq.yaml", monkeypatch, "--config", str(own))[1].perturbations == []
+    assert read(RECIPES / "grpo_lsvq.yaml", "--config", str(own))[1].perturbations == []
 
 
 def run_recipe(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *options: object) -> None:
@@ -220,7 +219,7 @@ def test_without_data_a_recipe_says_what_to_give(
     [
         (["--rewards", "formatt"], "has no 'formatt' (nearest: format)"),
         (["--rewards", "nowhere:reward"], "there is no module 'nowhere'"),
-        (["--per_device_train_batch_size", "7"], "must be divisible by num_generations (4)"),
+        (["--per_device_train_batch_size", "7"], "14 responses of a generation on each process are no mult"),
         (
             ["--gradient_accumulation_steps", "1"],
             "'ranking' compares videos and the global batch holds only 1",
@@ -228,12 +227,15 @@ def test_without_data_a_recipe_says_what_to_give(
         (["--train_labels", "empty.csv"], "empty.csv: no labels in the file"),
         (["--train_labels", "nan.csv"], "nan.csv: line 2: a.mp4: the MOS is 'nan'"),
         (["--train_videos", "."], "8 of 8 videos do not exist: ./00.mp4, ./01.mp4"),
-        (["--model_name_or_path", "."], "has no processor_config.json"),
+        (["--model_name_or_path", "."], "--model_name_or_path: . has neither config.json nor"),
         (["--resume_from_checkpoint", "true"], "there is no checkpoint in new"),
         (["--output_dir", "."], ". is not empty; choose another directory"),
         (["--eval_labels", "nan.csv"], "eval_labels are given but never used"),
         (["--attn_implementation", "eager"], "attn_implementation='eager' cannot take packed rows"),
-        (["--betaa", "1"], "['--betaa', '1']"),
+        (["--betaa", "1"], "--betaa: there is no such option; did you mean --beta?"),
+        (["--beta", "high"], "--beta: is 'high', expected a number"),
+        (["--temperature", "0"], "--temperature: is 0.0, expected above 0"),
+        (["--load_in_4bit"], "--load_in_4bit: has no effect here, quantised weights are not supported"),
         (["--config", "broken.yaml"], "while parsing a flow sequence"),
         (["--config", "none.yaml"], "none.yaml"),
     ],

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
 
-# Options of TRL's own generation, which is never called
-NOT_OURS = (
-    "min_p", "repetition_penalty", "generation_kwargs", "use_transformers_continuous_batching",
-    "cache_implementation", "vllm_tensor_parallel_size", "vllm_model_impl",
-    "vllm_structured_outputs_regex", "vllm_group_port",
-)  # fmt: skip
+from vqathinker.launch.effects import IGNORED
+
 CACHE = "VQATHINKER_CACHE"  # the environment variable that moves the cache
 NONE = "none"
 VLLM_MODES = ("colocate", "server")
@@ -34,8 +30,6 @@ class TrainingConfig(GRPOConfig):
             own arguments.
         perturbations: modes of which one is drawn per video and step for its twin; `none` for no twins. None
             are generated either unless a reward asks for them (`needs_perturbed`).
-        rehearsal_seconds: time that each reward and perturbation may take before the run, on made-up input; 0
-            for no limit.
         packed: compute each group's prompt once. False computes every row on its own.
         packed_attention: how packed rows are computed: "segments" (prefix and branches apart), "dense" (a
             mask over the whole row) or "flex" (FlexAttention's block mask, for CUDA).
@@ -60,7 +54,6 @@ class TrainingConfig(GRPOConfig):
             "global_shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "random_drop",
         ]
     )  # fmt: skip
-    rehearsal_seconds: float = 120.0
     packed: bool = True
     packed_attention: str = "segments"
     offload_reference: bool = False
@@ -93,12 +86,9 @@ class TrainingConfig(GRPOConfig):
     ddp_broadcast_buffers: bool | None = False  # SlowFast's frozen weights are buffers
 
     def __post_init__(self) -> None:
+        self._refuse_ignored()
         super().__post_init__()  # type: ignore[no-untyped-call]
         self.perturbations = _listed(self.perturbations)
-        for name in NOT_OURS:
-            value = getattr(self, name)
-            if value != self.__dataclass_fields__[name].default:
-                raise ValueError(f"{name}={value!r} has no effect on our rollouts; leave it out")
         for name, choices in (("vllm_mode", VLLM_MODES), ("packed_attention", PACKED_ATTENTION)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(choices)}")
@@ -123,11 +113,6 @@ class TrainingConfig(GRPOConfig):
             raise ValueError(f"max_unreadable={self.max_unreadable}: expected a share between 0 and 1")
         if self.decode_workers < 1:
             raise ValueError(f"decode_workers={self.decode_workers}: at least one thread has to decode")
-        if self.dataloader_num_workers:
-            raise ValueError(
-                f"dataloader_num_workers={self.dataloader_num_workers}: loader processes would keep the "
-                "threads that decode videos ahead (decode_workers) from knowing the next ones; leave it 0"
-            )
         if self.eval_strategy != "no" and not self.ds3_gather_for_generation:
             raise ValueError(
                 "ds3_gather_for_generation: false keeps all processes in step, layer by layer, and "
@@ -143,14 +128,20 @@ class TrainingConfig(GRPOConfig):
             )
         if self.motion_cache_gib < 0:
             raise ValueError(f"motion_cache_gib={self.motion_cache_gib}: expected 0 (none) or a size in GiB")
-        if not 0 <= self.rehearsal_seconds < math.inf:
-            raise ValueError(
-                f"rehearsal_seconds={self.rehearsal_seconds}: expected 0 (no limit) or a number of seconds"
-            )
         if self.eval_num_videos < 0:
             raise ValueError(
                 f"eval_num_videos={self.eval_num_videos}: expected 0 (all) or a number of videos"
             )
+
+    def _refuse_ignored(self) -> None:
+        """Refuse settings of TRL that would do nothing."""
+        for option in fields(self):
+            reason = IGNORED["grpo"].get(option.name)
+            default = option.default if option.default_factory is MISSING else option.default_factory()
+            value = getattr(self, option.name)
+            value = "no" if value is False and default == "no" else value  # TRL's parser reads it so
+            if reason is not None and value != default:
+                raise ValueError(f"{option.name}={value!r} has no effect here, {reason}; leave it out")
 
     @property
     def steps_per_cycle(self) -> int:

@@ -7,16 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
-from transformers.training_args import OptimizerNames
 from trl.trainer.model_config import ModelConfig
 
 import rewards
+from vqathinker.launch import Settings
+from vqathinker.launch.checks import out_of_range
+from vqathinker.launch.effects import without_effect
+from vqathinker.launch.fields import UNKNOWN
+from vqathinker.launch.plugins import check_plugins
+from vqathinker.launch.settings import merge
 from vqathinker.plugins import build
 from vqathinker.training.batch import draws_twins
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.hardware import GPU
 from vqathinker.training.plan import Run, key_value_bytes, memory
-from vqathinker.training.setup import DataConfig, parse
 from vqathinker.training.sizes import BF16, FP32, Checkpoint, measure, read_checkpoint
 
 LORA_RANK = 16
@@ -80,20 +84,32 @@ class Planned:
     model_config: ModelConfig
 
 
+def read_options(config: Path, options: Sequence[str]) -> Settings:
+    """A recipe's settings, without its files.
+
+    Raises:
+        ValueError: for unknown settings and for values that cannot be.
+    """
+    settings = merge("grpo", config, options)
+    problems = [*without_effect(settings), *out_of_range(settings)]
+    if problems:
+        raise ValueError("\n".join(problems))
+    check_plugins(settings)
+    optimiser = settings["optim"]
+    if optimiser != UNKNOWN and not optimiser.startswith("adamw_torch"):
+        raise ValueError(f"optim={optimiser}: the memory of AdamW's states is known, of no other's")
+    return settings
+
+
 def read_settings(config: Path, options: Sequence[str], num_gpus: int) -> tuple[TrainingConfig, ModelConfig]:
     """Read a recipe's settings as the recipe would on each of `num_gpus`; nothing needs a GPU here.
 
     Raises:
         ValueError: for unknown settings and for values that cannot be.
     """
-    settings = type("Settings", (TrainingConfig,), {"world_size": num_gpus})
-    arguments = ["--config", str(config), *options, "--use_cpu", "true"]
-    _, args, model_config = parse((DataConfig, settings, ModelConfig), config, arguments=arguments)
-    optimiser = OptimizerNames(args.optim).value
-    if not optimiser.startswith("adamw_torch"):
-        raise ValueError(f"optim={optimiser}: the memory of AdamW's states is known, of no other's")
-    if model_config.load_in_4bit or model_config.load_in_8bit:
-        raise ValueError("quantised weights are not counted; leave load_in_4bit and load_in_8bit out")
+    kind = type("Settings", (TrainingConfig,), {"world_size": num_gpus})
+    settings = read_options(config, [*options, "--use_cpu", "true"])
+    args, model_config = settings.build(kind, ModelConfig)
     return args, model_config
 
 

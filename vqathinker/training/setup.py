@@ -1,32 +1,26 @@
-"""What every recipe does first: read its settings, its labels and its checkpoint, or say what is missing.
+"""What every recipe does once torch is there: claim its output folder, read its labels and its checkpoint.
 
-The composition itself stays in the recipes.
+The settings are read and checked before that, by `vqathinker.launch`. The composition stays in the recipes.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-import yaml
 from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftConfig
-from transformers import TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
-from trl.scripts.utils import TrlParser
 from trl.trainer.model_config import ModelConfig
 from trl.trainer.utils import get_peft_config
 
 from vqathinker.checkpoints import checkpoint_folder
+from vqathinker.launch import Settings
+from vqathinker.launch.resume import checkpoint_of, record
 from vqathinker.media.dataset import load_labels
 from vqathinker.media.overlap import find_overlap
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
@@ -35,21 +29,6 @@ from vqathinker.training.checks import check_files
 
 logger = logging.getLogger(__name__)
 
-USER_ERROR = 2
-TRACEBACK = "VQATHINKER_TRACEBACK"  # set it to see where an error comes from
-HOW_TO_GET = {
-    "model_name_or_path": (
-        "a checkpoint directory. Put one together from the published parts: vqathinker init --internvl "
-        "OpenGVLab/InternVL3-8B-hf --slowfast SLOWFAST_8x8_R50.pyth --out DIR"
-    ),
-    "train_labels": (
-        "a label file. LSVQ: request access from its authors (LIVE, University of Texas at Austin), then "
-        "give its labels_train_test.csv; your own videos: a CSV with the columns video,mos"
-    ),
-    "train_videos": "the directory that the names in the label file are relative to",
-    "eval_labels": "a label file as for training, or leave validation out",
-    "eval_videos": "the directory that the names in its label file are relative to",
-}
 SPLIT_COLUMNS = {"split", "is_test"}
 LANGUAGE_LAYERS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 VISION_LAYERS = r".*vision_tower.*"
@@ -78,9 +57,11 @@ class DataConfig:
         mos_high: upper end of the native scale.
         eval_mos_low: that of the validation labels, as for training if omitted.
         eval_mos_high: likewise.
-        scale: how labels reach the prompt's 1-5 scale: "divide", "clip" or "affine".
+        scale: how labels reach the prompt's 1-5 scale.
         save_to: where the final checkpoint goes; `<output_dir>/final` if omitted.
         overwrite_output_dir: whether a new run may write into directories that hold something.
+        allow_changes: whether a resumed run may learn something else than it began with: other rewards, data,
+            group sizes and so on.
     """
 
     train_labels: str | None = None
@@ -99,9 +80,10 @@ class DataConfig:
     mos_high: float = 100.0
     eval_mos_low: float | None = None
     eval_mos_high: float | None = None
-    scale: str = "divide"
+    scale: Literal["divide", "clip", "affine"] = "divide"
     save_to: str | None = None
     overwrite_output_dir: bool = False
+    allow_changes: bool = False
 
 
 @dataclass
@@ -115,80 +97,19 @@ class SupervisedDataConfig(DataConfig):
     max_unreadable: float = 0.05
 
 
-def parse(
-    settings: Sequence[Any],
-    default_config: Path,
-    *,
-    partly: bool = False,
-    arguments: Sequence[str] | None = None,
-) -> tuple[Any, ...]:
-    """Read settings from a YAML file and the command line, which wins.
-
-    Args:
-        settings: dataclasses, TRL's `ModelConfig` and `DataConfig` among them.
-        default_config: the YAML file used without `--config`.
-        partly: leave options that belong to other dataclasses alone.
-        arguments: in place of the command line's.
-
-    Raises:
-        ValueError: for unknown settings and for values that cannot be.
-        OSError: if the YAML file cannot be read.
-    """
-    given: list[str] = []
-    for argument in sys.argv[1:] if arguments is None else arguments:
-        given += argument.split("=", 1) if argument.startswith("--config=") else [argument]
-    if "--config" not in given:
-        given = ["--config", str(default_config), *given]
-    parser = TrlParser(dataclass_types=settings)
-    for action in parser._actions:
-        if action.nargs == "+":
-            action.nargs = "*"  # an empty list is a value: --perturbations
-    parsed = parser.parse_args_and_config(given, return_remaining_strings=partly)
-    return tuple(parsed[: len(settings)])
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """End the program with status 2 and one message where a setting or a file of the user is at fault."""
-    try:
-        yield
-    except (ValueError, OSError, yaml.YAMLError) as error:
-        if os.environ.get(TRACEBACK):
-            traceback.print_exc()
-        alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-        rank = "" if alone else f"[rank {os.environ.get('RANK', '0')}] "
-        sys.stderr.write(f"{rank}error: {error}\n")
-        raise SystemExit(USER_ERROR) from error
-
-
-def claim_output(args: TrainingArguments, data: DataConfig) -> str | None:
-    """Make sure that nothing is overwritten without being asked.
+def begin(settings: Settings) -> str | None:
+    """Write `settings.yaml` into the output folder.
 
     Returns:
         The checkpoint to resume from, None for a new run.
-
-    Raises:
-        ValueError: if there is no checkpoint to resume from, or a new run would write beside other files.
     """
-    wish = str(args.resume_from_checkpoint)
-    resume: str | None = wish
-    if wish.lower() in {"none", "false", ""}:
-        resume = None
-    elif wish.lower() == "true":
-        resume = get_last_checkpoint(args.output_dir) if Path(str(args.output_dir)).is_dir() else None
-        if resume is None:
-            raise ValueError(f"resume_from_checkpoint: there is no checkpoint in {args.output_dir}")
-    elif not Path(wish, "trainer_state.json").is_file():
-        raise ValueError(f"resume_from_checkpoint: {wish} is no checkpoint of a run (no trainer_state.json)")
-    for path in (args.output_dir, data.save_to):
-        taken = path is not None and Path(path).is_dir() and any(Path(path).iterdir())
-        if taken and not resume and not data.overwrite_output_dir:
-            raise ValueError(
-                f"{path} is not empty; choose another directory, continue with "
-                "--resume_from_checkpoint true, or write beside what is there: --overwrite_output_dir true"
-            )
-    PartialState().wait_for_everyone()  # nobody writes before everybody has looked
-    return resume
+    checkpoint = checkpoint_of(settings)
+    state = PartialState()
+    state.wait_for_everyone()  # nobody writes before everybody has looked
+    if state.is_main_process:
+        record(settings, state.num_processes)
+    state.wait_for_everyone()
+    return None if checkpoint is None else str(checkpoint)
 
 
 def load_sets(data: DataConfig, *, max_missing: float) -> tuple[Dataset, Dataset | None]:
@@ -202,7 +123,7 @@ def load_sets(data: DataConfig, *, max_missing: float) -> tuple[Dataset, Dataset
         ValueError: as `load_data`, or if the sets share videos and `allow_overlap` is not set.
     """
     train = load_data(data, "train", max_missing=max_missing)
-    assert train is not None, "`require` has checked that they are given"
+    assert train is not None, "the settings have been checked"
     validation = load_data(data, "eval", max_missing=max_missing)
     overlap = None if validation is None else find_overlap(validation, train)
     if overlap:
@@ -271,16 +192,6 @@ def _without(rows: Dataset, seen: Dataset, none_left: str) -> Dataset:
     return rows.select(kept)
 
 
-def check_evaluation(args: TrainingArguments, data: DataConfig) -> None:
-    """Refuse validation labels that no evaluation would read.
-
-    Raises:
-        ValueError: naming the setting that is missing.
-    """
-    if data.eval_labels and args.eval_strategy == "no":
-        raise ValueError("eval_labels are given but never used; add --eval_strategy steps --eval_steps 100")
-
-
 def load_model(model: ModelConfig) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
     """Model and processor of the configured checkpoint.
 
@@ -309,25 +220,3 @@ def lora(model: ModelConfig, policy: VQAThinkerForConditionalGeneration) -> Peft
     if "vision_tower" not in str(model.lora_target_modules):
         config.exclude_modules = VISION_LAYERS
     return config  # type: ignore[no-any-return]
-
-
-def require(data: DataConfig, model: ModelConfig) -> None:
-    """Check that everything a run needs is given and exists.
-
-    Raises:
-        ValueError: naming all that is missing and how to get it.
-    """
-    paths = {
-        "model_name_or_path": model.model_name_or_path,
-        "train_labels": data.train_labels,
-        "train_videos": data.train_videos,
-    }
-    paths |= {"eval_labels": data.eval_labels} if data.eval_labels else {}
-    paths |= {"eval_videos": data.eval_videos} if data.eval_videos else {}
-    missing = [
-        f"--{name}: {'not given' if path is None else f'{path} does not exist'}; give {HOW_TO_GET[name]}"
-        for name, path in paths.items()
-        if path is None or not Path(path).exists()
-    ]
-    if missing:
-        raise ValueError("\n".join(missing))

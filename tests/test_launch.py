@@ -1,0 +1,361 @@
+"""Settings read from source and checked before torch: against TRL's reader, in processes without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from transformers.trainer_utils import ExplicitEnum
+from trl import GRPOConfig, ModelConfig, SFTConfig
+from trl.scripts.utils import TrlParser
+
+from vqathinker.launch import effects, read_settings, user_errors
+from vqathinker.launch.checks import check, not_installed
+from vqathinker.launch.fields import UNKNOWN, read_fields
+from vqathinker.launch.help import show_help
+from vqathinker.launch.resume import as_yaml, changes, check_output, checkpoint_of, notes, record
+from vqathinker.launch.settings import FIXED, RECIPES, Settings, merge, options_of
+from vqathinker.training import TrainingConfig
+from vqathinker.training.setup import DataConfig, SupervisedDataConfig
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "recipes"
+REAL: dict[str, tuple[Any, ...]] = {
+    "grpo": (DataConfig, TrainingConfig, ModelConfig),
+    "sft": (SupervisedDataConfig, SFTConfig, ModelConfig),
+}
+ON_CPU = ["--use_cpu", "true", "--bf16", "false"]
+# the interpreter refuses `import torch`
+WITHOUT_TORCH = "import sys, runpy; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
+RUN = WITHOUT_TORCH + "runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def settings(recipe: str = "grpo", *options: object) -> Settings:
+    """Settings of a shipped recipe on a CPU."""
+    return merge(recipe, SHIPPED / f"{recipe}_lsvq.yaml", [*ON_CPU, *map(str, options)])
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_source_says_what_the_dataclasses_have(recipe: str) -> None:
+    for (file, name), real in zip(RECIPES[recipe], REAL[recipe], strict=True):
+        found = read_fields(file, name)
+        declared = {field.name: field for field in dataclasses.fields(real) if field.init}
+        assert set(found) == set(declared)
+        for option, field in declared.items():
+            default = field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
+            if found[option].default != UNKNOWN:
+                assert found[option].default == default, option
+        computed = {option for option in found if found[option].default == UNKNOWN}
+        assert computed <= {"optim"}
+
+
+def test_every_option_has_help_but_trls_without() -> None:
+    for recipe in RECIPES:
+        options = options_of(recipe)
+        assert not [name for name, field in options.items() if not field.help]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("grpo", []),
+        ("sft", []),
+        ("grpo", ["--rewards", "format", "linear", "--packed", "false", "--no_log_completions"]),
+        ("grpo", ["--learning-rate=2e-6", "--lora_target_modules", "q_proj", "v_proj", "--use_peft"]),
+        ("grpo", ["--lr_scheduler_kwargs", '{"num_cycles": 2}', "--lr_scheduler_type", "cosine"]),
+        (
+            "sft",
+            ["--max_steps", "-1", "--save_strategy", "no", "--report_to", "none", "--warmup_steps", ".1"],
+        ),
+    ],
+    ids=str,
+)
+def test_settings_are_those_that_trl_reads(recipe: str, options: list[str]) -> None:
+    options = [option for option in options if option != "--no_log_completions"]
+    file = SHIPPED / f"{recipe}_lsvq.yaml"
+    fixed = FIXED["sft"] if recipe == "sft" else {}
+    ours = merge(recipe, file, [*ON_CPU, *options]).build(*REAL[recipe])
+    parser = TrlParser(dataclass_types=list(REAL[recipe]))
+    parser.set_defaults_with_config(**fixed)
+    theirs = parser.parse_args_and_config(["--config", str(file), *ON_CPU, *options])
+    for mine, other in zip(ours, theirs, strict=True):
+        for field in dataclasses.fields(mine):
+            if field.name != "accelerator_config":  # an object each
+                assert getattr(mine, field.name) == getattr(other, field.name), field.name
+
+
+@pytest.mark.parametrize("name", ["demo_grpo", "demo_sft", "grpo_lsvq", "sft_lsvq"])
+def test_shipped_settings_have_an_effect(name: str) -> None:
+    recipe = "sft" if "sft" in name else "grpo"
+    found = merge(recipe, SHIPPED / f"{name}.yaml", [*ON_CPU, "--eval_labels", "val.csv"])
+    assert effects.without_effect(found) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "messages"),
+    [
+        (["--betaa", "1"], ["--betaa: there is no such option; did you mean --beta?"]),
+        (
+            ["--learning_rate", "fast", "--num_generations", "2.5"],
+            ["--learning_rate: is 'fast', expected a n", "--num_generations: is '2.5', expected a w"],
+        ),
+        (["--use_peft", "perhaps"], ["--use_peft: is 'perhaps', expected true or false"]),
+        (["--scale", "afine"], ["expected one of divide, clip, affine; did you mean affine?"]),
+        (["--lr_scheduler_type", "cosin"], ["did you mean cosine?"]),
+        (["--seed"], ["--seed: expected a whole number after it"]),
+        (["--seed", "1", "2"], ["--seed: takes one value, got 1 2"]),
+        (["--seed", "1", "--", "extra"], ["--: there is no such option"]),
+        (["--lr_scheduler_kwargs", "{num: 1"], ["--lr_scheduler_kwargs: is no JSON"]),
+        (["--learning_rate", "nan"], ["--learning_rate: is 'nan', expected a number"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_wrong_words_are_named(written: list[str], messages: list[str]) -> None:
+    for message in messages:  # all are in one error
+        with pytest.raises(ValueError, match=re.escape(message)):
+            settings("grpo", *written)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bata: 1", "bata (own.yaml): there is no such setting; did you mean beta?"),
+        ("beta: high", "beta (own.yaml): is 'high', expected a number"),
+        ("num_generations: true", "num_generations (own.yaml): is True, expected a whole number"),
+        ("beta:", "beta (own.yaml): is empty, expected a number"),
+        ("beta: 1\nbeta: 2", "beta is set twice in the YAML, line 2"),
+        ("- beta", "own.yaml: expected a mapping of settings"),
+        ("loss_type: grppo", "expected one of grpo, dr_grpo"),
+    ],
+)
+def test_wrong_yaml_is_named(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check(settings("grpo", "--config", "own.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_errors_and_help_come_without_torch(recipe: str, tmp_path: Path) -> None:
+    """Also an error that lies behind every other check: an argument of a reward."""
+    file = str(SHIPPED / f"{recipe}_lsvq.py")
+    for arguments, status in ((["--help"], 0), (["--bata", "1"], 2), (["--train_labels", "none.csv"], 2)):
+        command = [sys.executable, "-c", RUN, file, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout if status == 0 else done.stderr.startswith("error: ")
+
+
+def test_help_has_ours_first_and_a_line_for_each() -> None:
+    text = show_help("grpo", "vqathinker train grpo")
+    ours, model, trls = (text.index(f"--{name} ") for name in ("train_labels", "lora_r", "adam_beta1"))
+    assert ours < model < trls
+    for name in ("rewards", "perturbations", "packed", "learning_rate", "use_vllm"):
+        assert f"  --{name} " in text
+    assert "--load_in_4bit" not in text
+    assert "--scale divide|clip|affine [divide]\n      how labels reach the prompt's 1-5 scale." in text
+
+
+# Effects
+
+
+def example(recipe: str, name: str) -> object:
+    """A value that differs from an option's default."""
+    field = options_of(recipe)[name]
+    if name in FIXED[recipe]:
+        field = dataclasses.replace(field, default=FIXED[recipe][name])
+    if field.kind.choices:
+        return next(choice for choice in field.kind.choices if choice != field.default)
+    if bool in field.kind.scalars:
+        return not field.default
+    if field.kind.is_mapping:
+        return {"a": 1}
+    if field.kind.items is not None:
+        return [3.5]
+    return {int: 7, float: 0.7, str: "word"}[field.kind.scalars[0]]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_option_is_used_or_refused(recipe: str, tmp_path: Path) -> None:
+    """A new option of TRL or transformers fails here until it is in one of the lists."""
+    refused = set(effects.IGNORED[recipe])
+    theirs = {"grpo": GRPOConfig, "sft": SFTConfig}[recipe].__dataclass_fields__
+    options = set(options_of(recipe)) & {*theirs, *ModelConfig.__dataclass_fields__}
+    assert refused <= options
+    used = set((Path(__file__).parent / f"used_options_{recipe}.txt").read_text().split())
+    assert used | refused == options
+    assert not used & refused
+    for name in refused:
+        own = tmp_path / f"{name}.yaml"
+        own.write_text(yaml.safe_dump({name: example(recipe, name)}))
+        with pytest.raises(ValueError, match=rf"{name} \(.*\): has no effect here, "):
+            check(settings(recipe, "--config", own))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--lora_r", 4], "--lora_r: has no effect without --use_peft true"),
+        (["--vllm_gpu_memory_utilization", 0.5], "has no effect without --use_vllm true"),
+        (["--use_vllm", "true", "--vllm_server_port", 80], "has no effect without --vllm_mode server"),
+        (["--eval_steps", 5], "has no effect without --eval_strategy steps"),
+        (["--vespo_k_pos", 1], "has no effect without --loss_type vespo"),
+        (["--eval_num_videos", 5], "has no effect without --eval_labels FILE"),
+    ],
+    ids=str,
+)
+def test_an_option_that_needs_another_says_so(options: list[object], message: str) -> None:
+    assert message in "\n".join(effects.without_effect(settings("grpo", *options)))
+
+
+def test_a_yaml_may_hold_what_another_launch_needs() -> None:
+    assert settings("grpo")["lora_dropout"] == 0.0  # for --use_peft true
+    assert effects.without_effect(settings("grpo")) == []
+
+
+def test_what_must_be_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    present: set[str] = set()
+    monkeypatch.setattr("vqathinker.launch.checks.find_spec", lambda name: name in present or None)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    options = ["--use_vllm", "true", "--report_to", "wandb", "tensorboard", "--optim", "adamw_8bit"]
+    found = "\n".join(not_installed(settings("grpo", *options)))
+    for part in ("vqathinker[vllm]", "pip install wandb", "pip install tensorboard", "bitsandbytes"):
+        assert part in found
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    assert "vqathinker[deepspeed]" in "\n".join(not_installed(settings("grpo")))
+    present |= {"vllm", "wandb", "tensorboard", "bitsandbytes", "deepspeed"}
+    assert "wandb login" in "\n".join(not_installed(settings("grpo", *options)))
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret\n")
+    assert list(not_installed(settings("grpo", *options))) == []
+    server = settings("grpo", "--use_vllm", "true", "--vllm_mode", "server")
+    present.clear()
+    assert "vLLM" not in "\n".join(not_installed(server))  # it runs elsewhere
+
+
+# The output folder
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run with two checkpoints, the second of which was never finished."""
+    folder = tmp_path / "run"
+    (folder / "checkpoint-3").mkdir(parents=True)
+    (folder / "checkpoint-3" / "trainer_state.json").write_text("{}")
+    (folder / "checkpoint-10").mkdir()
+    return folder
+
+
+def test_nothing_is_overwritten_without_being_asked(run_folder: Path, tmp_path: Path) -> None:
+    (taken,) = check_output(settings("grpo", "--output_dir", run_folder))
+    assert "run is not empty; choose another directory, continue with" in taken
+    (taken,) = check_output(settings("grpo", "--output_dir", tmp_path / "new", "--save_to", run_folder))
+    assert "run is not empty" in taken
+    assert not check_output(settings("grpo", "--output_dir", run_folder, "--overwrite_output_dir", "true"))
+    assert not check_output(settings("grpo", "--output_dir", tmp_path / "new"))
+
+
+def test_resume(run_folder: Path, tmp_path: Path) -> None:
+    last = run_folder / "checkpoint-3"
+    for wish in ("true", last):
+        told = settings("grpo", "--output_dir", run_folder, "--resume_from_checkpoint", wish)
+        assert checkpoint_of(told) == last
+        assert check_output(told) == []
+    new = ["--output_dir", tmp_path / "new", "--resume_from_checkpoint"]
+    assert checkpoint_of(settings("grpo", *new, "false")) is None
+    assert "there is no checkpoint in" in check_output(settings("grpo", *new, "true"))[0]
+    assert "no checkpoint of a run" in check_output(settings("grpo", *new, tmp_path))[0]
+
+
+def test_a_resumed_run_says_what_differs(run_folder: Path) -> None:
+    where = ["--output_dir", run_folder]
+    record(settings("grpo", *where, "--beta", 0.1), 1)
+    again = [*where, "--resume_from_checkpoint", "true"]
+    same = settings("grpo", *again, "--beta", 0.1)
+    assert changes(same) == []
+    assert check_output(same) == []
+    other = settings(
+        "grpo", *again, "--rewards", "format", "ranking", "--save_steps", 5, "--num_generations", 2
+    )
+    found = "\n".join(check_output(other))
+    for part in ("beta: 0.1 -> 0.04", "rewards: ", "num_generations: 4 -> 2", "--allow_changes true"):
+        assert part in found
+    assert "save_steps" not in found
+    assert "save_steps: 200 -> 5" in notes(other)
+    rate = settings("grpo", *again, "--beta", 0.1, "--learning_rate", 1e-5)
+    assert check_output(rate) == []
+    assert "learning_rate: 1e-06 -> 1e-05: has no effect on a resumed run" in "\n".join(notes(rate))
+    record(rate, 1)
+    assert yaml.safe_load((run_folder / "settings.yaml").read_text())["learning_rate"] == 1e-6
+    allowed = settings("grpo", *again, "--allow_changes", "true")
+    assert check_output(allowed) == []
+    record(allowed, 1)
+    assert yaml.safe_load((run_folder / "settings.yaml").read_text())["beta"] == 0.04
+    assert yaml.safe_load((run_folder / "settings_until_checkpoint-3.yaml").read_text())["beta"] == 0.1
+    assert "allow_changes" not in (run_folder / "settings.yaml").read_text()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_settings_are_read_again_as_they_were(recipe: str, tmp_path: Path) -> None:
+    own = {"rewards": [{"name": "regression", "sigma": 0.3}, "format"]} if recipe == "grpo" else {}
+    own |= {
+        "learning_rate": 3e-7,
+        "lr_scheduler_kwargs": {"num_cycles": 2},
+        "save_strategy": "no",
+        "eval_steps": None,
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
+    options = ["--config", tmp_path / "own.yaml", "--seed", 7, "--output_dir", tmp_path / "out"]
+    first = settings(recipe, *options)
+    record(first, 2)
+    second = merge(recipe, Path("unused"), ["--config", str(tmp_path / "out" / "settings.yaml")])
+    assert {name: first[name] for name in first.options} == {name: second[name] for name in second.options}
+    opening = as_yaml(first, 2).splitlines()
+    assert opening[0].startswith(f"# vqathinker train {recipe} --config ")
+    assert opening[1].startswith("# The settings of a run in 2 processes: vqathinker ")
+
+
+def test_user_errors_leave_with_status_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for ranks, expected in (("1", "error: no such thing\n"), ("2", "[rank 1] error: no such thing\n")):
+        monkeypatch.setenv("WORLD_SIZE", ranks)
+        monkeypatch.setenv("RANK", "1")
+        with pytest.raises(SystemExit) as caught, user_errors():
+            raise ValueError("no such thing")
+        assert caught.value.code == 2
+        assert capsys.readouterr().err == expected
+    monkeypatch.setenv("VQATHINKER_TRACEBACK", "1")
+    with pytest.raises(SystemExit), user_errors():
+        raise ValueError("no such thing")
+    assert "Traceback" in capsys.readouterr().err
+    with pytest.raises(RuntimeError), user_errors():
+        raise RuntimeError("a fault of ours")
+
+
+def test_everything_missing_is_named_at_once(tmp_path: Path) -> None:
+    options = ["--train_videos", "nowhere", "--eval_labels", "none.csv", "--eval_strategy", "steps"]
+    with pytest.raises(ValueError, match="--model_name_or_path: not given") as caught:
+        read_settings("grpo", SHIPPED / "grpo_lsvq.yaml", [*ON_CPU, *options])
+    for part in ("vqathinker init", "--train_labels: not given", "nowhere does not", "none.csv does not"):
+        assert part in str(caught.value)
+
+
+def test_choices_of_enumerations_are_known() -> None:
+    for name, field in options_of("sft").items():
+        declared = (
+            SFTConfig.__dataclass_fields__[name].type if name in SFTConfig.__dataclass_fields__ else None
+        )
+        if isinstance(declared, type) and issubclass(declared, ExplicitEnum):
+            assert field.kind.choices == tuple(member.value for member in declared)

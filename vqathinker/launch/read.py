@@ -1,0 +1,45 @@
+"""What a recipe does first: read its settings and refuse those that cannot be."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vqathinker.launch.checks import check
+from vqathinker.launch.help import show_help
+from vqathinker.launch.plugins import check_plugins
+from vqathinker.launch.resume import notes
+from vqathinker.launch.settings import Settings, merge
+
+HELP = {"--help", "-h"}
+
+
+def read_settings(
+    recipe: str, default_config: Path, arguments: Sequence[str] | None = None, *, command: str | None = None
+) -> Settings:
+    """Read the YAML and the command line, and check everything that takes no torch.
+
+    Args:
+        recipe: "grpo" or "sft".
+        default_config: the YAML file used without `--config`.
+        arguments: in place of the command line's.
+        command: how the program was called, for its help.
+
+    Raises:
+        ValueError: naming everything that is wrong, a line each.
+        OSError: if a file cannot be read.
+        SystemExit: after the help.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if HELP & set(given):
+        sys.stdout.write(show_help(recipe, command or f"python {sys.argv[0]}"))
+        raise SystemExit(0)
+    settings = merge(recipe, default_config, given)
+    check(settings)
+    check_plugins(settings)
+    if os.environ.get("RANK", "0") == "0":
+        for line in notes(settings):
+            sys.stderr.write(f"note: {line}\n")
+    return settings
