@@ -3,11 +3,12 @@
 #   make env-vllm add the CPU build of vLLM, and DeepSpeed, to it
 #   make demo     the whole way on a tiny model, on a CPU
 #   make test     all tests that need neither a GPU nor vLLM (MARKERS="not slow" for the quick ones)
+#   make soak     the same tests with many more examples, kills and damaged files, other ones each time
 #   make test-vllm those that need vLLM
 #   make check    lint, format, types
 #   make docs     the documentation as a site in out/site; a broken link or name fails
 #   make bench    every benchmark
-#   make bench-check  an update's time and memory and the reading of data again, against the stored ratios
+#   make bench-check  an update's time and memory and the reading of data again, against the stored ratios (minutes)
 PYTHON ?= python3
 JOBS ?= 2
 MARKERS ?= not gpu and not vllm
@@ -23,7 +24,7 @@ DOCS_READY := .venv/.docs
 # gibibytes: on a CPU vLLM's cache takes half of the memory if it is not told how much
 export VLLM_CPU_KVCACHE_SPACE ?= 2
 
-.PHONY: env env-vllm demo test test-vllm check docs bench bench-check
+.PHONY: env env-vllm demo test soak test-vllm check docs bench bench-check
 
 env: $(READY)
 
@@ -56,6 +57,9 @@ demo: $(READY)
 # the packages are given for their doctests; a module of vLLM's cannot be imported without it
 test: $(READY)
 	$(PYTEST) -n $(JOBS) -m "$(MARKERS)" --ignore-glob='vqathinker/rollout/vllm*' $(PACKAGES) tests
+
+soak: export SOAK := 1
+soak: test
 
 test-vllm: $(VLLM_READY)
 	$(PYTEST) -m vllm tests

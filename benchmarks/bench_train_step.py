@@ -4,8 +4,10 @@ python benchmarks/bench_train_step.py
 
 Same process, same weights, same rows; prints ratios of medians and writes benchmarks/results/train_step.json:
 the update at P=1600, R=200, K=4, the same with a dense mask over the packed row, and its growth with K and
-with P. Loss, gradient norm and gradients of both sides are compared too. With `--check` nothing is written,
-and the command fails if a ratio is over a fifth worse than the stored one, or a gradient more than 1e-5 off.
+with P. Loss, gradient norm and gradients of both sides are compared too. With `--check` nothing is written:
+the update and the dense mask are timed twice, and the command fails if a ratio is over a fifth worse than the
+stored one, or a gradient more than 1e-4 off. Rounding in float32 puts the two orders of summation about 1e-5
+apart, a little more or less on another processor; a fault shows in the first digits.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,17 +34,22 @@ RATIOS = {
     "K=16 / K=4": ("K=16", "ours"),
     "P=3200 / P=800": ("P=3200", "P=800"),
 }
+CHECKED = ("TRL / ours", "dense mask / ours")
+CHECK_REPEATS = 2
 DIFFERENCE = "largest_gradient_difference"
+LARGEST_DIFFERENCE = 1e-4
 
 
 def main() -> None:
     """Measure, print a table, write the JSON."""
     parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--check", action="store_true", help="compare with the stored ratios")
+    parser.add_argument("--check", action="store_true", help="compare with the stored ratios, in minutes")
     options = parser.parse_args()
+    wanted = CHECKED if options.check else tuple(RATIOS)
+    repeats = CHECK_REPEATS if options.check else options.repeats
     with tempfile.TemporaryDirectory() as folder:
-        for results in measure(build_middle(Path(folder)), options.repeats):
+        for results in measure(build_middle(Path(folder)), wanted, repeats):
             if not options.check:
                 write(
                     "train_step",
@@ -57,17 +64,16 @@ def main() -> None:
         table.add_row(name, f"{value:.3g}")
     Console().print(table)
     if options.check:
-        more, less = ("TRL / ours", "dense mask / ours"), ("K=16 / K=4", "P=3200 / P=800")
-        check("train_step", results, figures, more=more, less=less, limits={DIFFERENCE: 1e-5})
+        check("train_step", results, figures, more=CHECKED, limits={DIFFERENCE: LARGEST_DIFFERENCE})
 
 
 def figures(results: dict[str, Any]) -> dict[str, float]:
-    """The ratios, and how far the gradients are apart."""
-    return {name: results[name] for name in (*RATIOS, DIFFERENCE)}
+    """The ratios that were measured, and how far the gradients are apart."""
+    return {name: results[name] for name in (*RATIOS, DIFFERENCE) if name in results}
 
 
-def measure(checkpoint: Path, repeats: int) -> Iterator[dict[str, Any]]:
-    """Compare gradients once, then time all sides and shapes in turn; yield what each round adds."""
+def measure(checkpoint: Path, wanted: Sequence[str], repeats: int) -> Iterator[dict[str, Any]]:
+    """Compare gradients once, then time what the wanted ratios need in turn; yield what each round adds."""
     ours, dense, stock = Ours(checkpoint), Ours(checkpoint, packed_attention="dense"), Stock(checkpoint)
 
     def rows(length: int = PROMPT, count: int = NUM_ROWS) -> Rows:
@@ -82,10 +88,15 @@ def measure(checkpoint: Path, repeats: int) -> Iterator[dict[str, Any]]:
         "P=800": partial(step, ours, rows(800)),
         "P=3200": partial(step, ours, rows(3200)),
     }
+    needed = {side for ratio in wanted for side in RATIOS[ratio]}
+    calls = {name: call for name, call in calls.items() if name in needed}
     weights = sum(p.numel() for p in ours.model.parameters())
     for seconds in timed(calls, repeats):
         medians = {name: statistics.median(values) for name, values in seconds.items()}
-        ratios = {name: medians[one] / medians[other] for name, (one, other) in RATIOS.items()}
+        ratios = {}
+        for name in wanted:
+            slower, faster = RATIOS[name]
+            ratios[name] = medians[slower] / medians[faster]
         yield {"weights": weights, **same, **ratios, "seconds": seconds}
 
 
@@ -97,7 +108,7 @@ def compare(ours: Ours, stock: Stock, rows: Rows) -> dict[str, Any]:
         found[name] = gradients(side.model)
         norms[name] = float(torch.stack([g.norm() for g in found[name].values()]).norm())
     difference = largest_difference(found["ours"], found["stock"])
-    return {"loss": losses, "gradient_norm": norms, "largest_gradient_difference": difference}
+    return {"loss": losses, "gradient_norm": norms, DIFFERENCE: difference}
 
 
 def step(side: Ours | Stock, rows: Rows) -> float:

@@ -39,6 +39,7 @@ def draw(
 
     Raises:
         ValueError: for T < 2, no modes, a mode that keeps returning the identity or returns no frame indices.
+        RuntimeError: if the mode raises; names it and keeps the cause.
     """
     if num_frames < 2:
         raise ValueError(f"a temporal perturbation needs at least two frames, got {num_frames}")
@@ -47,7 +48,10 @@ def draw(
     rng = generator(seed, video_id, step)
     name = list(modes)[rng.integers(len(modes))]
     for _ in range(MAX_DRAWS):
-        indices = np.asarray(modes[name](num_frames, rng))
+        try:
+            indices = np.asarray(modes[name](num_frames, rng))
+        except Exception as error:  # foreign code may raise anything; the run still stops, now with a name
+            raise RuntimeError(f"perturbation {name!r} failed for {num_frames} frames: {error!r}") from error
         if indices.ndim != 1 or indices.size == 0 or indices.dtype.kind not in "iu":
             raise ValueError(f"perturbation {name!r} returned {indices!r} instead of frame indices")
         if indices.min() < 0 or indices.max() >= num_frames:

@@ -10,6 +10,9 @@ from vqathinker.types import FloatArray, Reward, RolloutBatch
 def evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
     """Return `reward(batch)` as float64 (N, K) if it is finite and of that shape.
 
+    Masked entries of a `numpy.ma.MaskedArray` are responses that the reward does not apply to: NaN here, left
+    out of the weighted sum.
+
     Args:
         reward: the reward.
         batch: its input.
@@ -30,11 +33,12 @@ def evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
         raise ValueError(f"reward {name!r} returned shape {values.shape} instead of {batch.scores.shape}")
     if values.dtype.kind not in "fiub":
         raise ValueError(f"reward {name!r} returned {values.dtype} values instead of numbers")
-    bad = np.argwhere(~np.isfinite(values))
+    is_left_out = result.mask if isinstance(result, np.ma.MaskedArray) else False
+    bad = np.argwhere(~np.isfinite(values) & np.logical_not(is_left_out))
     if len(bad):
         video, response = bad[0]
         raise ValueError(
             f"reward {name!r} returned {len(bad)} values that are not finite, the first, "
             f"{values[video, response]}, for response {response} of the video {batch.video_id[video]!r}"
         )
-    return values.astype(np.float64)
+    return np.where(is_left_out, np.nan, values.astype(np.float64))

@@ -6,8 +6,9 @@ Imports neither torch nor TRL; a process group that the trainer has already init
 from __future__ import annotations
 
 import inspect
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,12 @@ from vqathinker import plugins
 from vqathinker.types import FloatArray, Reward, RolloutBatch
 
 
-def reward_rows(reward: Reward, rows: Sequence[Record], *, name: str, think: bool = True) -> list[float]:
+def reward_rows(
+    reward: Reward, rows: Sequence[Record], *, name: str, think: bool = True
+) -> list[float | None]:
     """Return one reward per row of the global batch, in their order; rows are grouped by their ids.
+
+    None for a row that the reward does not apply to.
 
     Raises:
         ValueError: if the rows of a video differ in number from another's or in target, or only some have a
@@ -29,7 +34,8 @@ def reward_rows(reward: Reward, rows: Sequence[Record], *, name: str, think: boo
     if batch is None:
         return []
     values = evaluate(reward, batch, name)
-    return [float(values[places[place]]) for place in range(len(rows))]
+    found = [float(values[places[place]]) for place in range(len(rows))]
+    return [None if math.isnan(value) else value for value in found]
 
 
 def gather(rows: list[Record]) -> tuple[list[Record], int]:
@@ -69,7 +75,7 @@ class TrlReward:
         prompts: Sequence[Any],
         completions: Sequence[Any],
         **columns: Any,  # TRL hands over lists and callables
-    ) -> list[float]:
+    ) -> list[float | None]:
         """Return one reward for each row of this process.
 
         Raises:
@@ -129,8 +135,8 @@ class FromTrl:
 
     It gets N·K rows, video by video: the batch's columns, `video_id`, `dataset`, `target` and, with twins,
     `twin_text`. It asks for twins with a parameter of that name or an attribute `needs_perturbed`. `prompts`
-    are the batch's column "prompt", or empty strings. A None among the returned values is an error here: TRL
-    leaves such a row out of the sum, but the rewards of this package are numbers for every response.
+    are the batch's column "prompt", or empty strings. A None among the returned values leaves its row out of
+    this reward's part of the sum, as in TRL; such entries are masked in the array that a call returns.
     """
 
     def __init__(self, function: Callable[..., Any] | str, conversational: bool = False) -> None:
@@ -151,10 +157,10 @@ class FromTrl:
         self.__name__ = str(getattr(self.function, "__name__", type(self.function).__name__))
 
     def __call__(self, batch: RolloutBatch) -> FloatArray:
-        """Return (N, K) rewards.
+        """Return (N, K) rewards, masked where the function returned None.
 
         Raises:
-            ValueError: if the function returns another number of values, or None among them.
+            ValueError: if the function returns no list, or another number of values.
         """
         num_responses = batch.num_responses
         columns = {
@@ -173,14 +179,21 @@ class FromTrl:
         if self.conversational:
             texts = [[{"role": "assistant", "content": text}] for text in texts]
         prompts = rows.pop("prompt", [""] * len(texts))
-        values = list(self.function(prompts=prompts, completions=texts, **rows))
+        returned = self.function(prompts=prompts, completions=texts, **rows)
+        if not isinstance(returned, Iterable):
+            raise ValueError(f"{self.__name__!r} returned {returned!r} instead of a list of rewards")
+        values = list(returned)
         if len(values) != len(texts):
             raise ValueError(f"{self.__name__!r} returned {len(values)} rewards for {len(texts)} completions")
-        if any(value is None for value in values):
-            raise ValueError(
-                f"{self.__name__!r} returned None for {values.count(None)} of {len(values)} completions"
+        left_out = np.array([value is None for value in values], dtype=np.bool_)
+        numbers = np.array([0.0 if value is None else value for value in values], dtype=np.float64)
+        shape = batch.scores.shape
+        if left_out.any():
+            masked: FloatArray = np.ma.array(  # type: ignore[no-untyped-call]
+                numbers.reshape(shape), mask=left_out.reshape(shape)
             )
-        return np.array(values, dtype=np.float64).reshape(batch.scores.shape)
+            return masked
+        return numbers.reshape(shape)
 
 
 def _takes_twins(function: Callable[..., Any]) -> bool:

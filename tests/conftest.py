@@ -18,11 +18,19 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-settings.register_profile("no_deadline", deadline=None)  # the speed of a shared machine is not tested
-settings.load_profile("no_deadline")
+SOAK = os.environ.get("SOAK") == "1"  # `make soak`: more examples, other ones each time
+# the speed of a shared machine is not tested; the same examples each time, so that a failure is the change's
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("soak", deadline=None, max_examples=1000)
+settings.load_profile("soak" if SOAK else "fixed")
 
 NUM_BITS = 7
 CELL = 16
+
+
+def rounds(usual: int, soak: int) -> int:
+    """How often something is repeated: in `make test`, and in `make soak`."""
+    return soak if SOAK else usual
 
 
 def run_in_two_processes(program: str, folder: Path, *arguments: str) -> None:
@@ -91,6 +99,45 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def rewrap(
+    source: Path,
+    path: Path,
+    *,
+    flag: Callable[[int], bool] | None = None,
+    change: Callable[[int, bytearray], bytearray] | None = None,
+    drop: int = 0,
+    container_options: dict[str, str] | None = None,
+) -> Path:
+    """Write the same encoded frames into another file.
+
+    Args:
+        source: a video file.
+        path: where; the suffix chooses the container.
+        flag: whether the i-th frame is called a keyframe; as in the source if omitted.
+        change: the i-th frame's bits in place of those given.
+        drop: frames left out at the start.
+        container_options: the container's options.
+    """
+    with av.open(str(source)) as old, av.open(str(path), "w", options=container_options or {}) as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        packets = [packet for packet in old.demux(video=0) if packet.size]
+        for i, old_packet in enumerate(packets[drop:], start=drop):
+            content = bytearray(bytes(old_packet))
+            packet = av.Packet(bytes(change(i, content) if change else content))
+            packet.pts, packet.dts = old_packet.pts, old_packet.dts
+            packet.time_base, packet.duration = old_packet.time_base, old_packet.duration
+            packet.is_keyframe = flag(i) if flag else old_packet.is_keyframe
+            packet.stream = stream
+            new.mux(packet)
+    return path
+
+
+def decode_all(path: Path) -> np.ndarray:
+    """Every frame in order, as PyAV gives it without any seeking."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
 def write_audio(path: Path) -> Path:

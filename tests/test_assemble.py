@@ -184,6 +184,7 @@ def test_an_incomplete_source_is_refused_by_name(internvl: Path, tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_init_leaves_no_checkpoint(internvl: Path, slowfast: Path, tmp_path: Path) -> None:
     """The command in a process of its own, killed at the first shard; then it runs through without noise."""
     line = ["init", "--internvl", str(internvl), "--slowfast", str(slowfast), "--out", str(tmp_path / "out")]

@@ -36,6 +36,7 @@ REPOSITORY_FILE = re.compile(
 LANGUAGES = {"python", "bash", "yaml", "text"}
 OF_VLLM = {"--port", "--allowed-local-media-path"}  # options of `vllm serve`, which `serve` hands on
 OF_OTHERS = {"--config_file"}  # of accelerate launch
+WIDEST = 80  # columns of code that a page shows without scrolling
 LOADING = {"score", "evaluate"}
 TRAINING_STEPS = 40
 
@@ -315,6 +316,12 @@ def test_the_reference_names_what_exists() -> None:
 def test_every_page_is_in_the_menu() -> None:
     menu = (ROOT / "mkdocs.yml").read_text()
     assert not [page.name for page in (ROOT / "docs").glob("*.md") if f": {page.name}\n" not in menu]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_fits_the_page(page: Path) -> None:
+    lines = [line for block in blocks(page) for line in block.code.splitlines()]
+    assert not [line for line in lines if len(line) > WIDEST]
 
 
 def test_the_first_page_is_short() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import rounds
 from guarded_jobs import act, mark
 
 from vqathinker.media.container import VideoError
@@ -133,7 +134,7 @@ def damaged(source: bytes, rng: np.random.Generator) -> bytes:
 
 
 @pytest.mark.slow
-def test_200_damaged_files(make_video: Callable[..., Path], tmp_path: Path) -> None:
+def test_damaged_files(make_video: Callable[..., Path], tmp_path: Path) -> None:
     whole = [
         make_video(tmp_path / "whole.mp4", 20),
         make_video(tmp_path / "whole.mkv", 20),
@@ -143,20 +144,19 @@ def test_200_damaged_files(make_video: Callable[..., Path], tmp_path: Path) -> N
     ]
     rng = np.random.default_rng(0)
     paths = []
-    for i in range(200):
+    number = rounds(80, 1000)
+    for i in range(number):
         source = whole[i % len(whole)]
         path = tmp_path / f"{i:03}{source.suffix}"
         path.write_bytes(damaged(source.read_bytes(), rng))
         paths.append(str(path))
     reader = GuardedReader(num_workers=2, time_limit=10)
     job = partial(read_spans, spans=[WHOLE], num_keyframes=6, resize=partial(square, size=56))
-    start = time.monotonic()
     answers = list(reader.map(job, paths))
-    assert time.monotonic() - start < 60
     reader.close()
-    assert len(answers) == 200
+    assert len(answers) == number
     errors = [answer for answer in answers if isinstance(answer, VideoError)]
-    assert 20 < len(errors) < 200
+    assert number / 10 < len(errors) < number
     for path, answer in zip(paths, answers, strict=True):
         if isinstance(answer, VideoError):
             assert answer.path == path

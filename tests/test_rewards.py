@@ -694,12 +694,30 @@ def test_from_trl_round_trip_and_messages() -> None:
     np.testing.assert_allclose(back(batch), load("temporal")(batch), atol=1e-12)
 
 
-def test_from_trl_refuses_none_and_wrong_numbers() -> None:
-    def sometimes(completions: list[str], **columns: list[Any]) -> list[float | None]:
-        return [None, 1.0]
+def sometimes(completions: list[str], **columns: list[Any]) -> list[float | None]:
+    return [None, 1.0]
 
-    batch = RolloutBatch.from_texts([["a", "b"]], [3.0])
-    with pytest.raises(ValueError, match="'sometimes' returned None for 1 of 2"):
-        from_trl(sometimes)(batch)
+
+def nothing(completions: list[str], **columns: list[Any]) -> None:
+    """No rewards."""
+
+
+def test_from_trl_refuses_wrong_numbers() -> None:
     with pytest.raises(ValueError, match="2 rewards for 1 completions"):
         from_trl(sometimes)(RolloutBatch.from_texts([["a"]], [3.0]))
+    with pytest.raises(ValueError, match="'nothing' returned None instead of a list"):
+        from_trl(nothing)(RolloutBatch.from_texts([["a"]], [3.0]))
+
+
+def test_none_leaves_a_row_out_as_in_trl() -> None:
+    batch = RolloutBatch.from_texts([["a", "b"]], [3.0])
+    values = evaluate(from_trl(sometimes), batch, "mine")
+    np.testing.assert_array_equal(values, [[NAN, 1.0]])
+    back = as_trl(from_trl(sometimes))(["", ""], ["a", "b"], video_id=["v", "v"], target=[3.0, 3.0])
+    assert back == [None, 1.0]
+
+    def says_nan(completions: list[str], **columns: list[Any]) -> list[float | None]:
+        return [None, NAN]
+
+    with pytest.raises(ValueError, match="returned 1 values that are not finite, the first, nan"):
+        evaluate(from_trl(says_nan), batch, "mine")

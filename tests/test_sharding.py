@@ -1,10 +1,13 @@
-"""FSDP2 on two CPU processes: rollouts, gradients and synchronised weights are those of the whole model.
+"""Sharded weights on two CPU processes.
 
-Accelerate starts FSDP on accelerators only, so the trainer itself is not run under it here.
+FSDP2: rollouts, gradients and synchronised weights are those of the whole model. Accelerate starts it on
+accelerators only, so the trainer itself is not run under it here. ZeRO-3: a checkpoint is loaded as stored.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,3 +83,42 @@ destroy_process_group()
 @pytest.mark.slow
 def test_rollouts_gradients_and_weights(tiny_checkpoint: Path, tmp_path: Path) -> None:
     run_in_two_processes(PROGRAM, tmp_path, str(tiny_checkpoint))
+
+
+LOADING = """
+import sys
+
+import deepspeed
+import torch
+from safetensors.torch import load_file
+from torch.distributed import destroy_process_group
+from transformers import AutoModelForCausalLM
+from transformers.integrations import HfDeepSpeedConfig
+
+from vqathinker.model.assemble import load_policy
+
+deepspeed.init_distributed("gloo")
+zero3 = HfDeepSpeedConfig({"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 1})
+stored = load_file(sys.argv[1] + "/model.safetensors")
+policy, _ = load_policy(sys.argv[1], dtype=torch.float32)
+reference = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)  # as TRL loads it
+for model in (policy, reference):
+    assert not model.config.tie_word_embeddings
+    for name in ("lm_head.weight", "model.language_model.embed_tokens.weight"):
+        weight = model.get_parameter(name)
+        assert not weight.numel(), "not sharded"
+        with deepspeed.zero.GatheredParameters([weight]):
+            assert torch.equal(weight, stored[name]), name
+destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.vllm  # which DeepSpeed is installed with
+def test_zero3_keeps_the_head(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration that calls the head tied, as transformers does by default where it says nothing."""
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "policy"))
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"tie_word_embeddings": True}))
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    run_in_two_processes(LOADING, tmp_path, str(folder))

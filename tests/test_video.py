@@ -12,10 +12,9 @@ from fractions import Fraction
 from math import floor
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
-from conftest import frame_number
+from conftest import decode_all, frame_number
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,12 +34,6 @@ KINDS = [
     ("odd.avi", {"codec": "mpeg4", "fps": 30}, False),
     ("fragments.mp4", {"container_options": {"movflags": "frag_keyframe+empty_moov"}}, True),
 ]
-
-
-def decode_all(path: Path) -> np.ndarray:
-    """Every frame in order, as PyAV gives it without any seeking."""
-    with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
 def expected_indices(num_frames: int, num_keyframes: int) -> list[int]:

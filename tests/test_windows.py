@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import frame_number, numbered_frame
+from conftest import decode_all, frame_number, numbered_frame, rewrap
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -19,6 +19,8 @@ from vqathinker.media.video import read_spans
 from vqathinker.media.windows import find_windows, split
 
 
+@example([0.0625, 1.0], 1.0, 1.0)  # the last window would stand for the first one, and lose its first frame
+@example([1 / 30] * 58, 0.9, 0.9)  # a frame of its own in a window that starts just before the last one
 @example([2.5], 2.4375, 1.0)  # no frame begins in the last window, but one is shown
 @given(
     st.lists(st.floats(0.001, 3), min_size=1, max_size=60),
@@ -38,8 +40,10 @@ def test_every_window_holds_the_frames_of_its_seconds(
         assert held == list(range(window.first, window.stop))
         assert held
         assert window.end - window.start == pytest.approx(min(length, end))
+    assert (windows[0].start, windows[0].first) == (0.0, 0) or windows[0].first == 0
+    assert windows[-1].stop == len(seconds)
     if stride <= length:
-        assert {i for w in windows for i in range(w.first, w.stop)} >= set(range(windows[0].stop))
+        assert {i for w in windows for i in range(w.first, w.stop)} == set(range(len(seconds)))
     starts = [window.start for window in windows]
     assert starts == sorted(set(starts))
 
@@ -108,6 +112,59 @@ def test_a_file_without_times_uses_its_rate(make_video: Callable[..., Path], tmp
         (10, 20),
         (20, 30),
     ]
+
+
+def test_packets_that_are_hidden_take_no_time(make_video: Callable[..., Path], tmp_path: Path) -> None:
+    """The windows of a file with pictures that are never shown hold the frames of their seconds."""
+
+    def hide(index: int, content: bytearray) -> bytearray:
+        if index % 4 == 3:
+            content[0] &= ~0x10
+        return content
+
+    source = make_video(tmp_path / "whole.webm", 40, codec="libvpx", options={"auto-alt-ref": "0"})
+    path = rewrap(source, tmp_path / "hidden.webm", change=hide)
+    windows = find_windows(str(path), length=0.4, stride=0.4)
+    clips = read_spans(path, [(w.first, w.stop) for w in windows], 3, num_frames=windows[-1].stop)
+    assert {clip.num_frames for clip in clips} == {30}
+    for window, clip in zip(windows, clips, strict=True):
+        for frame in clip.frames:
+            assert window.start <= frame_number(frame) / 25 + 1e-3
+            assert frame_number(frame) / 25 < window.end
+
+
+def test_frames_are_counted_where_packets_are_not_frames(video: Path, tmp_path: Path) -> None:
+    """A stream that begins within a group of pictures loses the frames before the first start."""
+    path = rewrap(video, tmp_path / "tail.ts", drop=5)
+    shown = [frame_number(frame) for frame in decode_all(path)]
+    windows = find_windows(str(path), length=0.4, stride=0.4)
+    assert windows[-1].stop == len(shown)
+    clips = read_spans(path, [(w.first, w.stop) for w in windows], 4, num_frames=windows[-1].stop)
+    for window, clip in zip(windows, clips, strict=True):
+        assert clip.num_frames == len(shown)
+        assert [frame_number(frame) for frame in clip.frames] == [shown[i] for i in clip.indices]
+        seconds = [(shown[i] - shown[0]) / 25 for i in clip.indices]
+        assert all(window.start - 0.04 <= second < window.end for second in seconds)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_rate_and_end_come_from_the_times(suffix: str, tmp_path: Path) -> None:
+    """Thirty frames in the first second, twenty in each of the two that follow."""
+    path = tmp_path / f"phone.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for i in range(90):
+            if i < 30 or i % 3 != 1:
+                frame = av.VideoFrame.from_ndarray(numbered_frame(i, 128, 96), format="rgb24")
+                frame.pts, frame.time_base = i, Fraction(1, 30)
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    stream = probe(str(path))
+    assert stream.end == pytest.approx(3.0, abs=2e-3)
+    assert stream.fps == pytest.approx(70 / 3, abs=0.02)
+    clip = read_spans(path, [(0, None)], 6)[0]
+    assert clip.num_frames / clip.fps == pytest.approx(3.0, abs=2e-3)
 
 
 def test_what_cannot_be_read(broken_videos: dict[str, Path], video: Path) -> None:

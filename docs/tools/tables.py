@@ -150,8 +150,8 @@ def rollouts() -> Cells:
                 millions(result["weights"]),
                 f"{result['prompt_tokens']} tokens",
                 f"{result['speedup']:.2f}",
-                f"{result['prefix_hit_rate']:.1%}",
-                f"{result['sync_share']:.1%}",
+                share(result["prefix_hit_rate"]),
+                share(result["sync_share"]),
             ]
         )
     return rows
@@ -180,7 +180,7 @@ def evaluation() -> Cells:
 
 def share(part: float) -> str:
     """A share that may be tiny."""
-    return f"{part:.1%}" if part >= 0.001 else "below 0.1 %"
+    return f"{100 * part:.1f} %" if part >= 0.001 else "below 0.1 %"
 
 
 def data() -> Cells:

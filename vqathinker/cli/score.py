@@ -189,7 +189,7 @@ def _prepare(
     """Load the checkpoint and find the videos, or leave with what the user can correct."""
     from vqathinker.media.windows import check_windows
     from vqathinker.scoring import Mode, Scorer
-    from vqathinker.scoring.sources import find_videos
+    from vqathinker.scoring.search import find_videos
 
     _take_any_name(sys.stdin, "surrogateescape")
     listed: list[str] = []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vqathinker.media.dataset import load_labels
-from vqathinker.media.matching import VIDEO_SUFFIXES, Matches
+from vqathinker.media.matching import Matches, has_video_suffix
 from vqathinker.types import FloatArray
 
 if TYPE_CHECKING:
@@ -76,10 +76,8 @@ class Benchmark:
 
     def is_name(self, name: str) -> bool:
         """Whether a name, with or without extension and folders in front, follows the rule."""
-        base, suffix = os.path.splitext(name)
-        return bool(
-            re.fullmatch(f"(?:.*/)?(?:{self.names})", base if suffix.lower() in VIDEO_SUFFIXES else name)
-        )
+        base = os.path.splitext(name)[0] if has_video_suffix(name) else name
+        return bool(re.fullmatch(f"(?:.*/)?(?:{self.names})", base))
 
 
 LSVQ_NAMES = r"(ia-batch\d+|yfcc-batch\d+|backup\d*)/[^/]+"

@@ -24,6 +24,10 @@ VIDEO_SUFFIXES = frozenset(
     )
 )  # fmt: skip
 RAW_SUFFIXES = frozenset({".yuv", ".rgb"})  # frames without a header; no file to read, but a name of a video
+RAW_HINT = (
+    "raw frames, without a header that tells their size and format; wrap them: "
+    "ffmpeg -f rawvideo -pix_fmt yuv420p -s WIDTHxHEIGHT -r FPS -i clip.yuv clip.y4m"
+)
 NUM_EXAMPLES = 3
 
 logger = logging.getLogger(__name__)
@@ -149,7 +153,17 @@ def has_video_suffix(name: str | os.PathLike[str]) -> bool:
     >>> has_video_suffix("a.MTS"), has_video_suffix("pa/pa2_25fps.yuv"), has_video_suffix("ia/v.1")
     (True, True, False)
     """
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES | RAW_SUFFIXES
+    return is_video_name(name) or is_raw(name)
+
+
+def is_video_name(name: str | os.PathLike[str]) -> bool:
+    """Whether a name has the suffix of a video file that can be read."""
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def is_raw(name: str | os.PathLike[str]) -> bool:
+    """Whether a name has the suffix of raw frames."""
+    return os.path.splitext(name)[1].lower() in RAW_SUFFIXES
 
 
 def missing_reason(path: str | os.PathLike[str]) -> str:
@@ -165,7 +179,7 @@ def _video_files(folder: str | os.PathLike[str]) -> list[str]:
     for parent, _, names in sorted(os.walk(folder)):
         for name in sorted(names):
             path = os.path.join(parent, name)
-            if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and os.path.exists(path):
+            if is_video_name(name) and os.path.exists(path):
                 files.append(os.path.relpath(path, folder))
     return files
 

@@ -1,30 +1,34 @@
 """The one place that samples frames from video files.
 
 decord reads the keyframes by index wherever its answer can be trusted; PyAV, decoding from the first frame,
-reads the rest. The packets decide: decord silently returns other frames than asked for from open groups of
-pictures and from containers without presentation times, and it never mirrors. Damage that a decoder conceals
-goes unnoticed.
+reads the rest. The coded pictures decide, not the container's flags: decord silently returns grey or other
+frames than asked for where it starts from a picture that is no start, from open groups of pictures and from
+containers without presentation times, and it never mirrors. Damage that a decoder conceals goes unnoticed.
 Refuses to know about resizing, models and labels.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from os import fspath
 
-import av
 import decord
 import numpy as np
 from numpy.typing import NDArray
 
-from vqathinker.media.container import Orientation, Stream, StrPath, probe, video_stream
+from vqathinker.media.container import Stream, StrPath, failures_named, local_address, probe
 from vqathinker.media.container import VideoError as VideoError
+from vqathinker.media.decoding import decode_frames
+from vqathinker.media.orientation import Orientation, orient
 from vqathinker.types import IndexArray
+
+# The version of what pixels a file gives: which frames are sampled here, which way up `orient` turns them,
+# how `square` resizes them. To be raised with each change of those, so that nothing kept of others is used.
+PIXELS_VERSION = 2
 
 Frames = NDArray[np.uint8]
 Resize = Callable[[Frames], Frames]
@@ -33,7 +37,7 @@ WHOLE: Span = (0, None)
 
 logger = logging.getLogger(__name__)
 decord.logging.set_level(decord.logging.QUIET)
-_repeating: set[str] = set()
+_reported: set[str] = set()
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,7 @@ class Clip:
         num_frames: frames in the file.
         fps: average frames per second, NaN where the file does not say.
         path: the file.
+        num_lost: frames that cannot be decoded, as far as the file was read; the one before each is used.
     """
 
     frames: Frames
@@ -53,6 +58,7 @@ class Clip:
     num_frames: int
     fps: float
     path: str
+    num_lost: int = 0
 
 
 def keyframe_indices(num_frames: int, num_keyframes: int) -> IndexArray:
@@ -80,36 +86,13 @@ def keyframe_indices(num_frames: int, num_keyframes: int) -> IndexArray:
     return (step / 2 + np.round(step * np.arange(num_keyframes))).astype(np.int64)
 
 
-def orient(frames: Frames, orientation: Orientation) -> Frames:
-    """Turn and mirror frames the way the file asks.
-
-    Args:
-        frames: (T, H, W, 3).
-        orientation: a, b, c, d of the display matrix, of which a point (x, y) becomes (a·x + c·y, b·x + d·y);
-            other angles than quarter turns count as the nearest one.
-
-    Returns:
-        (T, H, W, 3), or (T, W, H, 3) after a quarter turn.
-    """
-    a, b, c, d = orientation
-    turned = abs(b) > abs(a)
-    if turned:
-        frames = frames.swapaxes(1, 2)
-    horizontal, vertical = (c, b) if turned else (a, d)
-    if horizontal < 0:
-        frames = frames[:, :, ::-1]
-    if vertical < 0:
-        frames = frames[:, ::-1]
-    return np.ascontiguousarray(frames)
-
-
 def read_keyframes(
     path: StrPath, num_keyframes: int, *, num_threads: int = 1, resize: Resize | None = None
 ) -> Clip:
     """Read evenly spread frames of a video.
 
-    Safe in worker threads. A video too short for distinct frames is logged as a warning, once per
-    process and file.
+    Safe in worker threads. A video too short for distinct frames, or with frames that cannot be decoded, is
+    logged as a warning, once per process and file.
 
     Args:
         path: a video file.
@@ -121,11 +104,12 @@ def read_keyframes(
         The frames at `keyframe_indices`, upright.
 
     Raises:
-        VideoError: if the file is missing, empty, not a video, cut short, damaged or without frames.
+        VideoError: if the file is missing, empty, not a video, cut short, without frames, or so damaged that
+            more than a tenth of them is lost.
         ValueError: if `num_keyframes` is below one.
     """
     (clip,) = read_spans(path, [WHOLE], num_keyframes, num_threads=num_threads, resize=resize)
-    report_repeats(clip)
+    report(clip)
     return clip
 
 
@@ -134,6 +118,7 @@ def read_spans(
     spans: Sequence[Span],
     num_keyframes: int,
     *,
+    num_frames: int | None = None,
     num_threads: int = 1,
     resize: Resize | None = None,
 ) -> list[Clip]:
@@ -143,6 +128,7 @@ def read_spans(
         path: a video file.
         spans: first frame of each part and the one after its last; parts may overlap.
         num_keyframes: T, frames per part.
+        num_frames: frames of the file, where they were counted (`windows.find_windows`).
         num_threads: decoding threads for this file.
         resize: applied to every frame as it is read.
 
@@ -154,23 +140,24 @@ def read_spans(
         ValueError: if `num_keyframes` is below one.
     """
     path = fspath(path)
-    try:
-        stream = probe(path)
-        num_frames = stream.num_packets
-        keyframe_indices(num_frames, num_keyframes)
+    keyframe_indices(1, num_keyframes)
+    stream = probe(path)
+    told = num_frames or stream.num_packets
+    wanted = _spread(path, told, num_keyframes, spans)
+    with failures_named(path):
         finish = partial(_finish, orientation=stream.orientation, resize=resize)
-        wanted = _spread(path, num_frames, num_keyframes, spans)
         frames = _read_by_index(path, wanted, stream, num_threads, finish) if stream.indexable else None
+        num_lost = 0
         if frames is None:
-            is_part = all(stop is not None for _, stop in spans)
-            frames, num_frames = _pick(path, wanted, num_threads, finish, num_frames if is_part else None)
-            if num_frames != stream.num_packets:  # fewer or more frames than its packets told
-                wanted = _spread(path, num_frames, num_keyframes, spans)
-                frames, _ = _pick(path, wanted, num_threads, finish)
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(path, f"cannot be decoded ({error.strerror or error})") from error
+            decode = partial(decode_frames, path, finish=finish, num_threads=num_threads)
+            decoded = decode(wanted=_all(wanted), times=stream.times, num_frames=num_frames)
+            if decoded.num_frames != told:  # fewer or more frames than packets
+                told = decoded.num_frames
+                wanted = _spread(path, told, num_keyframes, spans)
+                decoded = decode(wanted=_all(wanted), num_frames=told)
+            frames, num_lost = decoded.frames, decoded.num_lost
     return [
-        Clip(np.stack([frames[i] for i in indices.tolist()]), indices, num_frames, stream.fps, path)
+        Clip(np.stack([frames[i] for i in indices.tolist()]), indices, told, stream.fps, path, num_lost)
         for indices in wanted
     ]
 
@@ -211,6 +198,10 @@ def _spread(path: str, num_frames: int, num_keyframes: int, spans: Sequence[Span
     return wanted
 
 
+def _all(wanted: list[IndexArray]) -> set[int]:
+    return {int(i) for i in np.unique(wanted)}
+
+
 def _finish(frame: Frames, orientation: Orientation, resize: Resize | None) -> Frames:
     """Turn one (H, W, 3) frame upright and resize it."""
     upright = orient(frame[None], orientation)
@@ -221,55 +212,26 @@ def _finish(frame: Frames, orientation: Orientation, resize: Resize | None) -> F
 def _read_by_index(
     path: str, wanted: list[IndexArray], stream: Stream, num_threads: int, finish: Resize
 ) -> dict[int, Frames] | None:
-    """Frames by index with decord, None where it cannot read them or counts other frames than there are."""
+    """Frames by index with decord, None where it cannot read them or would start where nothing starts."""
     try:
-        reader = decord.VideoReader(path, num_threads=num_threads)
-        if len(reader) != stream.num_packets:
+        reader = decord.VideoReader(local_address(path), num_threads=num_threads)
+        if len(reader) != stream.num_packets or not stream.starts.issuperset(reader.get_key_indices()):
             return None
-        return {i: finish(reader.get_batch([i]).asnumpy()[0]) for i in np.unique(wanted).tolist()}
+        return {i: finish(reader.get_batch([i]).asnumpy()[0]) for i in sorted(_all(wanted))}
     except (decord.DECORDError, RuntimeError, AssertionError, UnicodeEncodeError):
         return None  # newer codecs, damage, a name that is no text; PyAV reads it or says what is wrong
 
 
-def _pick(
-    path: str, wanted: list[IndexArray], num_threads: int, finish: Resize, told: int | None = None
-) -> tuple[dict[int, Frames], int]:
-    """Decode in order; the wanted frames (those that exist) by index, and the number of frames.
-
-    The number is counted, or `told` once all wanted frames are there.
-    """
-    indices = set(np.unique(wanted).tolist())
-    kept: dict[int, Frames] = {}
-    sizes: set[tuple[int, int]] = set()
-    count = 0
-    with closing(_decode(path, num_threads)) as frames:
-        for count, frame in enumerate(frames, start=1):
-            if count - 1 in indices:
-                sizes.add((frame.width, frame.height))
-                kept[count - 1] = finish(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False))
-                if told is not None and len(kept) == len(indices):
-                    count = told
-                    break
-    if len(sizes) != 1:
-        raise VideoError(
-            path, "the frame size changes within the video" if kept else "no frame can be decoded"
-        )
-    return kept, count
-
-
-def _decode(path: str, num_threads: int) -> Generator[av.VideoFrame, None, None]:
-    """Yield every frame in the order of presentation."""
-    with av.open(path) as container:
-        stream = video_stream(container, path)
-        stream.codec_context.thread_count = num_threads
-        yield from container.decode(stream)
-
-
-def report_repeats(clip: Clip) -> None:
-    """Log once per process and file that keyframes repeat."""
-    if len(np.unique(clip.indices)) < len(clip.indices) and clip.path not in _repeating:
-        _repeating.add(clip.path)
+def report(clip: Clip) -> None:
+    """Log once per process and file that keyframes repeat or frames are lost."""
+    repeats = len(np.unique(clip.indices)) < len(clip.indices)
+    if clip.path in _reported or not (repeats or clip.num_lost):
+        return
+    _reported.add(clip.path)
+    if repeats:
         logger.warning(
             "%s: %d frames for %d keyframes, some are repeated",
             clip.path, clip.num_frames, len(clip.indices),
         )  # fmt: skip
+    if clip.num_lost:
+        logger.warning("%s: %d frames cannot be decoded; the rest is used", clip.path, clip.num_lost)

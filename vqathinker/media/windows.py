@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from vqathinker.media.container import VideoError, probe
+from vqathinker.media.decoding import frame_times
+
+ROUNDING = 1e-6  # seconds by which a time may be off
 
 
 class Window(NamedTuple):
@@ -37,8 +39,9 @@ def split(seconds: NDArray[np.float64], end: float, length: float, stride: float
         stride: from one window's start to the next.
 
     Returns:
-        Windows of the given length. The last one ends with the video and stands for any that starts within a
-        tenth before it; a video shorter than a window is one window.
+        Windows of the given length. The last one ends with the video, and stands for one that starts within a
+        tenth before it and holds no frame of its own; a video shorter than a window is one window. No frame
+        lies in no window, unless the stride is longer than a window.
 
     Raises:
         ValueError: if length or stride is not positive.
@@ -49,29 +52,47 @@ Window(start=6.0, end=10.0, first=6, stop=10)]
     """
     check_windows(length, stride)
     last = max(end - length, 0.0)
-    starts = [*np.arange(0.0, last - min(length, stride) / 10, stride).tolist(), last]
-    windows = []
-    for start in starts:
-        stop = min(start + length, end)
-        shown = int(np.searchsorted(seconds, start + 1e-6, side="right")) - 1  # at the window's start
-        behind = int(np.searchsorted(seconds, stop - 1e-6))
-        windows.append(Window(start, stop, max(shown, 0), behind))
+    starts = [*np.arange(0.0, last - ROUNDING, stride).tolist(), last]
+    windows = [_window(seconds, start, min(start + length, end)) for start in starts]
+    if len(windows) > 1:
+        near = windows[-2]
+        behind = windows[-3].stop if len(windows) > 2 else 0
+        has_own = max(near.first, behind) < windows[-1].first
+        if last - near.start <= min(length, stride) / 10 and not has_own:
+            windows.remove(near)
     return windows
 
 
+def _window(seconds: NDArray[np.float64], start: float, end: float) -> Window:
+    """A window with the frames that are shown in it, the one that is there when it starts among them."""
+    shown = int(np.searchsorted(seconds, start + ROUNDING, side="right")) - 1
+    behind = int(np.searchsorted(seconds, end - ROUNDING))
+    return Window(start, end, max(shown, 0), behind)
+
+
 def find_windows(path: str, *, length: float, stride: float) -> list[Window]:
-    """The windows of a video file.
+    """The windows of a video file; the last one's `stop` is the number of frames in it.
+
+    A file whose packets do not tell its frames apart is decoded once, for the time of each.
 
     Raises:
         VideoError: if the file cannot be read or does not tell when its frames are shown.
         ValueError: if length or stride is not positive.
     """
-    try:
-        stream = probe(path)
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(path, f"cannot be decoded ({error.strerror or error})") from error
-    if np.isnan(stream.seconds).any() or np.isnan(stream.fps):
+    stream = probe(path)
+    seconds, end = stream.seconds, stream.end
+    if stream.times is None:
+        seconds, end = _decoded_seconds(path, stream.fps)
+    if not len(seconds) or np.isnan(seconds).any() or np.isnan(end):
         raise VideoError(path, "the file does not tell when its frames are shown")
-    times = stream.seconds
-    last = times[-1] - times[-2] if len(times) > 1 else 1 / stream.fps  # seconds that the last frame is shown
-    return split(times, float(times[-1] + last), length, stride)
+    return split(seconds, end, length, stride)
+
+
+def _decoded_seconds(path: str, rate: float) -> tuple[NDArray[np.float64], float]:
+    """When each frame that can be decoded is shown, from 0, and the last one ends."""
+    times = frame_times(path)
+    known = np.array([np.nan if time is None else time for time in times])
+    if not (np.diff(known) > 0).all():  # a time is missing or stands still
+        known = np.arange(len(times)) / rate
+    seconds = known - known[:1]
+    return seconds, float(seconds[-1] + 1 / rate) if len(seconds) else np.nan

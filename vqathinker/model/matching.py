@@ -10,9 +10,8 @@ from pathlib import Path
 from torch import Tensor
 
 from vqathinker.model import layouts
-from vqathinker.model.storage import Stored, same_values
+from vqathinker.model.storage import EMBEDDINGS, HEAD, Stored, same_values
 
-HEAD, EMBEDDINGS = "lm_head.weight", "model.language_model.embed_tokens.weight"
 NUM_NAMED = 3
 
 

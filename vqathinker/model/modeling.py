@@ -7,6 +7,7 @@ rewards. Source: VQAThinker (arXiv 2508.06051), section 3.2; variant `motion="fa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -24,6 +25,9 @@ from transformers.models.internvl.modeling_internvl import InternVLModelOutputWi
 
 from vqathinker.model.attention import MASKS, PACKED
 from vqathinker.model.slowfast import CHANNEL_RATIO, EXPANSION, SlowFast
+from vqathinker.model.storage import EMBEDDINGS, HEAD, same_values, scan
+
+CONFIG_FILE = "config.json"
 
 Motion = Literal["slowfast", "fast", "none"]
 
@@ -233,6 +237,12 @@ class VQAThinkerModel(InternVLModel):
         )
 
 
+def has_own_head(folder: Path) -> bool:
+    """Whether a checkpoint of ours stores a language-model head that is not its embeddings."""
+    stored = scan(folder)
+    return HEAD in stored and not same_values(stored[HEAD], stored[EMBEDDINGS])
+
+
 def check_packed_attention(model: VQAThinkerModel) -> None:
     """Raise a ValueError if the language model's attention cannot take packed rows."""
     check_language_model(model.language_model.config.to_dict())
@@ -251,6 +261,25 @@ class VQAThinkerForConditionalGeneration(InternVLForConditionalGeneration):
         super().__init__(config)
         self.model = VQAThinkerModel(config)
         self.post_init()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        path: Any,  # noqa: ANN401  as the base class takes them
+        *args: Any,
+        config: Any = None,  # noqa: ANN401
+        **kwargs: Any,
+    ) -> Any:  # noqa: ANN401
+        """As transformers', but a stored head that differs from the embeddings stays a head of its own.
+
+        Transformers, too, goes by the tensors where a configuration says otherwise, but for ZeRO-3, under
+        which it cannot compare them and ties the head to the embeddings.
+        """
+        if path is not None and (Path(path) / CONFIG_FILE).is_file():
+            config = config or VQAThinkerConfig.from_pretrained(path)
+            if config.tie_word_embeddings and has_own_head(Path(path)):
+                config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
+        return super().from_pretrained(path, *args, config=config, **kwargs)
 
 
 AutoConfig.register(VQAThinkerConfig.model_type, VQAThinkerConfig)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 REPORT_FILE = "conversion.json"
 ROWS_AT_A_TIME = 4096
+HEAD, EMBEDDINGS = "lm_head.weight", "model.language_model.embed_tokens.weight"  # of a checkpoint of ours
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 

@@ -26,8 +26,9 @@ from vqathinker.rollout import HFEngine, Response, RolloutEngine, Sampling, Vide
 from vqathinker.scoring.load import load
 from vqathinker.scoring.reading import read
 from vqathinker.scoring.result import Reply, Score
+from vqathinker.scoring.search import find_videos
 from vqathinker.scoring.settings import Mode
-from vqathinker.scoring.sources import Part, Source, find_videos, read_parts, read_windows
+from vqathinker.scoring.sources import Part, Source, read_parts, read_windows
 
 MAX_NEW_TOKENS = 2048
 ITEM = (str, os.PathLike, np.ndarray, VideoError)

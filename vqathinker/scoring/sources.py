@@ -1,28 +1,25 @@
-"""What people give to be scored, as clips: files, folders, patterns, frames in memory, windows."""
+"""What is to be scored, as clips: files, frames in memory, windows."""
 
 from __future__ import annotations
 
-import glob
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vqathinker.media.guarded import GuardedReader
-from vqathinker.media.matching import VIDEO_SUFFIXES
 from vqathinker.media.video import (
     WHOLE,
     Clip,
     VideoError,
     keyframe_indices,
     read_spans,
-    report_repeats,
+    report,
 )
 from vqathinker.media.windows import Window, find_windows
 from vqathinker.types import FrameSetting
@@ -40,33 +37,6 @@ class Part:
     clip: Clip | VideoError
     start: float = 0.0
     end: float = math.nan
-
-
-def find_videos(paths: Iterable[str]) -> list[str | VideoError]:
-    """Replace folders and patterns by the video files in them, in the order of their names.
-
-    Args:
-        paths: files, which are kept whatever they are; folders, searched to any depth for files with a
-            video's suffix; patterns with `*`, `?`, `[` or `**`.
-
-    Returns:
-        Paths, and an error for every folder and pattern without a video.
-    """
-    found: list[str | VideoError] = []
-    for path in paths:
-        if os.path.isdir(path):
-            names = [str(file) for file in Path(path).rglob("*") if _is_video(file)]
-            found += sorted(names) or [VideoError(path, "the folder holds no video files")]
-        elif glob.has_magic(path) and not os.path.exists(path):
-            names = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
-            found += sorted(names) or [VideoError(path, "no file matches")]
-        else:
-            found.append(path)
-    return found
-
-
-def _is_video(file: Path) -> bool:
-    return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 def read_parts(
@@ -97,7 +67,8 @@ def read_windows(
         yield Part(windows)
         return
     groups = [windows[i : i + WINDOWS_PER_JOB] for i in range(0, len(windows), WINDOWS_PER_JOB)]
-    jobs = [_job(setting, [(window.first, window.stop) for window in group]) for group in groups]
+    num_frames = windows[-1].stop  # the last window ends with the video
+    jobs = [_job(setting, [(w.first, w.stop) for w in group], num_frames) for group in groups]
     answers = reader.run(((job, path) for job in jobs), ahead=reader.num_workers)
     for group, answer in zip(groups, answers, strict=True):
         if isinstance(answer, VideoError):
@@ -106,17 +77,18 @@ def read_windows(
             yield from map(_window_part, answer, group)
 
 
-def _job(setting: FrameSetting, spans: list[Any]) -> partial[list[Clip]]:
+def _job(setting: FrameSetting, spans: list[Any], num_frames: int | None = None) -> partial[list[Clip]]:
     from vqathinker.media.square import square  # brings torch, which finding files does without
 
     resize = partial(square, size=setting.size)
-    return partial(read_spans, spans=spans, num_keyframes=setting.num_frames, resize=resize)
+    number = setting.num_frames
+    return partial(read_spans, spans=spans, num_keyframes=number, num_frames=num_frames, resize=resize)
 
 
 def _part(clip: Clip | VideoError) -> Part:
     if isinstance(clip, VideoError):
         return Part(clip)
-    report_repeats(clip)  # logged here, since the reading process is silent
+    report(clip)  # logged here, since the reading process is silent
     return Part(clip, end=clip.num_frames / clip.fps)
 
 

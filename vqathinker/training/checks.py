@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,10 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from rewards import evaluate
-from rewards.rows import Record, collect
-from vqathinker import answers
 from vqathinker.media.dataset import TARGET_RANGE, off_scale
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.training.config import TrainingConfig
+from vqathinker.training.rehearsal import rehearse_perturbations, rehearse_rewards
 from vqathinker.types import Perturbation, Reward
 
 logger = logging.getLogger(__name__)
@@ -25,7 +22,6 @@ logger = logging.getLogger(__name__)
 REQUIRED_COLUMNS = ("prompt", "video_id", "dataset", "path", "target")
 NUM_SHOWN = 5
 WITHOUT_FLEX = ("cpu", "mps")
-REASONING = ("sharp and steady", "noisy, and the motion stutters from time to time")
 
 
 def check_setup(
@@ -87,7 +83,8 @@ def check_setup(
             raise ValueError(
                 f"reward {label!r} compares with perturbed copies; configure perturbations or leave it out"
             )
-    rehearse(rewards, dataset, args, with_twins=bool(perturbations))
+    rehearse_rewards(rewards, dataset, args, with_twins=bool(perturbations))
+    rehearse_perturbations(perturbations, processor.num_frames, args)
 
 
 def check_files(dataset: Dataset, max_missing: float) -> None:
@@ -107,33 +104,6 @@ def check_files(dataset: Dataset, max_missing: float) -> None:
             "`vqathinker prepare` lists all"
         )
     logger.warning("%s; they will be skipped", message)
-
-
-def rehearse(
-    rewards: Mapping[str, Reward], dataset: Dataset, args: TrainingConfig, *, with_twins: bool
-) -> None:
-    """Call every reward once on made-up responses: right, not parsing, wrong, and so on.
-
-    Raises:
-        ValueError: if a reward refuses the batch or returns anything but finite (N, K) numbers.
-        RuntimeError: if a reward fails otherwise.
-    """
-    records = []
-    for row in dataset.select(range(args.num_videos_per_generation)):
-        right = answers.render(REASONING[0], row["target"])
-        wrong = answers.render(REASONING[1], row["target"] / 2)
-        row["twin_text"] = wrong if with_twins else None
-        for text in islice(cycle((right, "no score", wrong)), args.num_generations):
-            records.append(Record.from_row(row, text, skipped=False))
-    batch, _ = collect(records)
-    assert batch is not None
-    for label, reward in rewards.items():
-        try:
-            evaluate(reward, batch, label)
-        except RuntimeError as error:
-            if isinstance(error.__cause__, ValueError):  # the reward says what is wrong
-                raise ValueError(f"reward {label!r}: {error.__cause__}") from error
-            raise
 
 
 def check_precision(model: nn.Module, *, has_master_weights: bool) -> None:

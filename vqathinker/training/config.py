@@ -30,6 +30,8 @@ class TrainingConfig(GRPOConfig):
             own arguments.
         perturbations: modes of which one is drawn per video and step for its twin; `none` for no twins. None
             are generated either unless a reward asks for them (`needs_perturbed`).
+        rehearsal_seconds: time that each reward and perturbation may take before the run, on made-up input; 0
+            for no limit.
         packed: compute each group's prompt once. False computes every row on its own.
         packed_attention: how packed rows are computed: "segments" (prefix and branches apart), "dense" (a
             mask over the whole row) or "flex" (FlexAttention's block mask, for CUDA).
@@ -54,6 +56,7 @@ class TrainingConfig(GRPOConfig):
             "global_shuffle", "local_shuffle", "reverse", "jitter", "duplicate", "random_drop",
         ]
     )  # fmt: skip
+    rehearsal_seconds: float = 120.0
     packed: bool = True
     packed_attention: str = "segments"
     offload_reference: bool = False
@@ -128,6 +131,10 @@ class TrainingConfig(GRPOConfig):
             )
         if self.motion_cache_gib < 0:
             raise ValueError(f"motion_cache_gib={self.motion_cache_gib}: expected 0 (none) or a size in GiB")
+        if not 0 <= self.rehearsal_seconds < math.inf:
+            raise ValueError(
+                f"rehearsal_seconds={self.rehearsal_seconds}: expected 0 (no limit) or a number of seconds"
+            )
         if self.eval_num_videos < 0:
             raise ValueError(
                 f"eval_num_videos={self.eval_num_videos}: expected 0 (all) or a number of videos"
