@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from vqathinker.rollout import VideoEncoder
+from vqathinker.media.video import PIXELS_VERSION
+from vqathinker.rollout import VideoEncoder, motion_cache
 from vqathinker.rollout.motion_cache import CHECKS, SUFFIX, MotionCache
 
 GENEROUS = 2.0**30
@@ -199,8 +200,8 @@ def test_a_full_disk_does_not_stop_a_run(
     assert sum("not kept any more" in message for message in caplog.messages) == 1
 
 
-def test_another_network_has_other_entries(
-    policies: Callable[..., tuple[Any, Any]], tmp_path: Path, file: str
+def test_another_network_or_other_pixels_have_other_entries(
+    policies: Callable[..., tuple[Any, Any]], tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, processor = policies()
 
@@ -210,6 +211,10 @@ def test_another_network_has_other_entries(
         return found
 
     put(cache(), file)
+    assert get(cache(), file) is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(motion_cache, "PIXELS_VERSION", PIXELS_VERSION + 1)
+        assert get(cache(), file) is None
     assert get(cache(), file) is not None
     next(model.model.slowfast.buffers()).view(-1)[0] += 1e-3
     assert get(cache(), file) is None

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from vqathinker.media.video import PIXELS_VERSION
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.fingerprint import weights_digest
 
@@ -31,8 +32,8 @@ ABANDONED = 3600.0  # seconds after which nobody still writes a file
 class MotionCache:
     """Keeps the motion features of video files.
 
-    A file is known by its path, size and time of change; another SlowFast, another number or size of frames
-    or another normalisation is another entry.
+    A file is known by its path, size and time of change; another SlowFast, another number or size of frames,
+    another normalisation or another way of reading pixels (`PIXELS_VERSION`) is another entry.
 
     Args:
         folder: made when needed; processes may share it.
@@ -65,7 +66,8 @@ class MotionCache:
             return None
         normalisation = (*processor.image_mean, *processor.image_std)
         weights = weights_digest(model.model.slowfast).hexdigest()
-        return cls(folder, [weights, model.config.motion, *astuple(setting), *normalisation], max_bytes)
+        frames = [PIXELS_VERSION, *astuple(setting), *normalisation]
+        return cls(folder, [weights, model.config.motion, *frames], max_bytes)
 
     def place(self, path: str) -> Path | None:
         """Where the feature of a file as it is now belongs; None without the file.
