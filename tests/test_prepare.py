@@ -88,7 +88,14 @@ def test_a_link_to_nowhere_is_missing_and_says_where_it_leads(folder: Path) -> N
     (folder / "dangling.mp4").symlink_to("archive/a.mp4")
     report = inspect(label(folder, ["good.mp4", "dangling.mp4"]))
     path = folder / "dangling.mp4"
-    assert report.faults() == {"set/dangling.mp4": f"{path} is a link to archive/a.mp4, which is not there"}
+    assert report.faults() == {"set/dangling.mp4": f"a link to archive/a.mp4, which is not there: {path}"}
+
+
+def test_raw_frames_are_unreadable_with_a_way_out(folder: Path) -> None:
+    (folder / "pa2_25fps.yuv").write_bytes(bytes(96 * 64 * 3 // 2))
+    report = inspect(label(folder, ["good.mp4", "pa2_25fps.yuv"]))
+    assert list(report.unreadable) == ["set/pa2_25fps.yuv"]
+    assert "wrap them: ffmpeg -f rawvideo" in report.unreadable["set/pa2_25fps.yuv"]
 
 
 def test_ids_given_twice(folder: Path) -> None:

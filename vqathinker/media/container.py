@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqathinker.media.bitstream import Coding
+from vqathinker.media.matching import RAW_HINT, is_raw, missing_reason
 from vqathinker.media.orientation import IDENTITY, Orientation, orientation_of
 
 StrPath = str | PathLike[str]
@@ -142,18 +143,20 @@ def local_address(path: str) -> str:
 
 
 def require_content(path: str) -> None:
-    """Tell a missing path, a directory and an empty file apart from a damaged video.
+    """Tell a missing path, a directory, an empty file and raw frames apart from a damaged video.
 
     Raises:
         VideoError: if there is nothing to read.
     """
     file = Path(path)
     if not file.exists():
-        raise VideoError(path, "no such file")
+        raise VideoError(path, missing_reason(path))
     if not file.is_file():
         raise VideoError(path, "not a file")
     if file.stat().st_size == 0:
         raise VideoError(path, "the file is empty")
+    if is_raw(path):
+        raise VideoError(path, RAW_HINT)
 
 
 def probe(path: str) -> Stream:

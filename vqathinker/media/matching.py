@@ -168,9 +168,7 @@ def is_raw(name: str | os.PathLike[str]) -> bool:
 
 def missing_reason(path: str | os.PathLike[str]) -> str:
     """Say that a file is not there, and of a link where it leads."""
-    if os.path.islink(path):
-        return f"{os.fspath(path)} is a link to {os.readlink(path)}, which is not there"
-    return f"no such file: {os.fspath(path)}"
+    return f"a link to {os.readlink(path)}, which is not there" if os.path.islink(path) else "no such file"
 
 
 def _video_files(folder: str | os.PathLike[str]) -> list[str]:

@@ -78,7 +78,8 @@ class Report:
 
     def faults(self) -> dict[str, str]:
         """Return what is wrong with every video that cannot be used, in words."""
-        return {name: missing_reason(path) for name, path in self.missing.items()} | self.unreadable
+        missing = {name: f"{missing_reason(path)}: {path}" for name, path in self.missing.items()}
+        return missing | self.unreadable
 
     def to_json(self) -> str:
         """Return everything as JSON."""

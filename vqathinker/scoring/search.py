@@ -95,9 +95,7 @@ def _match(pattern: str) -> list[str | VideoError]:
 
 
 def _checked(path: str) -> str | VideoError:
-    """A path, or what makes it plain before reading that no frame will come of it."""
+    """A path, or what is known before it is read: the target of its link is gone, its frames are raw."""
     if os.path.islink(path) and not os.path.exists(path):
         return VideoError(path, missing_reason(path))
-    if is_raw(path) and os.path.isfile(path):
-        return VideoError(path, RAW_HINT)
-    return path
+    return VideoError(path, RAW_HINT) if is_raw(path) and os.path.isfile(path) else path
