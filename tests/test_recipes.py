@@ -34,6 +34,7 @@ CONFIGS = sorted(FOLDER.glob("*.yaml"))
 # name -> distributed type, mixed precision, processes
 EXPECTED = {
     "cpu": ("NO", "no", 1),
+    "cpu_two": ("MULTI_GPU", "no", 2),
     "one_gpu": ("NO", "bf16", 1),
     "zero2": ("DEEPSPEED", "bf16", 8),
     "zero3": ("DEEPSPEED", "bf16", 8),
@@ -55,7 +56,7 @@ def test_accelerate_reads_the_config(path: Path) -> None:
     config = load_config_from_file(str(path))
     found = (config.distributed_type.value, config.mixed_precision, config.num_processes)
     assert found == EXPECTED[path.stem]
-    assert config.use_cpu == (path.stem == "cpu")
+    assert config.use_cpu == path.stem.startswith("cpu")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -281,7 +282,12 @@ def launch_elsewhere(
     """Run the GRPO recipe in processes of its own from a folder whose modules it can import; its messages."""
     done = subprocess.run(
         [sys.executable, *launcher, RECIPES / "grpo_lsvq.py", *map(str, options)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), **environment},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": f"{folder}{os.pathsep}{RECIPES.parent}",
+            **environment,
+        },
         cwd=folder,
         capture_output=True,
         text=True,
@@ -321,17 +327,45 @@ def two_processes(name: str, folder: Path) -> list[str]:
     """The launcher for a shipped configuration, on two processes of this machine."""
     settings = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     settings |= {"num_processes": 2, "use_cpu": True, "mixed_precision": "no"}
-    if name == "cpu":
-        settings["distributed_type"] = "MULTI_CPU"
     (folder / "accelerate.yaml").write_text(yaml.safe_dump(settings))
     return ["-m", "accelerate.commands.launch", "--config_file", str(folder / "accelerate.yaml")]
+
+
+WHO_IS_THERE = """
+import os
+from pathlib import Path
+
+def short(completions, **columns):
+    Path("rank-" + os.environ.get("RANK", "none")).touch()
+    return [-float(len(text)) for text in completions]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "ranks"),
+    [(["cpu_two.yaml"], ["rank-0", "rank-1"]), (["cpu.yaml", "--num_processes", "2"], ["rank-none"])],
+    ids=["two processes", "two that become one"],
+)
+def test_processes_on_a_cpu(
+    launcher: list[str], ranks: list[str], tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "my_plug_in.py").write_text(WHO_IS_THERE)
+    options = [*ON_CPU, *SHORT, *data_options(labelled_videos), "--model_name_or_path", tiny_checkpoint]
+    options += ["--rewards", "my_plug_in:short", "--max_completion_length", 8, "--output_dir", "out"]
+    options += ["--save_strategy", "no"]
+    start = ["-m", "accelerate.commands.launch", "--config_file", str(FOLDER / launcher[0]), *launcher[1:]]
+    said = launch_elsewhere(tmp_path, options, start)
+    assert sorted(path.name for path in tmp_path.glob("rank-*")) == ranks
+    assert ("this is a single process" in said) == (ranks == ["rank-none"])
+    load_policy(tmp_path / "out" / "final")
 
 
 @pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.parametrize(
     ("adapter", "processes"),
-    [([], ""), (LORA, ""), ([], "cpu"), ([], "zero2"), ([], "zero3")],
+    [([], ""), (LORA, ""), ([], "cpu_two"), ([], "zero2"), ([], "zero3")],
     ids=["all weights", "lora", "two processes", "zero2", "zero3"],
 )
 def test_rollouts_by_vllm(

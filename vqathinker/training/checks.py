@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -104,6 +105,20 @@ def check_files(dataset: Dataset, max_missing: float) -> None:
             "`vqathinker prepare` lists all"
         )
     logger.warning("%s; they will be skipped", message)
+
+
+def check_processes(num_processes: int) -> None:
+    """Warn where `accelerate launch` was asked for several processes and started one, as it does on a CPU.
+
+    It then names a meeting place, as it does for several processes, but no process's rank.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    meets_others = "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ
+    if launched and meets_others and num_processes == 1:
+        logger.warning(
+            "this is a single process, though accelerate was told a number of processes: on a CPU it starts "
+            "several only with distributed_type: MULTI_GPU, as in recipes/accelerate/cpu_two.yaml"
+        )
 
 
 def check_precision(model: nn.Module, *, has_master_weights: bool) -> None:

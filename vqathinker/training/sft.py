@@ -18,6 +18,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from vqathinker import answers
 from vqathinker.media.video import VideoError, read_many
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.training.checks import check_processes
 from vqathinker.training.packing import IGNORED
 from vqathinker.training.unreadable import UnreadableVideos
 
@@ -131,6 +132,7 @@ class SupervisedTrainer(SFTTrainer):
             processing_class=processor.tokenizer,
             **kwargs,
         )
+        check_processes(self.accelerator.num_processes)
         self.processing_class = processor  # what is saved with every checkpoint
 
     def train(

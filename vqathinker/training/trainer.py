@@ -33,7 +33,7 @@ from vqathinker.rollout.encoder import EncodedVideo, VideoEncoder
 from vqathinker.rollout.motion_cache import MotionCache
 from vqathinker.training.adapter import GRPOAdapter
 from vqathinker.training.batch import accepts_answer_only, as_reward, draws_twins, log_batch
-from vqathinker.training.checks import check_precision, check_setup
+from vqathinker.training.checks import check_precision, check_processes, check_setup
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.engines import SynchronisedEngine, generate_or_stop, make_engine
 from vqathinker.training.reference import HostedModel
@@ -104,6 +104,7 @@ class VQAThinkerTrainer(GRPOAdapter):
             raise ValueError("rollouts need FSDP's second version: recipes/accelerate/fsdp2.yaml")
         if args.offload_reference:
             self.hosted_reference = HostedModel(self.ref_model, self.accelerator.device)
+        check_processes(self.accelerator.num_processes)
         check_precision(self.model, has_master_weights=self.is_deepspeed_enabled)
         self.reward_func_names = list(self.rewards)
         self.processing_class = processor  # what is saved with every checkpoint
