@@ -79,7 +79,8 @@ def test_table(checkpoint: Path, files: list[Path], say: Callable[..., None]) ->
     result = call(checkpoint, *files)
     assert result.exit_code == 1, result.output
     header, *lines = (line.split() for line in result.stdout.splitlines())
-    assert header == ["score", "start", "end", "seconds", "video"]
+    assert header == ["score", "length", "video"]
+    assert lines[0][1:3] == ["0.80", "s"]
     assert [(line[0], line[-1]) for line in lines] == [
         ("4.20", str(files[0])),
         ("-", str(files[1])),
@@ -182,12 +183,12 @@ def test_timeline_and_answers(checkpoint: Path, files: list[Path]) -> None:
         (["--ask", "Why?", "--levels"], "--describe and --ask give no score"),
         (["--ask", " "], "--ask needs a question"),
         (["--stride", "1"], "--stride needs --timeline"),
-        (["--timeline", "-1"], "both must be positive"),
-        (["--timeline", "1", "--stride", "nan"], "every nan s: both must be positive"),
-        (["--combine", "median"], "combine='median' needs several samples"),
-        (["--samples", "3", "--levels"], "choose one of samples, expected and levels"),
-        (["--combine", "mode"], "unknown combination 'mode'"),
-        (["--engine", "tgi"], "unknown engine 'tgi'"),
+        (["--timeline", "-1"], "--timeline -1: a number of seconds must be positive"),
+        (["--timeline", "1", "--stride", "nan"], "--stride nan: a number of seconds must be positive"),
+        (["--combine", "median"], "--combine median needs --samples 2 or more"),
+        (["--samples", "3", "--levels"], "choose one of --samples, --expected and --levels"),
+        (["--combine", "mode"], "unknown --combine 'mode', choose one of mean"),
+        (["--engine", "tgi"], "unknown --engine 'tgi'"),
         (["--device", "toaster"], "device 'toaster' cannot be used"),
         (["--max-new-tokens", "9999"], "do not fit into 4096"),
     ],

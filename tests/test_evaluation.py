@@ -163,7 +163,7 @@ def test_files(policies: Callable[..., Any], rows: Dataset, say: Callable[..., N
     assert r"\begin{tabular}{lrrrrrrrrr}" in (out / "table.tex").read_text()
     assert (out / "scatter.png").read_bytes().startswith(b"\x89PNG")
     (out / "summary.json").write_text("precious")
-    with pytest.raises(ValueError, match=r"predictions.csv exists; choose another directory"):
+    with pytest.raises(ValueError, match=r"predictions.csv exists; choose another folder"):
         result.write(out)
     assert (out / "summary.json").read_text() == "precious"
     result.write(out, overwrite=True)
@@ -197,7 +197,7 @@ def test_evaluate_command(checkpoints: dict[str, Path], folder: Path, tmp_path: 
     assert other.stderr.splitlines()[-1].startswith(
         f"Error: {out}/journal-0-of-1.jsonl belongs to another run: "
     )
-    assert "think is true there and false here" in other.stderr
+    assert "(--answer-only) is true there and false here" in other.stderr
     assert call(*arguments, *options, "--overwrite", "--answer-only").exit_code == 1
     assert strict((out / "summary.json").read_text())["settings"]["think"] is False
 
@@ -211,12 +211,14 @@ def test_a_wrong_checkpoint_is_one_line(command: str, folder: Path, tmp_path: Pa
     assert result.stderr.count("\n") == 1
 
 
-def test_wrong_labels_are_told_before_the_checkpoint(folder: Path, tmp_path: Path) -> None:
+def test_wrong_labels_are_told_before_the_model_is_loaded(
+    checkpoints: dict[str, Path], folder: Path, tmp_path: Path
+) -> None:
     result = call("evaluate", tmp_path, folder / "none.csv", "--videos", folder)
     assert result.exit_code == 2
     assert "none.csv" in result.stderr
     assert call("evaluate", tmp_path, folder / "own.csv", "--videos", folder / "none").exit_code == 2
-    result = call("evaluate", tmp_path, folder / "own.csv", "--videos", tmp_path)
+    result = call("evaluate", checkpoints["none"], folder / "own.csv", "--videos", tmp_path)
     assert result.exit_code == 2
     assert "more than half of the targets lie outside 1-5: give the native range" in result.stderr
     assert "is there: check --videos" in result.stderr

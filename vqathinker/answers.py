@@ -15,6 +15,7 @@ TAGLESS = r"[^<]*+(?:<(?!/?(?:think|answer)>)[^<]*+)*+"  # any text without a ta
 THINK_BLOCK = rf"<think>(?P<reasoning>{TAGLESS})</think>\s*"
 ANSWER_BLOCK = rf"<answer>\s*(?P<written>{NUMBER})\s*</answer>"
 RESPONSE = re.compile(rf"\s*{THINK_BLOCK}{ANSWER_BLOCK}\s*")
+TAG = re.compile(r"</?(?:think|answer)>")
 ANSWER_ONLY = re.compile(rf"\s*{ANSWER_BLOCK}\s*")
 
 SCALE = (1.0, 5.0)  # what the prompt asks for
@@ -83,6 +84,15 @@ def clip(score: float) -> float:
     """
     low, high = SCALE
     return score if math.isnan(score) else min(max(score, low), high)
+
+
+def without_tags(text: str) -> str:
+    r"""Return a text for people, each of its blocks on lines of its own.
+
+    >>> without_tags("<think>soft edges</think><answer>blurred</answer>")
+    'soft edges\nblurred'
+    """
+    return "\n".join(part.strip() for part in TAG.split(text) if part.strip())
 
 
 def render(reasoning: str, score: float) -> str:

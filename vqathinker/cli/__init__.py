@@ -32,7 +32,7 @@ from vqathinker.cli.report import report as report_command
 from vqathinker.cli.score import score
 from vqathinker.cli.serve import serve
 from vqathinker.cli.show import fail, progress_bar, require_free, show_findings
-from vqathinker.cli.train import train
+from vqathinker.cli.usage import Commands
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from vqathinker.media.matching import Matches
     from vqathinker.media.prepare import Report
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_show_locals=False)
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_show_locals=False
+)
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
@@ -149,9 +151,6 @@ app.command()(score)
 app.command()(evaluate)
 app.command()(datasets)
 app.command("report")(report_command)
-app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-)(train)
 for command in (plan, serve):
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)
 

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vqathinker.cli.show import fail
+from vqathinker.cli.usage import nearest_path
 
 if TYPE_CHECKING:
-    from vqathinker.evaluation.compare import Difference, Run
+    from vqathinker.evaluation.compare import Difference
+    from vqathinker.evaluation.runs import Run
 
 PAPER = "VQAThinker, as published"
 PAPER_SOURCE = "as published: arXiv 2508.06051, Table 8 (full model); its own prompt, weights and frames"
+# the paper's Eq. 14 is Pearson's correlation of the scores themselves
+TITLE = "SRCC / PLCC of the scores as they are, without a logistic mapping"
 Table = tuple[list[str], list[list[str]]]
 
 
@@ -34,30 +38,46 @@ def report(
 
     Exit code 2: a folder without a finished result, labels that differ between the runs.
     """
-    from vqathinker.evaluation.compare import differences, read_run
-
     if markdown and latex:
         fail("choose one of --markdown and --latex")
+    report_runs(runs, "markdown" if markdown else "latex" if latex else "", paper=paper, resamples=resamples)
+
+
+def report_runs(
+    runs: Sequence[Path], layout: str = "", *, paper: bool = False, resamples: int = 1000
+) -> None:
+    """Print the tables, or leave with what the user can correct."""
+    from vqathinker.evaluation.runs import read_run
+
+    if len(set(map(str, runs))) < len(runs):
+        fail("a run is given twice")
+    for path in runs:
+        if not path.exists():
+            fail(f"{path} is not a folder{nearest_path(path)}")
     try:
         found = {str(path): read_run(path) for path in runs}
-        if len(found) < len(runs):
-            fail("a run is given twice")
-        shared = _groups([*found.values()])
-        if not shared:
-            typer.echo(
-                "no data set is in all runs; give `evaluate` the same --dataset to compare them", err=True
-            )
-        tables = {"SRCC / PLCC": _results(found, shared, paper)}
-        base, *others = found
-        for name in others:
-            changes = differences(found[base], found[name], shared, num_bootstrap=resamples)
-            tables[f"{name} minus {base}, 95 % interval, p"] = _changes(changes)
+        tables = _tables(found, paper, resamples)
     except (ValueError, OSError) as error:
         fail(error)
     for title, table in tables.items():
-        _print(title, table, "markdown" if markdown else "latex" if latex else "")
+        _print(title, table, layout)
     if paper:
-        typer.echo(PAPER_SOURCE, err=markdown or latex)
+        typer.echo(PAPER_SOURCE, err=bool(layout))
+
+
+def _tables(found: dict[str, Run], paper: bool, resamples: int) -> dict[str, Table]:
+    """The results, and each run's difference from the first, by title."""
+    from vqathinker.evaluation.compare import differences
+
+    shared = _groups([*found.values()])
+    if not shared:
+        typer.echo("no data set is in all runs; give `evaluate` the same --dataset to compare them", err=True)
+    tables = {TITLE: _results(found, shared, paper)}
+    base, *others = found
+    for name in others:
+        changes = differences(found[base], found[name], shared, num_bootstrap=resamples)
+        tables[f"{name} minus {base}, 95 % interval, p"] = _changes(changes)
+    return tables
 
 
 def _groups(runs: Sequence[Run]) -> dict[str, list[str]]:

@@ -3,126 +3,211 @@
 from __future__ import annotations
 
 import csv
-import json
-import math
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import TextIOWrapper
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from vqathinker.cli.options import (
-    AnswerOnly,
-    BatchSize,
-    Checkpoint,
-    Combine,
-    Device,
-    Engine,
-    Expected,
-    Levels,
-    MaxNewTokens,
-    Precision,
-    Samples,
-    TimeLimit,
-    Workers,
-)
+from vqathinker.cli.checkpoint import require_checkpoint, require_room
+from vqathinker.cli.options import Checkpoint, EngineOptions, KeepOptions, ModeOptions
 from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar
+from vqathinker.cli.usage import nearest_path, with_options
 from vqathinker.prompts import DESCRIBE_QUESTION
 
 if TYPE_CHECKING:
+    from vqathinker.evaluation.files import Kept, Target
     from vqathinker.media.container import VideoError
     from vqathinker.scoring import Reply, Score, Scorer
+    from vqathinker.scoring.task import Task
 
 FAILED, INTERRUPTED = 1, 130
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+Found = list["str | VideoError"]
 
 
+@dataclass(frozen=True)
+class PrintOptions:
+    """What is printed of a result."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines with all that shaped a score.")] = False
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with the same columns.")] = False
+    reasoning: Annotated[
+        bool | None,
+        typer.Option("--reasoning/--no-reasoning", help="The reasoning below each score; so on a terminal."),
+    ] = None
+
+    @property
+    def form(self) -> str:
+        """json, csv or table."""
+        return "json" if self.as_json else "csv" if self.as_csv else "table"
+
+    @property
+    def shows_reasoning(self) -> bool:
+        """Whether the table has the reasoning."""
+        return sys.stdout.isatty() if self.reasoning is None else self.reasoning
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What is asked of each video beside one score."""
+
+    timeline: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="A score for each window of this length.")
+    ] = None
+    stride: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="From window to window; their length if omitted.")
+    ] = None
+    describe: Annotated[bool, typer.Option("--describe", help="A description instead of a score.")] = False
+    ask: Annotated[str | None, typer.Option(help="An answer to this question instead of a score.")] = None
+
+    def to_task(self, mode: ModeOptions) -> Task:
+        """Leave if the options contradict one another."""
+        from vqathinker.scoring.settings import Mode
+        from vqathinker.scoring.task import Task
+
+        is_answer = self.describe or self.ask is not None
+        if self.describe and self.ask is not None:
+            fail("choose one of --describe and --ask")
+        if is_answer and (mode.samples > 1 or mode.expected or mode.levels or self.timeline is not None):
+            fail("--describe and --ask give no score: leave out --samples, --expected, --levels, --timeline")
+        if self.stride is not None and self.timeline is None:
+            fail("--stride needs --timeline")
+        if self.ask is not None and not self.ask.strip():
+            fail("--ask needs a question")
+        for name, value in (("--timeline", self.timeline), ("--stride", self.stride)):
+            if value is not None and not value > 0:
+                fail(f"{name} {value:g}: a number of seconds must be positive")
+        question = DESCRIBE_QUESTION if self.describe else self.ask
+        return Task(Mode(**mode.to_mode()), question, self.timeline, self.stride)
+
+
+@with_options
 def score(
     checkpoint: Checkpoint,
     paths: Annotated[
         list[str], typer.Argument(help="Videos, folders, quoted patterns; - for a list on standard input.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="JSON lines with all that shaped a score.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with the same columns.")] = False,
-    samples: Samples = 1,
-    combine: Combine = "mean",
-    expected: Expected = False,
-    levels: Levels = False,
-    timeline: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="A score for each window of this length.")
-    ] = None,
-    stride: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="From window to window; their length if omitted.")
-    ] = None,
-    describe: Annotated[bool, typer.Option("--describe", help="A description instead of a score.")] = False,
-    ask: Annotated[str | None, typer.Option(help="An answer to this question instead of a score.")] = None,
-    engine: Engine = "hf",
-    device: Device = None,
-    dtype: Precision = "float32",
-    time_limit: TimeLimit = 60,
-    batch_size: BatchSize = 16,
-    workers: Workers = 4,
-    max_new_tokens: MaxNewTokens = 2048,
-    answer_only: AnswerOnly = False,
+    print_options: PrintOptions,
+    mode: ModeOptions,
+    task_options: TaskOptions,
+    keep: KeepOptions,
+    engine: EngineOptions,
 ) -> None:
-    """Print a score from 1 to 5 for each video.
+    """Print a score from 1 to 5 for each video, or keep them with --out FOLDER, FILE.csv or FILE.jsonl.
+
+    With --out the same command again goes on where the last one stopped, and tries unreadable files again.
 
     Exit code 0: all scored. 1: unreadable files, answers without a score. 2: a wrong argument or checkpoint.
+    130: interrupted.
     """
-    mode = {"samples": samples, "combine": combine, "expected": expected, "levels": levels}
-    question = DESCRIBE_QUESTION if describe else ask
-    if (as_json and as_csv) or (describe and ask is not None):
-        fail("choose one of --json and --csv, and one of --describe and --ask")
-    if question is not None and (samples > 1 or expected or levels or timeline is not None):
-        fail("--describe and --ask give no score: leave out --samples, --expected, --levels, --timeline")
-    if stride is not None and timeline is None:
-        fail("--stride needs --timeline")
-    if ask is not None and not ask.strip():
-        fail("--ask needs a question")
-    options = {"engine": engine, "device": device, "dtype": dtype, "time_limit": time_limit}
-    options |= {"batch_size": batch_size, "num_workers": workers, "max_new_tokens": max_new_tokens}
-    windows = None if timeline is None else (timeline, stride)
-    scorer, found = _prepare(checkpoint, paths, windows, mode, options | {"think": not answer_only})
-    tally = Tally("json" if as_json else "csv" if as_csv else "table", len(found))
-
-    _run(scorer, partial(_results, scorer, found, question, windows, mode), tally)
+    if print_options.as_json and print_options.as_csv:
+        fail("choose one of --json and --csv")
+    if keep.out is not None and print_options.form != "table":
+        fail("--out writes files: leave --json and --csv out")
+    engine.check(mode)
+    task = task_options.to_task(mode)
+    part = keep.part(engine.engine)
+    target = None if keep.out is None else _target(keep, part)
+    folder = require_checkpoint(checkpoint)
+    require_room(folder, engine.max_new_tokens)
+    found = _find(paths)
+    tally = Tally(print_options, task, is_kept=target is not None)
+    scorer = engine.load(folder)
+    with _told(tally), scorer:
+        if target is None:
+            _print(scorer, found, task, tally)
+        else:
+            kept = _keep(scorer, found, task, target, keep, part, tally, checkpoint)
+            _leave(kept, target, part, tally)
     tally.report()
     raise typer.Exit(FAILED if tally.num_failed else 0)
 
 
-def _results(
+def _print(scorer: Scorer, found: Found, task: Task, tally: Tally) -> None:
+    """Write all results to standard output under a progress bar."""
+    with progress_bar() as progress:
+        bar = progress.add_task("scoring", total=len(found))
+        for results in task.run(scorer, found):
+            for result in results:
+                tally.add(result)
+            progress.advance(bar)
+
+
+def _keep(
     scorer: Scorer,
-    found: list[str | VideoError],
-    question: str | None,
-    windows: tuple[float, float | None] | None,
-    mode: dict[str, Any],
-    on_video: Callable[[], None],
-) -> Iterator[Score | Reply]:
-    """Answers to a question, scores of windows, or scores."""
-    if question is not None:
-        yield from _counted(scorer.ask(found, question), on_video)
-    elif windows is None:
-        yield from _counted(scorer.stream(found, **mode), on_video)
-    else:
-        for item in found:
-            one = item if isinstance(item, str) else None
-            yield from scorer.timeline(one, *windows, **mode) if one else scorer.stream([item], **mode)
-            on_video()
+    found: Found,
+    task: Task,
+    target: Target,
+    keep: KeepOptions,
+    part: tuple[int, int],
+    tally: Tally,
+    checkpoint: str,
+) -> Kept:
+    """Keep all results under a progress bar."""
+    from vqathinker.evaluation.files import score_files
+
+    with progress_bar() as progress:
+        bar = progress.add_task("scoring", total=None)
+
+        def plan(kept: int, left: int) -> None:
+            if kept:
+                typer.echo(f"{kept} of {len(found)} videos have their results already", err=True)
+            progress.update(bar, total=left)
+
+        def count(results: list[Score | Reply]) -> None:
+            for result in results:
+                tally.add(result)
+            progress.advance(bar)
+
+        return score_files(
+            scorer,
+            found,
+            task,
+            target,
+            origin={"checkpoint": checkpoint},
+            overwrite=keep.overwrite,
+            shard=part,
+            on_plan=plan,
+            on_video=count,
+        )
+
+
+def _leave(kept: Kept, target: Target, part: tuple[int, int], tally: Tally) -> NoReturn:
+    """Say what is kept and where, and leave with the code that the files deserve."""
+    tally.report()
+    if kept.num_pending:
+        index, number = part
+        typer.echo(f"shard {index} of {number} is done, {kept.num_pending} videos are left to the others")
+        raise typer.Exit(0)
+    counts = kept.counts()
+    names = ", ".join(map(str, target.files))
+    typer.echo(
+        f"{counts['videos']} videos, {counts['unreadable']} unreadable, "
+        f"{counts['unparsed']} answers without a score; {names}"
+    )
+    # a launcher stops the other processes of one that fails
+    failed = (counts["unreadable"] or counts["unparsed"]) and "WORLD_SIZE" not in os.environ
+    raise typer.Exit(FAILED if failed else 0)
 
 
 class Tally:
     """Writes results to standard output as they come, and counts.
 
     Args:
-        form: table, json or csv.
-        num_videos: how many are to come.
+        options: the form of what is written.
+        task: what was asked.
+        is_kept: whether results go to files instead.
     """
 
-    def __init__(self, form: str, num_videos: int) -> None:
-        self.form, self.num_videos = form, num_videos
+    def __init__(self, options: PrintOptions, task: Task, *, is_kept: bool) -> None:
+        self.options, self.is_kept = options, is_kept
+        self.has_windows = task.window is not None
         self.last_unusable: str | None = None  # one line for all windows of a file
         self.num_written = self.num_failed = self.num_clipped = self.num_lost = 0
         _take_any_name(sys.stdout, "backslashreplace")
@@ -133,11 +218,12 @@ class Tally:
         is_answer = "question" in row
         failed = result.error is not None or (not is_answer and row["score"] is None)
         lost = 0 if is_answer else sum(value is None for value in row["samples"])
-        try:
-            self._write(row)
-            sys.stdout.flush()
-        except OSError as error:
-            _leave_stdout(error, self.num_written)
+        if not self.is_kept:
+            try:
+                self._write(row)
+                sys.stdout.flush()
+            except OSError as error:
+                _leave_stdout(error, self.num_written)
         self.num_written += 1
         self.num_failed += failed
         self.num_clipped += row.get("clipped", False)
@@ -154,41 +240,36 @@ class Tally:
             typer.echo(f"{self.num_lost} samples hold no score and are left out", err=True)
 
     def _write(self, row: dict[str, Any]) -> None:
-        if self.form == "json":
-            sys.stdout.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-        elif self.form == "csv":
+        from vqathinker.scoring.rows import flat_row, json_line, table_line
+
+        is_first = not self.num_written
+        if self.options.as_json:
+            sys.stdout.write(json_line(row))
+        elif self.options.as_csv:
             writer = csv.DictWriter(sys.stdout, row, lineterminator="\n")
-            if not self.num_written:
+            if is_first:
                 writer.writeheader()
-            flat = {
-                k: json.dumps(v, ensure_ascii=False) for k, v in row.items() if isinstance(v, list | dict)
-            }
-            writer.writerow(row | flat)
+            writer.writerow(flat_row(row))
         else:
-            sys.stdout.write(_table_line(row, with_header=not self.num_written))
+            shown = {"windows": self.has_windows, "reasoning": self.options.shows_reasoning}
+            sys.stdout.write(table_line(row, with_header=is_first, **shown))
 
 
-def _table_line(row: dict[str, Any], *, with_header: bool) -> str:
-    """A row for people: numbers in columns, the path last."""
-    if "question" in row:
-        return f"{row['path']}\n  {row['text']}\n" if row["error"] is None else ""
-    shown = {"score": 2} | ({"spread": 2} if row["mode"] == "samples" else {})
-    shown |= {"start": 2, "end": 2, "seconds": 2}
-    header = "".join(f"{name:>8}" for name in shown) + "  video\n"
-    cells = (f"{math.nan if row[name] is None else row[name]:8.{digits}f}" for name, digits in shown.items())
-    return (header if with_header else "") + "".join(cells).replace("nan", "  -") + f"  {row['path']}\n"
+def _target(keep: KeepOptions, part: tuple[int, int]) -> Target:
+    """Where results are kept, or leave if they cannot be."""
+    from vqathinker.evaluation.files import Target
+
+    assert keep.out is not None
+    try:
+        target = Target.of(keep.out)
+        target.check(overwrite=keep.overwrite, shard=part)
+    except (ValueError, OSError) as error:
+        fail(error)
+    return target
 
 
-def _prepare(
-    checkpoint: Path,
-    paths: list[str],
-    windows: tuple[float, float | None] | None,
-    mode: dict[str, Any],
-    options: dict[str, Any],
-) -> tuple[Scorer, list[str | VideoError]]:
-    """Load the checkpoint and find the videos, or leave with what the user can correct."""
-    from vqathinker.media.windows import check_windows
-    from vqathinker.scoring import Mode, Scorer
+def _find(paths: list[str]) -> Found:
+    """The videos, or leave if none of those named is there."""
     from vqathinker.scoring.search import find_videos
 
     _take_any_name(sys.stdin, "surrogateescape")
@@ -197,38 +278,32 @@ def _prepare(
         listed += [line.rstrip("\n") for line in sys.stdin if line.strip()] if path == "-" else [path]
     if not listed:
         fail("standard input names no video")
-    try:
-        Mode(**mode)
-        if windows is not None:
-            check_windows(*windows)
-        return Scorer.from_pretrained(checkpoint, **options), find_videos(listed)
-    except (ValueError, OSError, ImportError) as error:
-        fail(error)
+    for path in listed:
+        if ADDRESS.match(path) and not os.path.exists(path):
+            fail(f"{path} is an address, score reads files: download it first (curl -LO {path})")
+    found = find_videos(listed)
+    lost = [path for path in found if not isinstance(path, str) or not os.path.lexists(path)]
+    if len(lost) == len(found):
+        first = lost[0]
+        reason = f"{first}: no such file{nearest_path(first)}" if isinstance(first, str) else str(first)
+        fail(reason if len(found) == 1 else f"none of {len(found)} videos is there; {reason}")
+    return found
 
 
-def _counted(results: Iterator[Any], on_result: Callable[[], None]) -> Iterator[Any]:
-    for result in results:
-        yield result
-        on_result()
-
-
-def _run(
-    scorer: Scorer, results: Callable[[Callable[[], None]], Iterator[Score | Reply]], tally: Tally
-) -> None:
-    """Write all results under a progress bar; leave with one line where a person can do something."""
+@contextmanager
+def _told(tally: Tally) -> Iterator[None]:
+    """Leave with one line where a person can do something."""
     import torch
 
     try:
-        with scorer, progress_bar() as progress:
-            task = progress.add_task("scoring videos", total=tally.num_videos)
-            for result in results(lambda: progress.advance(task)):
-                tally.add(result)
+        yield
     except KeyboardInterrupt:
-        typer.echo("interrupted; every result so far is written", err=True)
+        so_far = "kept, the same command goes on" if tally.is_kept else "written"
+        typer.echo(f"interrupted; every result so far is {so_far}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except torch.OutOfMemoryError:
         fail(OUT_OF_MEMORY)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         fail(error)
 
 

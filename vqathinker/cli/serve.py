@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import os
 import sys
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from vqathinker.cli.checkpoint import ADAPTER_FILE, require_checkpoint
 from vqathinker.cli.options import Checkpoint
 from vqathinker.cli.show import fail
 
@@ -21,28 +23,49 @@ ROLLOUTS = [
 ]  # fmt: skip
 
 
+OWN = ("--rollouts",)
+LOCAL = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = "127.0.0.1"
+PORT = 8000
+
+
 def serve(
     context: typer.Context,
     checkpoint: Checkpoint,
     rollouts: Annotated[
         bool, typer.Option("--rollouts", help="Serve a training run (vllm_mode=server), not people.")
     ] = False,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 for every machine that reaches this one.")
+    ] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = PORT,
 ) -> None:
     """Answer OpenAI chat requests about videos with vLLM; further options are those of `vllm serve`.
 
-    With --rollouts whoever reaches the port can replace the weights: keep it inside your network.
+    Only this machine reaches it unless --host says otherwise. With --rollouts whoever reaches the port can
+    replace the weights: keep it inside your network.
 
     Exit code 2: a wrong checkpoint, or no vLLM.
     """
-    if not (checkpoint / "config.json").is_file():
-        extra = (
-            ": it holds an adapter, merge it first" if (checkpoint / "adapter_config.json").is_file() else ""
-        )
-        fail(f"{checkpoint} is no checkpoint that vLLM can serve{extra}")
+    for wrong in context.args:
+        if meant := difflib.get_close_matches(wrong, OWN, 1, 0.8):
+            fail(f"serve has no option {wrong}, did you mean {meant[0]}?")
+    folder = require_checkpoint(checkpoint)
+    if (folder / ADAPTER_FILE).is_file():
+        fail(f"{folder} holds an adapter, which vLLM cannot serve: merge it into its model first")
     if importlib.util.find_spec("vllm") is None:
         fail("vLLM is not installed: pip install 'vqathinker[vllm]'")
     if rollouts:
         os.environ["VLLM_SERVER_DEV_MODE"] = "1"  # the address by which weights are replaced
+    typer.echo(f"listening at http://{host}:{port} when the model is loaded{_reach(host)}", err=True)
     # the module, since the CPU build's command `vllm` does not start
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint)]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+    command += ["--host", host, "--port", str(port)]
     os.execv(command[0], [*command, *(ROLLOUTS if rollouts else ANSWERS), *context.args])
+
+
+def _reach(host: str) -> str:
+    """Who reaches an address, where that is worth a word."""
+    if host in LOCAL:
+        return "; other machines cannot reach it (--host)"
+    return "; every machine that reaches this one can use it"

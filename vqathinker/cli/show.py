@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -38,36 +36,10 @@ def require_free(report: Path | None, *, overwrite: bool) -> None:
 
 
 def progress_bar(unit: str = "videos") -> Progress:
-    """A progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-    )
-    from rich.text import Text
+    """How far a command is, on stderr: a bar on a terminal, lines in a log."""
+    from vqathinker.cli.progress import make_progress
 
-    class Pace(ProgressColumn):
-        """Pace since the start, and the time left: videos come in batches, with pauses."""
-
-        def render(self, task: Task) -> Text:
-            if not task.completed or not task.elapsed or task.total is None:
-                return Text("")
-            left = timedelta(seconds=round((task.total - task.completed) * task.elapsed / task.completed))
-            return Text(f"{task.completed / task.elapsed:.2f} {unit}/s, {left} left")
-
-    # rich would send standard output to the bar's console, where a redirected one must not go
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Pace(),
-        console=Console(stderr=True),
-        redirect_stdout=sys.stdout.isatty(),
-    )
+    return make_progress(unit)
 
 
 def show_findings(findings: Report) -> None:
@@ -95,14 +67,22 @@ def show_faults(faults: Mapping[str, str], where: str = "") -> None:
         typer.echo(f"... and {len(faults) - NUM_SHOWN} more{where}")
 
 
-def show_metrics(result: Evaluation) -> None:
+def _title(result: Evaluation, name: str) -> str:
+    """How many videos the metrics speak of."""
+    number = len(result.rows)
+    scored = number - result.num_unreadable - result.metrics.num_failed
+    counted = f"{number:,} videos" if scored == number else f"{scored:,} of {number:,} videos have a score"
+    return f"{name}: {counted}" if name else counted
+
+
+def show_metrics(result: Evaluation, name: str = "") -> None:
     """Print every metric with its interval, of several data sets each and their mean, and the counts."""
     from rich.console import Console
     from rich.table import Table
 
     from vqathinker.metrics import METRICS
 
-    table = Table("metric", title=f"{len(result.rows)} videos")
+    table = Table("metric", title=_title(result, name))
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
     for dataset, metrics in result.datasets.items():

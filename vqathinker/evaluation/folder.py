@@ -6,7 +6,7 @@ Imports no torch: a wrong folder is told before a model is loaded.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,37 @@ RESULT_FILES = (PREDICTIONS_FILE, SUMMARY_FILE, *TABLE_FILES, PLOT_FILE)
 
 
 def check_folder(
-    directory: str | os.PathLike[str], *, overwrite: bool = False, shard: tuple[int, int] = (0, 1)
+    directory: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    files: Sequence[str] = (PREDICTIONS_FILE, SUMMARY_FILE),
 ) -> None:
     """Check that results may be kept here, before a model is loaded.
+
+    Args:
+        directory: of the journals.
+        overwrite: whether what it holds may go.
+        shard: index and number of processes that share it.
+        files: the results, relative to the directory.
 
     Raises:
         ValueError: if it is no folder, if it holds results without a journal, or if several shards would each
             remove what the others have written.
     """
     if overwrite and shard[1] > 1:
-        raise ValueError(f"shards cannot overwrite {directory}; remove it before they start")
-    require_free(directory, overwrite=overwrite or any(Path(directory).glob(PATTERN)))
+        raise ValueError(f"shards cannot overwrite {directory}: leave --overwrite out and remove it first")
+    has_journal = any(Path(directory).glob(PATTERN))
+    require_free(directory, files=files, overwrite=overwrite or has_journal)
 
 
 def open_journal(
-    folder: Path, settings: Mapping[str, Any], *, overwrite: bool, shard: tuple[int, int]
+    folder: Path,
+    settings: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    shard: tuple[int, int],
+    files: Sequence[str] = RESULT_FILES,
 ) -> Journal:
     """Take a folder over for one shard; what it holds goes if it may be overwritten.
 
@@ -40,11 +56,11 @@ def open_journal(
         ValueError: as `check_folder` and `Journal`.
         OSError: if it cannot be written.
     """
-    check_folder(folder, overwrite=overwrite, shard=shard)
+    check_folder(folder, overwrite=overwrite, shard=shard, files=files)
     if overwrite:
         for path in folder.glob(PATTERN):
             remove(path)
-        for name in RESULT_FILES:
+        for name in files:
             (folder / name).unlink(missing_ok=True)
     return Journal(folder, settings, shard)
 
@@ -64,19 +80,24 @@ def left_to_score(
     return [row for batch in batches[index::num_shards] if not kept.issuperset(batch) for row in batch]
 
 
-def require_free(directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Check that `Evaluation.write` may write here, before hours of scoring.
+def require_free(
+    directory: str | os.PathLike[str],
+    *,
+    files: Sequence[str] = (PREDICTIONS_FILE, SUMMARY_FILE),
+    overwrite: bool = False,
+) -> None:
+    """Check that results may be written here, before hours of scoring.
 
     Raises:
         ValueError: if the directory is a file, or holds a result that may not be overwritten.
     """
     directory = Path(directory)
     if directory.exists() and not directory.is_dir():
-        raise ValueError(f"{directory} is not a directory")
-    for name in (PREDICTIONS_FILE, SUMMARY_FILE):
+        raise ValueError(f"{directory} is not a directory (--out)")
+    for name in files:
         if (directory / name).exists() and not overwrite:
             raise ValueError(
-                f"{directory / name} exists; choose another directory or overwrite it (--overwrite)"
+                f"{directory / name} exists; choose another folder (--out) or replace it (--overwrite)"
             )
 
 
@@ -84,7 +105,7 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text file that is there in one piece or not at all, whatever stops the process."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_text(text, encoding="utf-8", newline="")
+        part.write_text(text, encoding="utf-8", newline="", errors="backslashreplace")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

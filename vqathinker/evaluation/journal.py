@@ -11,7 +11,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,16 @@ WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # some network f
 PATTERN = "journal-*-of-*.jsonl"
 # where the checkpoint and the label file lie: what is in them has a digest of its own
 INCIDENTAL = ("checkpoint", "labels")
+# settings whose names alone do not say what differs
+WORDS = {
+    "fingerprint": "the model is another one (weights, vocabulary or chat template): its fingerprint",
+    "labels_digest": "the labels are others: their digest",
+    "size": "the side of the keyframes in pixels",
+    "num_frames": "the number of keyframes",
+    "think": "whether reasoning is required (--answer-only)",
+    "question": "the question (--ask, --describe)",
+    "window": "the length of windows (--timeline)",
+}
 
 
 class Journal:
@@ -56,7 +66,8 @@ class Journal:
         Raises:
             OSError: if the disk is full; the next run drops the part of the line that was written.
         """
-        line = json.dumps(without_nan(entry), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        text = json.dumps(without_nan(entry), ensure_ascii=False, allow_nan=False) + "\n"
+        line = text.encode(errors="backslashreplace")  # a file name that is no text becomes a JSON escape
         while line:
             line = line[os.write(self._file, line) :]
 
@@ -119,12 +130,17 @@ def read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
 def read_all(directory: Path) -> dict[int, dict[str, Any]]:
     """Return the entries of all journals by their row; a result takes the place of an unreadable file."""
     found: dict[int, dict[str, Any]] = {}
-    for path in sorted(directory.glob(PATTERN)):
-        for entry in read(path)[1]:
-            if entry["row"] in found and found[entry["row"]]["error"] is None:
-                continue
-            found[entry["row"]] = entry | {"score": math.nan if entry["score"] is None else entry["score"]}
+    for entry in read_entries(directory):
+        if entry["row"] in found and found[entry["row"]]["error"] is None:
+            continue
+        found[entry["row"]] = entry | {"score": math.nan if entry["score"] is None else entry["score"]}
     return found
+
+
+def read_entries(directory: Path) -> Iterator[dict[str, Any]]:
+    """Yield the entries of all journals, each journal's in the order of writing."""
+    for path in sorted(directory.glob(PATTERN)):
+        yield from read(path)[1]
 
 
 def require_same_settings(directory: Path, settings: Mapping[str, Any]) -> None:
@@ -136,9 +152,10 @@ def require_same_settings(directory: Path, settings: Mapping[str, Any]) -> None:
     for path in sorted(directory.glob(PATTERN)):
         written, _ = read(path)
         for name, (there, here) in _differences(written or settings, settings).items():
+            what = WORDS.get(name, name)
             raise ValueError(
-                f"{path} belongs to another run: {name} is {there} there and {here} here; choose another "
-                "directory or overwrite it (--overwrite)"
+                f"{path} belongs to another run: {what} is {there} there and {here} here; choose another "
+                "folder (--out) or replace it (--overwrite)"
             )
 
 

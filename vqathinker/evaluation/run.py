@@ -57,7 +57,7 @@ def evaluate(
         ValueError: if `out` holds results of a run with other settings.
         OSError: if `out` cannot be written; what was written stays.
     """
-    settings = {**(origin or {}), **_settings(scorer, Mode(**mode)), **_label_settings(dataset)}
+    settings = {**(origin or {}), **scorer_settings(scorer, Mode(**mode)), **_label_settings(dataset)}
     folder = None if out is None else Path(out)
     opened = (
         nullcontext() if folder is None else open_journal(folder, settings, overwrite=overwrite, shard=shard)
@@ -98,7 +98,7 @@ def _entry(row: int, video_id: str, score: Score, batch_size: int) -> dict[str, 
     return {"row": row, "video_id": video_id, **answer, "batch_size": batch_size}
 
 
-def _settings(scorer: Scorer, mode: Mode) -> dict[str, Any]:
+def scorer_settings(scorer: Scorer, mode: Mode) -> dict[str, Any]:
     """What shapes the numbers, but for the labels and what only the caller knows."""
     processor = scorer.processor
     versions = {name: version(name) for name in LIBRARIES}

@@ -37,7 +37,7 @@ from vqathinker.rollout.vllm import USED, vllm_options
 from vqathinker.rollout.vllm_worker import shape_of
 
 ATTEMPTS = 3
-HOW_TO_START = "start it with `vqathinker serve CHECKPOINT --rollouts`"
+HOW_TO_START = "start it with `vqathinker serve CHECKPOINT --rollouts` (--host ADDRESS for other machines)"
 GENERATE = "/inference/v1/generate"
 NO_LIMITS = httpx.Limits(max_connections=None)
 CHECK_EVERY, ANSWER_WITHIN = 10.0, 20.0  # seconds between signs of life, and until one counts as missing

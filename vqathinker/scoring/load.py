@@ -7,18 +7,28 @@ from pathlib import Path
 import torch
 
 from vqathinker.checkpoints import checkpoint_folder
-from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.assemble import ADAPTER_FILE, load_policy
 from vqathinker.model.fingerprint import fingerprint
 from vqathinker.rollout import HFEngine, RolloutEngine
 from vqathinker.scoring.settings import DTYPES, ENGINES
 
 QUESTION_ROOM = 512  # tokens by which a question may be longer than the checkpoint's own
-Loaded = tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor, RolloutEngine, str | None]
+Policy = tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]
+Loaded = tuple[Policy, RolloutEngine, FrameSetting, str | None]
 
 
-def load(path: str | Path, *, engine: str, device: str | None, dtype: str, max_new_tokens: int) -> Loaded:
-    """Load model, processor and engine, and the fingerprint of weights that vLLM takes over.
+def load(
+    path: str | Path,
+    *,
+    engine: str,
+    device: str | None,
+    dtype: str,
+    max_new_tokens: int,
+    num_frames: int | None = None,
+    frame_size: int | None = None,
+) -> Loaded:
+    """Load model, processor and engine; the keyframes; the fingerprint of weights that vLLM takes over.
 
     Args:
         path: a directory written by training or by `vqathinker init`, or its name on the hub.
@@ -26,6 +36,8 @@ def load(path: str | Path, *, engine: str, device: str | None, dtype: str, max_n
         device: of the model; with vLLM of its vision tower only.
         dtype: precision of the weights; "auto" is the checkpoint's.
         max_new_tokens: longest response.
+        num_frames: keyframes of a video; the checkpoint's if omitted.
+        frame_size: their side in pixels; the checkpoint's if omitted.
 
     Raises:
         ValueError: if the checkpoint is none, or engine, device or precision cannot be used.
@@ -38,13 +50,17 @@ def load(path: str | Path, *, engine: str, device: str | None, dtype: str, max_n
     path = checkpoint_folder(path)
     model, processor = load_policy(path, dtype=dtype)
     model.train(False)
+    setting = FrameSetting(
+        num_frames or processor.scoring.num_frames,
+        frame_size or processor.scoring.size,
+    )
     if engine == "vllm":
         name = fingerprint(model, processor)
-        served = _vllm_engine(path, model, processor, max_new_tokens)
+        served = _vllm_engine(path, model, processor, setting, max_new_tokens)
         del model.model.language_model, model.lm_head  # vLLM has its own
-        return model.to(place), processor, served, name  # type: ignore[arg-type]
+        return (model.to(place), processor), served, setting, name  # type: ignore[arg-type]
     model.to(place)  # type: ignore[arg-type]
-    return model, processor, HFEngine(model, processor), None
+    return (model, processor), HFEngine(model, processor), setting, None
 
 
 def usable_device(device: str | None) -> torch.device:
@@ -65,13 +81,13 @@ def _vllm_engine(
     path: str | Path,
     model: VQAThinkerForConditionalGeneration,
     processor: VQAThinkerProcessor,
+    setting: FrameSetting,
     max_new_tokens: int,
 ) -> RolloutEngine:
     from vqathinker.rollout.vllm import VLLMEngine
 
     if (Path(path) / ADAPTER_FILE).is_file():
         raise ValueError(f"{path} holds an adapter, which vLLM cannot read; merge it, or take engine='hf'")
-    setting = processor.scoring
     prompt = len(processor.prompt_ids(setting.num_frames, setting.tokens_per_frame))
     context: int = model.config.text_config.max_position_embeddings  # type: ignore[union-attr]
     length = min(prompt + QUESTION_ROOM + max_new_tokens, context)

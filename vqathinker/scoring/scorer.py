@@ -87,17 +87,21 @@ class Scorer:
         engine: str = "hf",
         device: str | None = None,
         dtype: str = "float32",
+        num_frames: int | None = None,
+        frame_size: int | None = None,
         **options: Any,
     ) -> Self:
         """Load a checkpoint.
 
         Args:
-            path: a directory written by training or by `vqathinker init`.
+            path: a directory written by training or by `vqathinker init`, or its name on the hub.
             engine: "hf", or "vllm", which must be installed.
             device: such as "cuda:1", "mps" or "cpu"; a GPU if there is one. With vLLM that of the vision
                 tower only.
             dtype: precision; "auto" takes the checkpoint's. In half precision the rounding depends on the
                 batch, and a response that hangs by a hair can turn out another.
+            num_frames: keyframes of a video; the checkpoint's if omitted.
+            frame_size: their side in pixels, a multiple of 28; the checkpoint's if omitted.
             options: as the class takes them.
 
         Raises:
@@ -105,10 +109,17 @@ class Scorer:
             ImportError: if vLLM is asked for and not installed.
         """
         limit: int = options.get("max_new_tokens", MAX_NEW_TOKENS)
-        model, processor, served, name = load(
-            path, engine=engine, device=device, dtype=dtype, max_new_tokens=limit
+        policy, served, setting, name = load(
+            path,
+            engine=engine,
+            device=device,
+            dtype=dtype,
+            max_new_tokens=limit,
+            num_frames=num_frames,
+            frame_size=frame_size,
         )
-        return cls(model, processor, engine=served, name=name, **options)
+        own: dict[str, Any] = {"engine": served, "setting": setting, "name": name}
+        return cls(*policy, **own | options)
 
     @overload
     def score(self, source: NDArray[np.uint8], **mode: Any) -> Score: ...
@@ -175,9 +186,15 @@ class Scorer:
         parts = read_windows(os.fspath(path), self.reader, self.setting, window, stride)
         return self._scores(parts, Mode(**mode))
 
-    def ask(self, sources: Sources, question: str) -> Iterator[Reply]:
-        """Yield the model's answer to a free question about every video; it is never read as a score."""
-        items = _expanded(sources)
+    def ask(self, sources: Sources, question: str, *, expand: bool = True) -> Iterator[Reply]:
+        """Yield the model's answer to a free question about every video; it is never read as a score.
+
+        Args:
+            sources: files, folders, patterns and arrays of frames, one or several.
+            question: what to ask.
+            expand: False takes every path as the name of one file.
+        """
+        items = _expanded(sources) if expand else _listed(sources)
         parts = read_parts(items, self.reader, self.setting, ahead=self._ahead)
         sampling = Sampling(max_new_tokens=self.max_new_tokens)
         for part, responses, seen in self._answers(parts, question, [], 1, sampling, []):

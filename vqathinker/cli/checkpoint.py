@@ -1,0 +1,98 @@
+"""Checkpoints as the commands take them: what can be told about one before torch is imported is told here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vqathinker.checkpoints import checkpoint_folder
+from vqathinker.cli.show import fail
+from vqathinker.cli.usage import nearest_path
+
+CONFIG_FILE, PROCESSOR_FILE, ADAPTER_FILE = "config.json", "processor_config.json", "adapter_config.json"
+INDEX_FILE = "model.safetensors.index.json"
+MODEL_TYPE = "vqathinker"
+HOW_TO_MAKE = "make one of it with `vqathinker init` or `vqathinker convert`"
+
+
+def require_checkpoint(name: str) -> Path:
+    """The folder of a checkpoint, fetched if only the hub has it; leave if it cannot be one."""
+    folder = _folder_of(name)
+    if not (folder / ADAPTER_FILE).is_file():
+        _require_model(folder)
+    else:
+        _require_base(folder)
+    if not (folder / PROCESSOR_FILE).is_file():
+        fail(
+            f"{folder} has no {PROCESSOR_FILE}, so frame size, normalisation and prompt are unknown; copy it "
+            "from the checkpoint that this one was trained from"
+        )
+    return folder
+
+
+def _folder_of(name: str) -> Path:
+    path = Path(name)
+    # a path whose folder is here is a mistyped one, not a name on the hub
+    is_here = path.parent != Path() and path.parent.is_dir()
+    meant = "" if path.exists() else nearest_path(path)
+    if not path.exists() and (is_here or meant):
+        fail(f"{name} is not a directory{meant or '; give the folder of a checkpoint'}")
+    try:
+        return checkpoint_folder(name)
+    except ValueError as error:
+        fail(error)
+
+
+def _require_model(folder: Path) -> None:
+    """Leave if a folder holds no model of ours."""
+    if not (folder / CONFIG_FILE).is_file():
+        inner = sorted(file.parent for file in folder.glob(f"*/{PROCESSOR_FILE}"))
+        meant = f"; {inner[-1]} is one" if inner else ""
+        fail(f"{folder} is no checkpoint: it has no {CONFIG_FILE}{meant}")
+    model_type = read_json(folder / CONFIG_FILE).get("model_type")
+    if model_type != MODEL_TYPE:
+        fail(f"{folder} is a {model_type!r} model, none of {MODEL_TYPE}: {HOW_TO_MAKE}")
+    files = {file.name for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern)}
+    if not files:
+        fail(f"{folder} holds no weights (*.safetensors): was it copied whole?")
+    if (folder / INDEX_FILE).is_file():
+        listed = set(read_json(folder / INDEX_FILE).get("weight_map", {}).values())
+        if absent := sorted(listed - files):
+            fail(f"{folder} lacks {absent[0]}, one of {len(listed)} files of weights: was it copied whole?")
+
+
+def _require_base(folder: Path) -> None:
+    """Leave if the model that an adapter changes is not there."""
+    base = read_json(folder / ADAPTER_FILE).get("base_model_name_or_path")
+    if not base:
+        fail(f"{folder / ADAPTER_FILE} names no base_model_name_or_path, the checkpoint that it changes")
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        fail(
+            f"{folder} is an adapter of {base}, which is not there: put it back, or write where it is now "
+            f"into {ADAPTER_FILE} (base_model_name_or_path)"
+        )
+
+
+def require_room(folder: Path, max_new_tokens: int) -> None:
+    """Leave if the longest response alone is longer than what the model can hold."""
+    if not (folder / CONFIG_FILE).is_file():
+        return
+    text = read_json(folder / CONFIG_FILE).get("text_config", {})
+    room = text.get("max_position_embeddings")
+    if isinstance(room, int) and max_new_tokens >= room:
+        fail(
+            f"a prompt and a response of --max-new-tokens {max_new_tokens} do not fit into {room} tokens, "
+            "all that this model can hold"
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, or leave with what is wrong with it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        fail(f"{path} cannot be read as JSON: {error}")
+    if not isinstance(content, dict):
+        fail(f"{path} holds no JSON object; was it copied whole?")
+    return content

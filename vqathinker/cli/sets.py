@@ -1,0 +1,175 @@
+"""The labelled data sets of an evaluation: one from the command line, or several from a YAML file."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vqathinker.cli.datasets import show_differences
+from vqathinker.cli.labels import Reading, load_named_rows, load_rows, require_folder
+from vqathinker.cli.options import DatasetName, LabelFormat, MosColumn, NativeRange, Split, VideoColumn
+from vqathinker.cli.show import RANGE_DOUBTFUL, fail
+from vqathinker.cli.usage import nearest, nearest_path
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SCALES = ("divide", "clip", "affine")
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """How the labels of a set are read."""
+
+    dataset: DatasetName = None
+    mos_range: NativeRange = None
+    scale: Annotated[
+        str | None, typer.Option(help="Native range to 1-5: divide (default), clip, affine.")
+    ] = None
+    split: Split = None
+    label_format: LabelFormat = None
+    video_column: VideoColumn = None
+    mos_column: MosColumn = None
+
+    @property
+    def reading(self) -> Reading:
+        """What the reader of label files takes."""
+        return Reading(self.split, self.label_format, self.video_column, self.mos_column)
+
+
+# what an entry of the YAML file may say, and the option of the command line that says the same
+ENTRY = {
+    "range": "mos_range",
+    "scale": "scale",
+    "split": "split",
+    "format": "label_format",
+    "video_column": "video_column",
+    "mos_column": "mos_column",
+}
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """A data set to evaluate on.
+
+    Attributes:
+        source: a label file, or the name of a known data set, whose label file `labels` is.
+        videos: folder of the videos.
+        labels: label file of a named set.
+        options: how the labels are read.
+        folder: where below the results of all sets those of this one go; "" for a single set.
+    """
+
+    source: str
+    videos: Path
+    labels: Path | None
+    options: LabelOptions
+    folder: str = ""
+
+    @property
+    def label_file(self) -> Path:
+        """The file with the labels."""
+        return self.labels or Path(self.source)
+
+    def check(self) -> None:
+        """Leave if a file or a folder is missing, before anything is read."""
+        from vqathinker.media.benchmarks import find
+
+        if self.labels is None and not Path(self.source).is_file() and find(self.source) is not None:
+            fail(f"{self.source} needs its label file: --labels FILE")
+        if not self.label_file.is_file():
+            fail(f"{self.label_file}: no such label file{nearest_path(self.label_file)}")
+        require_folder(self.videos)
+        if self.options.scale is not None and self.options.scale not in SCALES:
+            fail(f"unknown scale {self.options.scale!r}, choose one of {', '.join(SCALES)}")
+        if self.labels is not None and (self.options.dataset or self.options.mos_range or self.options.scale):
+            fail(
+                f"name, range and scale of {self.source} are known: leave --dataset, --range and --scale out"
+            )
+
+    def load(self) -> tuple[Dataset, str]:
+        """The rows, and how their labels reach 1-5; leave if no video is there."""
+        rows, scale = self._rows()
+        if not any(map(os.path.isfile, rows["path"])):
+            fail(f"none of the {rows.num_rows} videos, such as {rows[0]['path']}, is there: check --videos")
+        return rows, scale
+
+    def _rows(self) -> tuple[Dataset, str]:
+        from vqathinker.media.dataset import off_scale
+
+        options = self.options
+        if self.labels is not None:
+            benchmark, rows = load_named_rows(self.source, self.labels, self.videos, options.reading)
+            show_differences(benchmark, rows)
+            return rows, benchmark.scale
+        scale = options.scale or SCALES[0]
+        rows = load_rows(
+            Path(self.source), self.videos, options.dataset, options.mos_range, scale, options.reading
+        )
+        if 2 * off_scale(rows["target"]).sum() > rows.num_rows:
+            typer.echo(RANGE_DOUBTFUL, err=True)
+        return rows, scale
+
+
+def read_sets(file: Path) -> list[LabelledSet]:
+    """The sets of a YAML file, a mapping from each set's name to its entry, or leave with what is wrong.
+
+    Paths start from the file's folder. A set that `vqathinker datasets` lists needs `labels` and `videos`
+    only; others may say what the options of the command line say.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"--sets {file} cannot be read: {error}{nearest_path(file)}")
+    except yaml.YAMLError as error:
+        fail(f"--sets {file} is no YAML: {error}")
+    if not isinstance(content, dict) or not content:
+        fail(f"--sets {file}: expected NAME: {{labels: FILE, videos: FOLDER}} for each set")
+    sets = [_entry(file, str(name), entry) for name, entry in content.items()]
+    folders = [one.folder for one in sets]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            fail(f"--sets {file}: two names become the folder {folder!r}; rename one")
+    return sets
+
+
+def _entry(file: Path, name: str, entry: Any) -> LabelledSet:  # noqa: ANN401  whatever YAML holds
+    """One set, its values checked."""
+    from vqathinker.media.benchmarks import find
+
+    place = f"--sets {file}: {name}"
+    if not isinstance(entry, dict):
+        fail(f"{place}: expected {{labels: FILE, videos: FOLDER}}")
+    known = ("labels", "videos", *ENTRY)
+    for key in entry:
+        if key not in known:
+            fail(f"{place}: unknown {key!r}{nearest(str(key), known)}; there are {', '.join(known)}")
+    for key in ("labels", "videos"):
+        if not isinstance(entry.get(key), str):
+            fail(f"{place}: {key} is missing, the {'label file' if key == 'labels' else 'folder of videos'}")
+    values = {option: entry[key] for key, option in ENTRY.items() if key in entry}
+    if "mos_range" in values:
+        values["mos_range"] = _range(place, values["mos_range"])
+    is_known = find(name) is not None
+    labels = file.parent / entry["labels"]
+    return LabelledSet(
+        source=name if is_known else str(labels),
+        videos=file.parent / entry["videos"],
+        labels=labels if is_known else None,
+        options=LabelOptions(dataset=None if is_known else name, **values),
+        folder=re.sub(r"[^\w.-]+", "_", name),
+    )
+
+
+def _range(place: str, value: Any) -> tuple[float, float]:  # noqa: ANN401  whatever YAML holds
+    is_pair = isinstance(value, list) and len(value) == 2
+    if not is_pair or not all(isinstance(bound, int | float) for bound in value):
+        fail(f"{place}: range {value!r}, expected [LOW, HIGH]")
+    return float(value[0]), float(value[1])

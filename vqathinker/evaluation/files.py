@@ -1,0 +1,208 @@
+"""Scores of files without labels, each kept as it comes; the same call goes on where the last one stopped."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqathinker.evaluation.folder import (
+    SUMMARY_FILE,
+    check_folder,
+    left_to_score,
+    open_journal,
+    write_whole,
+)
+from vqathinker.evaluation.journal import read_entries, require_same_settings
+from vqathinker.media.container import VideoError
+from vqathinker.scoring.result import Reply, Score
+from vqathinker.scoring.rows import flat_row, json_line
+from vqathinker.scoring.task import Task
+
+if TYPE_CHECKING:
+    from vqathinker.scoring.scorer import Scorer
+
+FORMS = (".csv", ".jsonl")
+Results = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where scores are kept: a folder, or one file with a folder of its own beside it.
+
+    Attributes:
+        folder: of the journals.
+        files: what is written when every video has its result.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, out: Path) -> Target:
+        """The target of a path: FILE.csv, FILE.jsonl, or a folder for both and a summary.
+
+        Raises:
+            ValueError: for a file of another kind.
+        """
+        if out.suffix in FORMS and not out.is_dir():
+            return cls(out.with_name(out.name + ".journal"), (out,))
+        if out.is_file() or out.suffix == ".json":
+            raise ValueError(f"--out {out}: give a folder, FILE{FORMS[0]} or FILE{FORMS[1]}")
+        return cls(out, (*(out / f"scores{form}" for form in FORMS), out / SUMMARY_FILE))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files as seen from the folder."""
+        return tuple(str(file.absolute()) for file in self.files)
+
+    def check(self, *, overwrite: bool, shard: tuple[int, int]) -> None:
+        """Check that scores may be kept here, before a model is loaded.
+
+        Raises:
+            ValueError: as `folder.check_folder`.
+        """
+        check_folder(self.folder, overwrite=overwrite, shard=shard, files=self.names)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The results that a target holds.
+
+    Attributes:
+        results: row of a video to its results, as `to_dict` gives them.
+        num_videos: how many there are to be.
+    """
+
+    results: dict[int, Results]
+    num_videos: int
+
+    @property
+    def rows(self) -> Results:
+        """All results in the order of the videos."""
+        return [row for _, rows in sorted(self.results.items()) for row in rows]
+
+    @property
+    def num_pending(self) -> int:
+        """Videos without a result."""
+        return self.num_videos - len(self.results)
+
+    def counts(self) -> dict[str, int]:
+        """How many videos there are, and what the rows do not show."""
+        unreadable = [rows for rows in self.results.values() if any(row["error"] is not None for row in rows)]
+        scores = [row for row in self.rows if row["error"] is None and "score" in row]
+        return {
+            "videos": self.num_videos,
+            "unreadable": len(unreadable),
+            "unparsed": sum(row["score"] is None for row in scores),
+            "clipped": sum(row["clipped"] for row in scores),
+        }
+
+
+def score_files(
+    scorer: Scorer,
+    paths: Sequence[str | VideoError],
+    task: Task,
+    target: Target,
+    *,
+    origin: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    on_plan: Callable[[int, int], None] = lambda kept, left: None,
+    on_video: Callable[[list[Score | Reply]], None] = lambda results: None,
+) -> Kept:
+    """Score files and keep every result.
+
+    A result belongs to a path, and to the file's size and time of change: one that has changed is scored
+    again, and so is one that could not be read. More files may be given than the last time.
+
+    Args:
+        scorer: the checkpoint with its engine, batch size and reading processes.
+        paths: files, and errors for what was found to be none.
+        task: what is asked of each.
+        target: where results are kept.
+        origin: what only the caller knows, e.g. the checkpoint's name; stored with the settings.
+        overwrite: start anew, whatever the target holds.
+        shard: index and number of processes that share the files and the target.
+        on_plan: called with the number of results that are there and of videos to answer.
+        on_video: called after each video.
+
+    Raises:
+        ValueError: if the target holds results of a run with other settings.
+        OSError: if it cannot be written; what was written stays.
+    """
+    from vqathinker.evaluation.run import scorer_settings
+
+    asked = {"question": task.question, "window": task.window, "stride": task.stride}
+    settings = {**(origin or {}), **scorer_settings(scorer, task.mode), **asked}
+    names = [_name(path) for path in paths]
+    stamps = {name: _stamp(name) for name in names}
+    # windows of one video are a batch of their own
+    batch_size = 1 if task.window is not None else scorer.batch_size
+    with open_journal(
+        target.folder, settings, overwrite=overwrite, shard=shard, files=target.names
+    ) as journal:
+        found = _read(target.folder, names, stamps)
+        kept = {row for row, results in found.items() if all(r["error"] is None for r in results)}
+        rows = left_to_score(len(paths), batch_size, kept, shard)
+        on_plan(len(kept), len(rows))
+        answered = task.run(scorer, [paths[row] for row in rows])
+        for row, answers in zip(rows, answered, strict=True):
+            results = list(answers)
+            if row not in kept:
+                entry = {"path": names[row], "file": stamps[names[row]]}
+                journal.append(entry | {"results": [result.to_dict() for result in results]})
+            on_video(results)
+    require_same_settings(target.folder, settings)  # two runs may have started at the same time
+    done = Kept(_read(target.folder, names, stamps), len(paths))
+    if not done.num_pending:
+        _write(target, done, settings)
+    return done
+
+
+def _name(path: str | VideoError) -> str:
+    """What a path is known by, wherever the command is called from."""
+    return os.path.abspath(path.path if isinstance(path, VideoError) else path)
+
+
+def _stamp(name: str) -> list[int] | None:
+    """Size and time of change of a file, None if there is none."""
+    try:
+        found = os.stat(name)
+    except OSError:  # said when it is read
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _read(folder: Path, names: Sequence[str], stamps: Mapping[str, list[int] | None]) -> dict[int, Results]:
+    """The results of the files as they are now, by row; a result takes the place of an unreadable file."""
+    found: dict[str, Results] = {}
+    for entry in read_entries(folder):
+        name = entry["path"]
+        is_current = name in stamps and entry["file"] == stamps[name]
+        is_better = name not in found or any(row["error"] is not None for row in found[name])
+        if is_current and is_better:
+            found[name] = entry["results"]
+    return {row: found[name] for row, name in enumerate(names) if name in found}
+
+
+def _write(target: Target, done: Kept, settings: Mapping[str, Any]) -> None:
+    """Write the files, each in one piece."""
+    for file in target.files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".csv":
+            table = io.StringIO(newline="")
+            writer = csv.DictWriter(table, done.rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(map(flat_row, done.rows))
+            write_whole(file, table.getvalue())
+        elif file.suffix == ".jsonl":
+            write_whole(file, "".join(map(json_line, done.rows)))
+        else:
+            summary = {**done.counts(), "settings": dict(settings)}
+            write_whole(file, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
