@@ -85,7 +85,7 @@ class TrainingConfig(GRPOConfig):
     vllm_importance_sampling_correction: bool = False  # would change the paper's loss and cost a forward pass
     use_bias_correction_kl: bool = False
     log_multimodal: bool = False
-    num_completions_to_print: int | None = 2  # the table written beside them holds all
+    num_completions_to_print: int | None = 0  # in the terminal; the table on disk holds all
     ddp_broadcast_buffers: bool | None = False  # SlowFast's frozen weights are buffers
 
     def __post_init__(self) -> None:

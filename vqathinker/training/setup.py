@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftConfig
+from transformers.utils.logging import disable_progress_bar
 from trl.trainer.model_config import ModelConfig
 from trl.trainer.utils import get_peft_config
 
@@ -103,6 +105,8 @@ def begin(settings: Settings) -> str | None:
     Returns:
         The checkpoint to resume from, None for a new run.
     """
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # a bar in a file is a line per update
     checkpoint = checkpoint_of(settings)
     state = PartialState()
     state.wait_for_everyone()  # nobody writes before everybody has looked

@@ -19,6 +19,7 @@ from vqathinker import answers
 from vqathinker.media.video import VideoError, read_many
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.training.checks import check_processes
+from vqathinker.training.live import SUPERVISED_COLUMNS, log_file, show_live
 from vqathinker.training.packing import IGNORED
 from vqathinker.training.unreadable import UnreadableVideos
 
@@ -132,6 +133,7 @@ class SupervisedTrainer(SFTTrainer):
             processing_class=processor.tokenizer,
             **kwargs,
         )
+        show_live(self, SUPERVISED_COLUMNS)
         check_processes(self.accelerator.num_processes)
         self.processing_class = processor  # what is saved with every checkpoint
 
@@ -145,4 +147,5 @@ class SupervisedTrainer(SFTTrainer):
         write = self.accelerator.is_main_process
         self.unreadable.begin(resumes=bool(resume_from_checkpoint), write=write)
         self.accelerator.wait_for_everyone()  # nobody reports before the old report is gone
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        with log_file(str(self.args.output_dir), write=write):
+            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)

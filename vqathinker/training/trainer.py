@@ -36,6 +36,7 @@ from vqathinker.training.batch import accepts_answer_only, as_reward, draws_twin
 from vqathinker.training.checks import check_precision, check_processes, check_setup
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.engines import SynchronisedEngine, generate_or_stop, make_engine
+from vqathinker.training.live import grpo_columns, log_file, show_live
 from vqathinker.training.reference import HostedModel
 from vqathinker.training.rows import Row, RowResponse, VideoInputs
 from vqathinker.training.unreadable import UnreadableVideos, black_video
@@ -106,6 +107,7 @@ class VQAThinkerTrainer(GRPOAdapter):
             self.hosted_reference = HostedModel(self.ref_model, self.accelerator.device)
         check_processes(self.accelerator.num_processes)
         check_precision(self.model, has_master_weights=self.is_deepspeed_enabled)
+        show_live(self, grpo_columns(list(self.rewards)))
         self.reward_func_names = list(self.rewards)
         self.processing_class = processor  # what is saved with every checkpoint
         self.think = not accepts_answer_only(self.rewards)
@@ -135,7 +137,8 @@ class VQAThinkerTrainer(GRPOAdapter):
         counted = broadcast_object_list([self.unreadable.paths])  # the report need not be on every machine
         self.unreadable.paths = counted[0]
         try:
-            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+            with log_file(str(self.args.output_dir), write=self.accelerator.is_main_process):
+                return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         finally:
             self.reader.forget()
 
