@@ -6,7 +6,6 @@ data sets, a GPU, a server. Of such a block only the names of options and files 
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import pydoc
 import re
@@ -19,7 +18,11 @@ from typing import Any
 
 import pytest
 import typer.main
-import yaml
+
+from vqathinker.launch import build_plugins
+from vqathinker.launch.effects import without_effect
+from vqathinker.launch.settings import RECIPES, merge
+from vqathinker.launch.settings import options_of as recipe_options_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,7 +38,7 @@ REPOSITORY_FILE = re.compile(
 )
 LANGUAGES = {"python", "bash", "yaml", "text"}
 OF_VLLM = {"--port", "--allowed-local-media-path"}  # options of `vllm serve`, which `serve` hands on
-OF_OTHERS = {"--config_file"}  # of accelerate launch
+OF_OTHERS = {"--config_file", "--help"}  # of accelerate launch and of everything
 WIDEST = 80  # columns of code that a page shows without scrolling
 LOADING = {"score", "evaluate"}
 TRAINING_STEPS = 40
@@ -78,17 +81,9 @@ def without_output(words: list[str]) -> tuple[list[str], str | None]:
     return (words[:-2], words[-1]) if ">" in words else (words, None)
 
 
-@pytest.fixture(scope="module")
 def recipe_options() -> set[str]:
     """Every option of the recipes."""
-    from trl import ModelConfig
-
-    from vqathinker.training import TrainingConfig
-    from vqathinker.training.setup import SupervisedDataConfig
-
-    settings: tuple[Any, ...] = (SupervisedDataConfig, TrainingConfig, ModelConfig)
-    fields = {field.name for kind in settings for field in dataclasses.fields(kind)}
-    return {f"--{name}" for name in fields | {"config"}}
+    return {f"--{name}" for recipe in RECIPES for name in (*recipe_options_of(recipe), "config")}
 
 
 def cli() -> dict[str, Any]:
@@ -118,18 +113,17 @@ def options_of(words: list[str]) -> set[str]:
     return {word.partition("=")[0] for word in words if OPTION.match(word)}
 
 
-def check_command(words: list[str], recipe_options: set[str]) -> None:
+def check_command(words: list[str]) -> None:
     """Fail unless the command and every option of it exist."""
     words, _ = without_output(words)
     program, *rest = words
     if program == "vqathinker":
-        check_vqathinker(rest, recipe_options)
+        check_vqathinker(rest)
     elif program == "accelerate":
-        assert rest[:2] == ["launch", "--config_file"], words
-        assert (ROOT / rest[2]).is_file(), rest[2]
+        assert rest[:3] == ["launch", "-q", "--config_file"], words
         assert (ROOT / rest[3]).is_file(), rest[3]
-        unknown = options_of(rest[4:]) - recipe_options
-        assert not unknown, f"{rest[3]} has no {unknown}"
+        assert (ROOT / rest[4]).is_file(), rest[4]
+        check_recipe(Path(rest[4]).stem.partition("_")[0], rest[5:])
     elif program == "make":
         targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert targets is not None
@@ -140,7 +134,7 @@ def check_command(words: list[str], recipe_options: set[str]) -> None:
         assert program in {"curl"} or (ROOT / program).exists() or program.startswith(".venv/"), words
 
 
-def check_vqathinker(words: list[str], recipe_options: set[str]) -> None:
+def check_vqathinker(words: list[str]) -> None:
     """Fail unless a command of ours can be parsed."""
     known = cli()
     depth = 2 if " ".join(words[:2]) in known else 1
@@ -149,10 +143,19 @@ def check_vqathinker(words: list[str], recipe_options: set[str]) -> None:
     hands_on = bool(command.context_settings.get("ignore_unknown_options"))
     own = own_options(command)
     if hands_on:
-        own |= OF_VLLM if name == "serve" else recipe_options
+        own |= OF_VLLM if name == "serve" else recipe_options()
     unknown = options_of(rest) - own
     assert not unknown, f"vqathinker {name} has no {unknown}"
     command.make_context(name, list(rest)).close()
+
+
+def check_recipe(recipe: str, words: list[str]) -> None:
+    """Fail unless every option of a recipe exists, takes its value and has an effect."""
+    if "--config" in words:  # the reader's own
+        place = words.index("--config")
+        words = words[:place] + words[place + 2 :]
+    settings = merge(recipe, ROOT / "recipes" / f"{recipe}_lsvq.yaml", words)
+    assert not without_effect(settings)
 
 
 def check_installation(words: list[str]) -> None:
@@ -216,7 +219,7 @@ def run_python(code: str, names: dict[str, Any], is_marked: bool) -> None:
         exec(compiled, names)
 
 
-def run_bash(code: str, is_marked: bool, recipe_options: set[str], ran: set[str]) -> None:
+def run_bash(code: str, is_marked: bool, ran: set[str]) -> None:
     """Check every command of a block and run ours; of those that load a model the first on a page."""
     from typer.testing import CliRunner
 
@@ -224,7 +227,7 @@ def run_bash(code: str, is_marked: bool, recipe_options: set[str], ran: set[str]
 
     lines = list(commands(code))
     for words in lines:
-        check_command(words, recipe_options)
+        check_command(words)
     if is_marked or any(words[0] != "vqathinker" for words in lines):
         return
     for words in lines:
@@ -240,22 +243,15 @@ def run_bash(code: str, is_marked: bool, recipe_options: set[str], ran: set[str]
 
 def check_yaml(code: str) -> None:
     """Fail unless every key is a setting and every plug-in can be built."""
-    import perturbations
-    import rewards
-    from vqathinker.plugins import build
-    from vqathinker.training import TrainingConfig
-
-    settings = yaml.safe_load(code)
-    known = {field.name for field in dataclasses.fields(TrainingConfig)}
-    assert set(settings) <= known, settings
-    build(settings.get("rewards"), rewards.REWARDS, group=rewards.GROUP)
-    build(settings.get("perturbations"), perturbations.PERTURBATIONS, group=perturbations.GROUP)
+    Path("block.yaml").write_text(code)
+    settings = merge("grpo", Path("block.yaml"), [])
+    assert settings.given
+    for name in ("rewards", "perturbations"):
+        assert build_plugins(settings, name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_blocks(
-    page: Path, workplace: Path, recipe_options: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the top of a page to its end, as a reader would."""
     monkeypatch.chdir(workplace)
     monkeypatch.syspath_prepend(workplace)
@@ -266,7 +262,7 @@ def test_blocks(
         if block.language == "python":
             run_python(block.code, names, is_marked=block.needs is not None)
         elif block.language == "bash":
-            run_bash(block.code, block.needs is not None, recipe_options, ran)
+            run_bash(block.code, block.needs is not None, ran)
         elif block.language == "yaml":
             check_yaml(block.code)
 
@@ -282,9 +278,9 @@ def test_the_taught_checkpoint_answers(workplace: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_names_in_the_text_exist(page: Path, recipe_options: set[str]) -> None:
+def test_names_in_the_text_exist(page: Path) -> None:
     prose = BLOCK.sub("", page.read_text(encoding="utf-8"))
-    known = recipe_options | cli_options() | OF_OTHERS
+    known = recipe_options() | cli_options() | OF_OTHERS
     for code in INLINE.findall(prose):
         unknown = options_of(code.split()) - known
         assert not unknown, f"{page.name}: nothing has {unknown}"

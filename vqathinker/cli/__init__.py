@@ -32,6 +32,7 @@ from vqathinker.cli.report import report as report_command
 from vqathinker.cli.score import score
 from vqathinker.cli.serve import serve
 from vqathinker.cli.show import fail, progress_bar, require_free, show_findings
+from vqathinker.cli.train import train
 from vqathinker.cli.usage import Commands
 
 if TYPE_CHECKING:
@@ -151,6 +152,9 @@ app.command()(score)
 app.command()(evaluate)
 app.command()(datasets)
 app.command("report")(report_command)
+app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)(train)
 for command in (plan, serve):
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(command)
 

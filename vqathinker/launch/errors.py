@@ -12,6 +12,7 @@ import yaml
 
 USER_ERROR = 2
 TRACEBACK = "VQATHINKER_TRACEBACK"  # set it to see where an error comes from
+WITHOUT_NOTES = "VQATHINKER_WITHOUT_NOTES"  # set by a launcher, whose processes say them
 
 
 @contextmanager

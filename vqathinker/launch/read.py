@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vqathinker.launch.checks import check
+from vqathinker.launch.errors import WITHOUT_NOTES
 from vqathinker.launch.help import show_help
 from vqathinker.launch.plugins import check_plugins
 from vqathinker.launch.resume import notes
@@ -17,7 +18,12 @@ HELP = {"--help", "-h"}
 
 
 def read_settings(
-    recipe: str, default_config: Path, arguments: Sequence[str] | None = None, *, command: str | None = None
+    recipe: str,
+    default_config: Path,
+    arguments: Sequence[str] | None = None,
+    *,
+    command: str | None = None,
+    others: Sequence[str] = (),
 ) -> Settings:
     """Read the YAML and the command line, and check everything that takes no torch.
 
@@ -26,6 +32,7 @@ def read_settings(
         default_config: the YAML file used without `--config`.
         arguments: in place of the command line's.
         command: how the program was called, for its help.
+        others: options of the program that calls, which a wrong name may have meant.
 
     Raises:
         ValueError: naming everything that is wrong, a line each.
@@ -36,10 +43,12 @@ def read_settings(
     if HELP & set(given):
         sys.stdout.write(show_help(recipe, command or f"python {sys.argv[0]}"))
         raise SystemExit(0)
-    settings = merge(recipe, default_config, given)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # plug-ins beside the run; what is installed comes first
+    settings = merge(recipe, default_config, given, others=others)
     check(settings)
     check_plugins(settings)
-    if os.environ.get("RANK", "0") == "0":
+    if os.environ.get("RANK", "0") == "0" and WITHOUT_NOTES not in os.environ:
         for line in notes(settings):
             sys.stderr.write(f"note: {line}\n")
     return settings

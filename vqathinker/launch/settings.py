@@ -98,13 +98,16 @@ def _can_be_told(kind: Kind) -> bool:
     return bool(kind.scalars or kind.items is not None or kind.is_mapping)
 
 
-def merge(recipe: str, default_config: Path, arguments: Sequence[str]) -> Settings:
+def merge(
+    recipe: str, default_config: Path, arguments: Sequence[str], *, others: Sequence[str] = ()
+) -> Settings:
     """Read the YAML named by `--config`, or the default one, and the command line.
 
     Args:
         recipe: a key of `RECIPES`.
         default_config: the YAML file used without `--config`.
         arguments: the command line's.
+        others: options of the program around it, which a wrong name may have meant.
 
     Raises:
         ValueError: naming every unknown option and every value that cannot be.
@@ -112,7 +115,7 @@ def merge(recipe: str, default_config: Path, arguments: Sequence[str]) -> Settin
         yaml.YAMLError: if it is none.
     """
     options = options_of(recipe)
-    words, problems = _split(arguments, options)
+    words, problems = _split(arguments, options, others)
     config = words.pop(CONFIG, [str(default_config)])
     if len(config) != 1:
         raise ValueError("--config: expected one YAML file after it")
@@ -180,7 +183,9 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _split(arguments: Sequence[str], options: Mapping[str, Field]) -> tuple[dict[str, list[str]], list[str]]:
+def _split(
+    arguments: Sequence[str], options: Mapping[str, Field], others: Sequence[str]
+) -> tuple[dict[str, list[str]], list[str]]:
     """The words after each option, and what cannot be understood."""
     found: dict[str, list[str]] = {}
     problems: list[str] = []
@@ -200,7 +205,7 @@ def _split(arguments: Sequence[str], options: Mapping[str, Field]) -> tuple[dict
         elif positive in options and bool in options[positive].kind.scalars:
             found[positive] = ["false"]
         else:
-            hint = nearest(name, [*options, CONFIG]).replace("mean ", "mean --")
+            hint = nearest(name, [*options, *others, CONFIG]).replace("mean ", "mean --")
             problems.append(f"{word}: there is no such option{'; ' if hint else ''}{hint}")
     return found, problems
 

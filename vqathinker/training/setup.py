@@ -50,9 +50,9 @@ class DataConfig:
             for those outside `train_split`.
         allow_overlap: whether validation may contain training videos.
         video_column: column of the label file that names the videos, or its number from 1; found if omitted.
-        mos_column: column of the MOS, likewise.
-        eval_video_column: that of the validation labels, as for training if omitted.
-        eval_mos_column: likewise.
+        mos_column: column of the MOS, or its number from 1; found if omitted.
+        eval_video_column: `video_column` of the validation labels, as for training if omitted.
+        eval_mos_column: `mos_column` of the validation labels, as for training if omitted.
         dataset_name: name under which videos are compared with one another, for a label file without a column
             `dataset`; its stem if omitted.
         mos_low: lower end of the native scale.

@@ -1,0 +1,86 @@
+"""Where the recipes lie, and how they are launched when nobody says.
+
+In a checkout and in an editable installation they are the tree's; a wheel brings them along as
+`vqathinker/recipes`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import yaml
+
+from vqathinker.launch.checks import has_gpu
+from vqathinker.launch.values import nearest
+
+PACKAGE = Path(__file__).parents[1]
+PLACES = (PACKAGE.parent / "recipes", PACKAGE / "recipes")
+CPU, ONE_GPU, SEVERAL_GPUS = "cpu", "one_gpu", "zero2"
+DEVICE = re.compile(r"nvidia\d+")
+
+
+def recipe_folder() -> Path:
+    """The folder of the recipes.
+
+    Raises:
+        LookupError: if the installation is incomplete.
+    """
+    for place in PLACES:
+        if (place / "grpo_lsvq.py").is_file():
+            return place
+    raise LookupError(f"there are no recipes in {PLACES[1]}; install vqathinker again")
+
+
+def recipe_file(recipe: str) -> Path:
+    """The script of a recipe: "grpo" or "sft"; its YAML lies beside it."""
+    return recipe_folder() / f"{recipe}_lsvq.py"
+
+
+def launch_file(name: str | Path) -> Path:
+    """A configuration of `accelerate`: a file, or the name of a shipped one.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    shipped = {file.stem: file for file in (recipe_folder() / "accelerate").glob("*.yaml")}
+    if str(name) in shipped:
+        return shipped[str(name)]
+    known = ", ".join(sorted(shipped))
+    hint = nearest(Path(name).stem, list(shipped))
+    raise ValueError(f"--config_file {name}: neither a file nor one of {known}{'; ' if hint else ''}{hint}")
+
+
+def default_launch(num_processes: int | None) -> tuple[Path, int | None] | None:
+    """The shipped configuration for this machine and the number of processes, if `accelerate` has none."""
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface"), "accelerate/default_config.yaml")
+    if home.expanduser().is_file():
+        return None
+    if not has_gpu():
+        return launch_file(CPU), num_processes
+    number = num_processes or num_gpus()
+    return (launch_file(SEVERAL_GPUS), number) if number > 1 else (launch_file(ONE_GPU), 1)
+
+
+def num_gpus() -> int:
+    """NVIDIA's GPUs that a process would see, at least one."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return max(1, len([part for part in visible.split(",") if part.strip()]))
+    devices = Path("/dev")
+    return max(1, sum(DEVICE.fullmatch(path.name) is not None for path in devices.iterdir()))
+
+
+def launch_values(file: Path) -> dict[str, object]:
+    """What a configuration of `accelerate` says.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not isinstance(values, dict) or "distributed_type" not in values:
+        raise ValueError(f"{file} is no configuration of accelerate (no distributed_type)")
+    return values
