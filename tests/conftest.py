@@ -8,7 +8,7 @@ import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: with tiny tensors more threads only wait
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import av
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from vqathinker.media.guarded import GuardedReader
 
 SOAK = os.environ.get("SOAK") == "1"  # `make soak`: more examples, other ones each time
 # the speed of a shared machine is not tested; the same examples each time, so that a failure is the change's
@@ -156,6 +158,14 @@ def write_audio(path: Path) -> Path:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep out of the user's cache, in subprocesses too."""
     os.environ["VQATHINKER_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def decoders() -> Iterator[GuardedReader]:
+    """Decoding processes that tests share: each starts once."""
+    shared = GuardedReader(num_workers=2, time_limit=60.0)
+    yield shared
+    shared.close()
 
 
 @pytest.fixture(scope="session")

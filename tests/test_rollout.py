@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vqathinker import answers
+from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import read_keyframes
 from vqathinker.rollout import EncodedVideo, HFEngine, RolloutRequest, Sampling, VideoEncoder
 from vqathinker.rollout.predict import predict
@@ -245,14 +246,19 @@ def test_question_is_replaced(policy: tuple[Any, Any], videos: list[EncodedVideo
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
 def test_predict_keeps_the_order(
-    policy: tuple[Any, Any], make_video: Callable[..., Path], tmp_path: Path, batch_size: int
+    policy: tuple[Any, Any],
+    make_video: Callable[..., Path],
+    tmp_path: Path,
+    batch_size: int,
+    decoders: GuardedReader,
 ) -> None:
     model, processor = policy
     names = ["b.mp4", "none.mp4", "a.mp4", "c.mp4"]
     for name, frames in (("a.mp4", 8), ("b.mp4", 30), ("c.mp4", 40)):
         make_video(tmp_path / name, num_frames=frames)
     paths = [str(tmp_path / name) for name in names]
-    got = list(predict(model, processor, paths, sampling=Sampling(max_new_tokens=8), batch_size=batch_size))
+    options = {"sampling": Sampling(max_new_tokens=8), "batch_size": batch_size, "decoders": decoders}
+    got = list(predict(model, processor, paths, **options))
     assert [prediction.path for prediction in got] == paths
     assert got[1].error is not None
     assert "none.mp4" not in got[1].text

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from vqathinker import answers
 from vqathinker.media.container import VideoError
+from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import read_keyframes
 from vqathinker.training.sft import LEVELS, SupervisedCollator, templated_answer
 from vqathinker.training.unreadable import UnreadableVideos
@@ -45,10 +46,12 @@ def rows(video: Path, make_video: Callable[..., Path], tmp_path: Path) -> list[d
     ]
 
 
-def test_labels_are_the_answer_and_its_end(policies: Policies, rows: list[dict[str, Any]]) -> None:
+def test_labels_are_the_answer_and_its_end(
+    policies: Policies, rows: list[dict[str, Any]], decoders: GuardedReader
+) -> None:
     _, processor = policies()
     tokenizer = processor.tokenizer
-    batch = SupervisedCollator(processor)(rows)
+    batch = SupervisedCollator(processor, decoders=decoders)(rows)
     prompt = processor.prompt_ids(6, 4)
     texts = [
         "<think>The quality is bad.</think><answer>1.23</answer>",
@@ -68,17 +71,21 @@ def test_labels_are_the_answer_and_its_end(policies: Policies, rows: list[dict[s
     assert len({int(row.sum()) for row in batch["attention_mask"]}) == 2  # one row is padded
 
 
-def test_pixels_are_the_keyframes(policies: Policies, rows: list[dict[str, Any]]) -> None:
+def test_pixels_are_the_keyframes(
+    policies: Policies, rows: list[dict[str, Any]], decoders: GuardedReader
+) -> None:
     _, processor = policies()
-    batch = SupervisedCollator(processor)(rows)
+    batch = SupervisedCollator(processor, decoders=decoders)(rows)
     expected = [processor.pixels(read_keyframes(row["path"], 6).frames, 56) for row in rows]
     assert torch.equal(batch["pixel_values"], torch.cat(expected))
 
 
 @pytest.mark.parametrize("motion", ["slowfast", "fast", "none"])
-def test_batch_is_learned_row_by_row(policies: Policies, rows: list[dict[str, Any]], motion: str) -> None:
+def test_batch_is_learned_row_by_row(
+    policies: Policies, rows: list[dict[str, Any]], decoders: GuardedReader, motion: str
+) -> None:
     model, processor = policies(motion)
-    collator = SupervisedCollator(processor, num_workers=1)
+    collator = SupervisedCollator(processor, decoders=decoders)
     batch = collator(rows)
     with torch.no_grad():
         together = model(**batch).loss
@@ -89,24 +96,30 @@ def test_batch_is_learned_row_by_row(policies: Policies, rows: list[dict[str, An
 
 
 def test_unreadable_video_raises(
-    policies: Policies, rows: list[dict[str, Any]], broken_videos: dict[str, Path], tmp_path: Path
+    policies: Policies,
+    rows: list[dict[str, Any]],
+    broken_videos: dict[str, Path],
+    tmp_path: Path,
+    decoders: GuardedReader,
 ) -> None:
     _, processor = policies()
     rows[1]["path"] = str(broken_videos["text"])
     with pytest.raises(VideoError, match="text"):
-        SupervisedCollator(processor)(rows)
+        SupervisedCollator(processor, decoders=decoders)(rows)
     unreadable = UnreadableVideos(tmp_path, 2, 0.5)
-    collator = SupervisedCollator(processor, unreadable=unreadable)
+    collator = SupervisedCollator(processor, unreadable=unreadable, decoders=decoders)
     assert len(collator(rows)["input_ids"]) == 1
     assert unreadable.report.is_file()
     with pytest.raises(VideoError, match="text"):
         collator(rows[1:])
 
 
-def test_a_column_of_reasoning_is_what_is_learned(policies: Policies, rows: list[dict[str, Any]]) -> None:
+def test_a_column_of_reasoning_is_what_is_learned(
+    policies: Policies, rows: list[dict[str, Any]], decoders: GuardedReader
+) -> None:
     _, processor = policies()
     reasons = ["Strong blur.", None]
-    batch = SupervisedCollator(processor)(
+    batch = SupervisedCollator(processor, decoders=decoders)(
         [row | {"reasoning": why} for row, why in zip(rows, reasons, strict=True)]
     )
     texts = processor.tokenizer.batch_decode([labels[labels != -100] for labels in batch["labels"]])

@@ -24,8 +24,10 @@ from trl import ModelConfig
 import rewards
 from perturbations import PERTURBATIONS
 from vqathinker import answers
+from vqathinker.media.clips import read_clip
 from vqathinker.media.dataset import load_labels
-from vqathinker.media.video import Clip, read_keyframes
+from vqathinker.media.guarded import GuardedReader
+from vqathinker.media.video import Clip, VideoError
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.model.assemble import load_policy
 from vqathinker.model.modeling import VQAThinkerModel
@@ -35,7 +37,7 @@ from vqathinker.training import TrainingConfig, VQAThinkerTrainer, trainer
 from vqathinker.training.reference import HostedModel
 from vqathinker.training.rows import Row, RowResponse
 from vqathinker.training.setup import lora
-from vqathinker.types import FloatArray, RolloutBatch
+from vqathinker.types import FloatArray, FrameSetting, RolloutBatch
 
 RULES = {name: rewards.load(name) for name in ("format", "regression", "ranking", "temporal")}
 NAMES = ("prompt", "video_id", "dataset", "path")
@@ -94,17 +96,19 @@ def validation(labelled_videos: Path) -> Dataset:
 
 
 @pytest.fixture
-def make(tiny_checkpoint: Path, rows: Dataset, tmp_path: Path) -> Iterator[Callable[..., VQAThinkerTrainer]]:
+def make(
+    tiny_checkpoint: Path, rows: Dataset, tmp_path: Path, decoders: GuardedReader
+) -> Iterator[Callable[..., VQAThinkerTrainer]]:
     """A trainer on the tiny checkpoint; keyword arguments are the trainer's, then the settings'."""
 
     def build(**options: Any) -> VQAThinkerTrainer:
         checkpoint = options.pop("checkpoint", tiny_checkpoint)
         model, processor = load_policy(checkpoint, dtype=torch.float32)
         processor.num_frames = options.pop("num_frames", processor.num_frames)
-        names = ("train_dataset", "eval_dataset", "rewards", "perturbations", "peft_config")
+        names = ("train_dataset", "eval_dataset", "rewards", "perturbations", "peft_config", "decoders")
         given = {name: options.pop(name) for name in names if name in options}
         args = TrainingConfig(**{"output_dir": str(tmp_path / "out"), **SETTINGS, **options})
-        defaults = {"train_dataset": rows, "rewards": RULES, "perturbations": MODES}
+        defaults = {"train_dataset": rows, "rewards": RULES, "perturbations": MODES, "decoders": decoders}
         return VQAThinkerTrainer(model, args, processor=processor, **{**defaults, **given})
 
     yield build
@@ -277,11 +281,11 @@ def test_a_video_is_decoded_once(
 ) -> None:
     read: list[str] = []
 
-    def spy(path: str, num_keyframes: int) -> Clip:
+    def spy(decoders: GuardedReader, path: str, setting: FrameSetting) -> Clip | VideoError:
         read.append(path)
-        return read_keyframes(path, num_keyframes)
+        return read_clip(decoders, path, setting)
 
-    monkeypatch.setattr(trainer, "read_keyframes", spy)
+    monkeypatch.setattr(trainer, "read_clip", spy)
     run = make(num_generations=2, max_steps=2)
     run.train()
     assert len(read) == len(set(read)) == 8
@@ -300,12 +304,12 @@ def test_a_file_that_changes_while_it_is_read(
     assert place is not None
     assert place == run.motion_cache.place(path)
 
-    def read(path: str, num_frames: int) -> Clip:
-        clip = read_keyframes(path, num_frames)
+    def read(decoders: GuardedReader, path: str, setting: FrameSetting) -> Clip | VideoError:
+        clip = read_clip(decoders, path, setting)
         shutil.copy(rows[1]["path"], path)
         return clip
 
-    monkeypatch.setattr(trainer, "read_keyframes", read)
+    monkeypatch.setattr(trainer, "read_clip", read)
     assert run._read(path)[1] is None
 
 
@@ -318,17 +322,17 @@ def test_the_next_videos_are_read_during_a_step(
     read: list[str] = []
     generate = run.respond
 
-    def spy(path: str, num_keyframes: int) -> Clip:
+    def spy(decoders: GuardedReader, path: str, setting: FrameSetting) -> Clip | VideoError:
         read.append(path)
         if len(read) == 8:
             next_batch_is_read.set()
-        return read_keyframes(path, num_keyframes)
+        return read_clip(decoders, path, setting)
 
     def respond(rows: list[dict[str, Any]]) -> list[RowResponse]:
         assert next_batch_is_read.wait(30)  # while the rollout of the first batch is under way
         return generate(rows)
 
-    monkeypatch.setattr(trainer, "read_keyframes", spy)
+    monkeypatch.setattr(trainer, "read_clip", spy)
     monkeypatch.setattr(run, "respond", respond)
     run.train()
     assert len(set(read)) == 8

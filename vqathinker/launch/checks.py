@@ -82,6 +82,7 @@ RANGES: dict[str, Range] = {
     "vllm_gpu_memory_utilization": SHARE,
     "max_unreadable": ("a share between 0 and 1", lambda value: 0 <= value <= 1),
     "decode_workers": COUNT,
+    "decode_seconds": POSITIVE,
     "motion_cache_gib": NOT_NEGATIVE,
     "eval_num_videos": NOT_NEGATIVE,
 }

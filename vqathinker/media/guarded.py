@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from math import ceil
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -150,7 +151,7 @@ class Caller:
 
 
 class GuardedReader:
-    """Reads files in worker processes, which start when they are needed and stay.
+    """Reads files in worker processes, which start when they are needed and stay; a fork starts its own.
 
     Args:
         num_workers: most processes at a time.
@@ -164,6 +165,14 @@ class GuardedReader:
         if num_workers < 1 or not time_limit > 0:
             raise ValueError(f"num_workers={num_workers} and time_limit={time_limit} must be positive")
         self.num_workers, self.time_limit = num_workers, time_limit
+        self._begin_anew()
+
+    def __reduce__(self) -> tuple[partial[GuardedReader], tuple[()]]:
+        """A copy for another process has processes of its own."""
+        return partial(GuardedReader, num_workers=self.num_workers, time_limit=self.time_limit), ()
+
+    def _begin_anew(self) -> None:
+        self._process = os.getpid()
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._workers: set[Worker] = set()
         self._callers: set[Caller] = set()
@@ -218,6 +227,8 @@ class GuardedReader:
 
     @contextmanager
     def _caller(self) -> Iterator[Caller]:
+        if self._process != os.getpid():  # a fork, such as a loader's; the connections are the parent's
+            self._begin_anew()
         caller = Caller()
         with self._lock:
             self._callers.add(caller)

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vqathinker import answers
-from vqathinker.media.video import VideoError, read_many
+from vqathinker.media.clips import read_clips
+from vqathinker.media.container import VideoError
+from vqathinker.media.guarded import GuardedReader
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout.encoder import VideoEncoder
 from vqathinker.rollout.engine import Sampling
@@ -39,7 +41,7 @@ def predict(
     setting: FrameSetting | None = None,
     sampling: Sampling | None = None,
     batch_size: int = 16,
-    num_workers: int = 4,
+    decoders: GuardedReader | None = None,
     think: bool = True,
 ) -> Iterator[Prediction]:
     """Answer the prompt's question for every file, in order.
@@ -51,16 +53,17 @@ def predict(
         setting: keyframes; those of scoring if omitted.
         sampling: greedy with responses of up to 2,048 tokens if omitted.
         batch_size: videos at a time.
-        num_workers: threads that decode.
+        decoders: the processes that decode; new ones if omitted.
         think: False also reads the score of an answer block alone.
     """
     setting = setting or processor.scoring
     sampling = sampling or Sampling()
+    decoders = decoders or GuardedReader()
     encoder = VideoEncoder(model, processor, setting)
     engine = HFEngine(model, processor)
     for start in range(0, len(paths), batch_size):
         part = paths[start : start + batch_size]
-        clips = read_many(part, setting.num_frames, num_workers)
+        clips = read_clips(decoders, part, setting)
         videos = encoder.encode([clip.frames for clip in clips if not isinstance(clip, VideoError)])
         requests = [encoder.request(video, str(i)) for i, video in enumerate(videos)]
         responses = iter(engine.generate(requests, 1, sampling))

@@ -36,7 +36,8 @@ class TrainingConfig(GRPOConfig):
         packed_attention: how packed rows are computed: "segments" (prefix and branches apart), "dense" (a
             mask over the whole row) or "flex" (FlexAttention's block mask, for CUDA).
         offload_reference: keep the reference model in the host's memory, on the GPU for its pass alone.
-        decode_workers: threads that decode videos, ahead of the step that needs them.
+        decode_workers: processes that decode videos, ahead of the step that needs them.
+        decode_seconds: time that reading one video may take; one that takes longer counts as unreadable.
         motion_cache: folder that keeps SlowFast's features of the training videos; runs may share it.
             `~/.cache/vqathinker/motion` if omitted, or `motion` in the folder that `VQATHINKER_CACHE` names.
         motion_cache_gib: its largest size, 0 to keep none.
@@ -61,6 +62,7 @@ class TrainingConfig(GRPOConfig):
     packed_attention: str = "segments"
     offload_reference: bool = False
     decode_workers: int = 4
+    decode_seconds: float = 60.0
     motion_cache: str | None = None
     motion_cache_gib: float = 1.0
     max_unreadable: float = 0.05
@@ -115,7 +117,9 @@ class TrainingConfig(GRPOConfig):
         if not 0 <= self.max_unreadable <= 1:
             raise ValueError(f"max_unreadable={self.max_unreadable}: expected a share between 0 and 1")
         if self.decode_workers < 1:
-            raise ValueError(f"decode_workers={self.decode_workers}: at least one thread has to decode")
+            raise ValueError(f"decode_workers={self.decode_workers}: at least one process has to decode")
+        if not 0 < self.decode_seconds < math.inf:
+            raise ValueError(f"decode_seconds={self.decode_seconds}: expected a positive number of seconds")
         if self.eval_strategy != "no" and not self.ds3_gather_for_generation:
             raise ValueError(
                 "ds3_gather_for_generation: false keeps all processes in step, layer by layer, and "

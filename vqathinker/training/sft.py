@@ -16,7 +16,9 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from vqathinker import answers
-from vqathinker.media.video import VideoError, read_many
+from vqathinker.media.clips import read_clips
+from vqathinker.media.container import VideoError
+from vqathinker.media.guarded import GuardedReader
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.training.checks import check_processes
 from vqathinker.training.live import SUPERVISED_COLUMNS, log_file, show_live
@@ -44,8 +46,10 @@ class SupervisedCollator:
 
     Args:
         processor: the checkpoint's.
-        num_workers: threads that decode.
+        num_workers: processes that decode.
+        decode_seconds: time that reading one video may take.
         unreadable: takes note of unreadable videos, which are left out; None to raise at the first.
+        decoders: the processes that decode, if others share them.
     """
 
     def __init__(
@@ -53,9 +57,13 @@ class SupervisedCollator:
         processor: VQAThinkerProcessor,
         *,
         num_workers: int = 4,
+        decode_seconds: float = 60.0,
         unreadable: UnreadableVideos | None = None,
+        decoders: GuardedReader | None = None,
     ) -> None:
-        self.processor, self.num_workers, self.unreadable = processor, num_workers, unreadable
+        self.processor = processor
+        self.unreadable = unreadable
+        self.decoders = decoders or GuardedReader(num_workers=num_workers, time_limit=decode_seconds)
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Build `input_ids`, `attention_mask`, `labels` (B, L) and `pixel_values` (B·T, 3, S, S).
@@ -65,7 +73,7 @@ class SupervisedCollator:
             RuntimeError: if too many cannot be read.
         """
         setting = self.processor.training
-        clips = read_many([row["path"] for row in rows], setting.num_frames, self.num_workers)
+        clips = read_clips(self.decoders, [row["path"] for row in rows], setting)
         errors = [clip for clip in clips if isinstance(clip, VideoError)]
         if errors and self.unreadable is not None:
             noted = [(error.path, error.reason) for error in errors]
@@ -108,6 +116,7 @@ class SupervisedTrainer(SFTTrainer):
         train_dataset: rows from `vqathinker.media.dataset.load_labels`.
         eval_dataset: rows whose loss is logged at each evaluation.
         max_unreadable: share of the videos that may be missing or unreadable before the run stops.
+        decoders: the processes that decode, if others share them.
         kwargs: passed on to TRL's `SFTTrainer`, e.g. `peft_config`, `callbacks`.
     """
 
@@ -120,6 +129,7 @@ class SupervisedTrainer(SFTTrainer):
         train_dataset: Dataset,
         eval_dataset: Dataset | None = None,
         max_unreadable: float = 0.05,
+        decoders: GuardedReader | None = None,
         **kwargs: Any,
     ) -> None:
         num_videos = len(train_dataset) + len(eval_dataset or ())
@@ -129,7 +139,7 @@ class SupervisedTrainer(SFTTrainer):
             args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            data_collator=SupervisedCollator(processor, unreadable=self.unreadable),
+            data_collator=SupervisedCollator(processor, unreadable=self.unreadable, decoders=decoders),
             processing_class=processor.tokenizer,
             **kwargs,
         )

@@ -25,7 +25,9 @@ from perturbations import draw
 from rewards.rows import Record, collect
 from vqathinker import answers
 from vqathinker.media.ahead import ReadAhead
-from vqathinker.media.video import VideoError, read_keyframes
+from vqathinker.media.clips import read_clip
+from vqathinker.media.container import VideoError
+from vqathinker.media.guarded import GuardedReader
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.modeling import check_packed_attention
 from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling
@@ -63,6 +65,7 @@ class VQAThinkerTrainer(GRPOAdapter):
         perturbations: label → mode for the twins, which are generated if a reward asks for them.
         eval_dataset: rows scored at each evaluation.
         reward_weights: label → weight, 1 where not given.
+        decoders: the processes that decode, if several trainers are to share them; its own if omitted.
         kwargs: passed on to TRL's `GRPOTrainer`, e.g. `peft_config`, `callbacks`.
 
     Raises:
@@ -80,6 +83,7 @@ class VQAThinkerTrainer(GRPOAdapter):
         perturbations: Mapping[str, Perturbation] | None = None,
         eval_dataset: Dataset | None = None,
         reward_weights: Mapping[str, float] | None = None,
+        decoders: GuardedReader | None = None,
         **kwargs: Any,
     ) -> None:
         self.rewards = {label: as_reward(reward) for label, reward in rewards.items()}
@@ -115,6 +119,10 @@ class VQAThinkerTrainer(GRPOAdapter):
         self.sampling = Sampling(args.temperature, args.top_p, args.top_k, args.max_completion_length)
         self.unreadable = UnreadableVideos(str(args.output_dir), len(train_dataset), args.max_unreadable)
         videos_per_process = args.num_videos_per_generation // self.accelerator.num_processes
+        self.owns_decoders = decoders is None
+        self.decoders = decoders or GuardedReader(
+            num_workers=args.decode_workers, time_limit=args.decode_seconds
+        )
         self.reader = ReadAhead(self._read, args.decode_workers, 2 * videos_per_process)
         self.motion_cache = MotionCache.of_policy(
             str(args.motion_cache), model, processor, processor.training, args.motion_cache_gib * 2**30
@@ -141,6 +149,8 @@ class VQAThinkerTrainer(GRPOAdapter):
                 return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         finally:
             self.reader.forget()
+            if self.owns_decoders:
+                self.decoders.close()  # whatever hangs in one must not delay the end
 
     def make_engine(self) -> SynchronisedEngine:
         """The engine of `use_vllm`."""
@@ -250,13 +260,12 @@ class VQAThinkerTrainer(GRPOAdapter):
         """Normalised keyframes (T, 3, S, S) of a file, and where to keep its motion; in worker threads."""
         setting, cache = self.processor.training, self.motion_cache
         place = cache.place(path) if cache else None
-        try:
-            frames = read_keyframes(path, setting.num_frames).frames
-        except VideoError as error:
-            return error, None
+        clip = read_clip(self.decoders, path, setting)
+        if isinstance(clip, VideoError):
+            return clip, None
         if cache and cache.place(path) != place:  # changed meanwhile
             place = None
-        return self.processor.pixels(frames, setting.size), place
+        return self.processor.pixels(clip.frames, setting.size), place
 
     def _draw_perturbations(self) -> dict[Key, tuple[str, IndexArray]]:
         """One mode and its frame indices for each local video; empty without perturbations."""

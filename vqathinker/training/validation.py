@@ -36,7 +36,7 @@ def validate(trainer: VQAThinkerTrainer, dataset: Dataset) -> dict[str, float]:
             [row["path"] for row in part],
             sampling=Sampling(max_new_tokens=trainer.sampling.max_new_tokens),
             batch_size=args.per_device_eval_batch_size,
-            num_workers=args.decode_workers,
+            decoders=trainer.decoders,
             think=trainer.think,
         )
         local = list(zip(predictions, [row["target"] for row in part], strict=True))
