@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqathinker.launch import Settings, build_plugins, read_settings, user_errors
+from vqathinker.types import RunStopped
 
 if TYPE_CHECKING:
     from vqathinker.training import VQAThinkerTrainer
@@ -24,7 +25,8 @@ def main() -> None:
     with user_errors():
         settings = read_settings("grpo", Path(__file__).with_suffix(".yaml"))  # wrong ones are told at once
         trainer, checkpoint, result = compose(settings)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with user_errors(RunStopped):
+        trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_state()
     trainer.save_model(result)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqathinker.launch import Settings, read_settings, user_errors
+from vqathinker.types import RunStopped
 
 if TYPE_CHECKING:
     from vqathinker.training.sft import SupervisedTrainer
@@ -23,7 +24,8 @@ def main() -> None:
     with user_errors():
         settings = read_settings("sft", Path(__file__).with_suffix(".yaml"))  # wrong ones are told at once
         trainer, checkpoint, result = compose(settings)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with user_errors(RunStopped):
+        trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_state()
     trainer.save_model(result)
 

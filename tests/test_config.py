@@ -38,6 +38,8 @@ def test_defaults_are_those_of_the_paper() -> None:
         ),
         ({"max_unreadable": 5}, "max_unreadable=5: expected a share between 0 and 1"),
         ({"decode_workers": 0}, "decode_workers=0"),
+        ({"temperature": 0}, "temperature=0: the responses of a group are sampled"),
+        ({"rehearsal_seconds": -1}, "rehearsal_seconds=-1: expected 0"),
         (
             {"steps_per_generation": 6, "save_steps": 500},
             "save_steps=500: 3 steps share the responses .* e.g. save_steps=501",

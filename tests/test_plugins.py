@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -130,3 +132,37 @@ def test_build_takes_nothing_one_item_and_built_ones() -> None:
 def test_build_refuses(value: list[object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plugins.build(value, REWARDS, group=GROUP)
+
+
+@pytest.mark.parametrize("layout", ["rewards.py", "rewards/__init__.py", "perturbations.py"])
+def test_a_users_module_of_the_same_name_is_told(layout: str, tmp_path: Path) -> None:
+    own = tmp_path / layout
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("raise SystemExit('this was run')\n")
+    root = Path(plugins.__file__).parents[1]
+    name = layout.removesuffix(".py").partition("/")[0]
+    program = (
+        "from vqathinker.launch.plugins import build_plugins\n"
+        f"build_plugins({{{name!r}: ['format']}}, {name!r})\n"
+    )
+    for code in (program, "import vqathinker.training\n"):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        last = done.stderr.strip().splitlines()[-1]
+        assert last.startswith(f"ValueError: {own} hides the package {name!r} of vqathinker: rename it")
+
+
+def test_a_forgotten_pythonpath_gets_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_own_rewards.py").write_text("def reward(batch):\n    return batch.scores\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])  # as for a script elsewhere
+    with pytest.raises(ValueError, match=r"my_own_rewards lies in this folder, .* start with PYTHONPATH=\.$"):
+        load("my_own_rewards:reward")
+    with pytest.raises(ValueError, match=r"no module 'my_other'; the folder .* belongs on PYTHONPATH"):
+        load("my_other:reward")

@@ -323,6 +323,22 @@ def test_a_plug_in_from_elsewhere_trains(
     load_policy(tmp_path / "out" / "final")
 
 
+@pytest.mark.slow
+def test_too_many_unreadable_videos_end_with_one_message(
+    tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    videos = tmp_path / "videos"
+    shutil.copytree(labelled_videos, videos)
+    for name in ("00.mp4", "03.mp4", "05.mp4"):
+        (videos / name).write_bytes(b"no video")
+    options = [*data_options(videos), "--model_name_or_path", tiny_checkpoint, "--output_dir", "out"]
+    options += ["--max_steps", 2, "--per_device_train_batch_size", 16, "--max_completion_length", 4]
+    message = refusal("grpo_lsvq.py", tmp_path, monkeypatch, *options, capsys=capsys)
+    assert message.startswith("3 of 8 videos cannot be read, more than max_unreadable=0.05. The last one is")
+    assert message.count("\n") == 1
+
+
 def two_processes(name: str, folder: Path) -> list[str]:
     """The launcher for a shipped configuration, on two processes of this machine."""
     settings = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())

@@ -23,7 +23,7 @@ from trl import ModelConfig
 
 import rewards
 from perturbations import PERTURBATIONS
-from vqathinker import answers
+from vqathinker import answers, prompts
 from vqathinker.media.clips import read_clip
 from vqathinker.media.dataset import load_labels
 from vqathinker.media.guarded import GuardedReader
@@ -586,6 +586,38 @@ def test_what_cannot_work_is_told_at_once(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make(**options)
+
+
+@pytest.mark.parametrize(
+    ("asks", "think", "message"),
+    [
+        (True, True, ""),
+        (False, False, ""),
+        (True, False, "think: false), and the checkpoint's prompt asks for <think>"),
+        (False, True, "the prompt asks for an answer without <think>"),
+    ],
+)
+def test_prompt_and_rewards_agree_on_reasoning(
+    asks: bool,
+    think: bool,
+    message: str,
+    make: Callable[..., VQAThinkerTrainer],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loaded = load_policy
+
+    def load(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        model, processor = loaded(*args, **kwargs)
+        question = prompts.SCORE_QUESTION if asks else "Rate it between <answer> and </answer>."
+        processor.prompt = {**processor.prompt, "question": question}
+        return model, processor
+
+    monkeypatch.setattr("test_trainer.load_policy", load)
+    make(rewards={"format": rewards.load("format", think=think)})
+    told = [record.message for record in caplog.records if "<think>" in record.message]
+    assert len(told) == bool(message)
+    assert message in "".join(told)
 
 
 PROGRAM = """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import inspect
 import math
 import operator
@@ -14,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 Registry = Mapping[str, Callable[..., Any]]
@@ -34,6 +37,26 @@ class Plugin:
     weight: float = 1.0
 
 
+def own_package(name: str) -> ModuleType:
+    """Import a package that lies beside `vqathinker`, and no other of its name.
+
+    Raises:
+        ValueError: naming the file that hides it.
+
+    >>> own_package("rewards").GROUP
+    'vqathinker.rewards'
+    """
+    home = Path(__file__).resolve().parents[1] / name
+    spec = importlib.util.find_spec(name)
+    found = Path(spec.origin if spec and spec.origin else "")
+    if found.resolve().parent != home:  # before anything of it is run
+        raise ValueError(
+            f"{found} hides the package {name!r} of vqathinker: rename it, or leave its folder out of "
+            "PYTHONPATH and start elsewhere"
+        )
+    return importlib.import_module(name)
+
+
 def import_path(path: str) -> Callable[..., Any]:
     """Import what a dotted path `package.module:Name` points to.
 
@@ -51,7 +74,7 @@ def import_path(path: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module exists, something that it imports does not
-        raise ValueError(f"{path!r}: there is no module {error.name!r}") from error
+        raise ValueError(f"{path!r}: there is no module {error.name!r}{_way_to(module_name)}") from error
     try:
         target: object = operator.attrgetter(attribute)(module)
     except AttributeError as error:
@@ -59,6 +82,14 @@ def import_path(path: str) -> Callable[..., Any]:
     if not callable(target):
         raise ValueError(f"{path!r} is {target!r}, neither a class nor a function")
     return target
+
+
+def _way_to(module_name: str) -> str:
+    """How a module that lies in this folder would be found."""
+    top = module_name.partition(".")[0]
+    if Path(f"{top}.py").is_file() or Path(top).is_dir():
+        return f"; {top} lies in this folder, which Python does not search: start with PYTHONPATH=."
+    return "; the folder of a module of your own belongs on PYTHONPATH"
 
 
 def find(name: str, registry: Registry, *, group: str) -> Callable[..., Any]:

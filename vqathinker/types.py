@@ -39,6 +39,10 @@ class FrameSetting:
         return (self.size // PIXELS_PER_TOKEN) ** 2
 
 
+class RunStopped(RuntimeError):
+    """A run ends for a reason that lies in its data, its settings or its machines; the message says which."""
+
+
 @dataclass(frozen=True)
 class RolloutBatch:
     """K responses for each of the N videos of the global generation batch.

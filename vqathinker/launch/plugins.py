@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from vqathinker.launch.settings import Settings
-from vqathinker.plugins import Plugin, build
+from vqathinker.plugins import Plugin, build, own_package
 
 NONE = ("none", "", None)
 REGISTRIES = {"rewards": ("rewards", "REWARDS"), "perturbations": ("perturbations", "PERTURBATIONS")}
@@ -23,7 +22,7 @@ def build_plugins(settings: Settings, kind: str) -> list[Plugin]:
         ValueError: for an unknown name or argument.
     """
     package, registry = REGISTRIES[kind]
-    known: Any = getattr(import_module(package), registry)
+    known: Any = getattr(own_package(package), registry)
     items = [item for item in settings[kind] if item not in NONE]
     return build(items, known, group=f"vqathinker.{kind}")
 

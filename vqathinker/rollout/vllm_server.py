@@ -35,6 +35,7 @@ from vqathinker.rollout.engine import (
 )
 from vqathinker.rollout.vllm import USED, vllm_options
 from vqathinker.rollout.vllm_worker import shape_of
+from vqathinker.types import RunStopped
 
 ATTEMPTS = 3
 HOW_TO_START = "start it with `vqathinker serve CHECKPOINT --rollouts` (--host ADDRESS for other machines)"
@@ -43,7 +44,7 @@ NO_LIMITS = httpx.Limits(max_connections=None)
 CHECK_EVERY, ANSWER_WITHIN = 10.0, 20.0  # seconds between signs of life, and until one counts as missing
 
 
-class RolloutServerError(RuntimeError):
+class RolloutServerError(RunStopped):
     """The rollout server is gone, or is not the one that this run needs."""
 
 

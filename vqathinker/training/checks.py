@@ -14,6 +14,7 @@ from torch import nn
 
 from vqathinker.media.dataset import TARGET_RANGE, off_scale
 from vqathinker.model import VQAThinkerProcessor
+from vqathinker.training.batch import accepts_answer_only
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.rehearsal import rehearse_perturbations, rehearse_rewards
 from vqathinker.types import Perturbation, Reward
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 REQUIRED_COLUMNS = ("prompt", "video_id", "dataset", "path", "target")
 NUM_SHOWN = 5
+THINK_TAG = "<think>"
+ANSWER_TAG = "<answer>"
 WITHOUT_FLEX = ("cpu", "mps")
 
 
@@ -84,8 +87,31 @@ def check_setup(
             raise ValueError(
                 f"reward {label!r} compares with perturbed copies; configure perturbations or leave it out"
             )
+    check_prompt(processor, think=not accepts_answer_only(rewards))
     rehearse_rewards(rewards, dataset, args, with_twins=bool(perturbations))
     rehearse_perturbations(perturbations, processor.num_frames, args)
+
+
+def check_prompt(processor: VQAThinkerProcessor, *, think: bool) -> None:
+    """Warn where the prompt and the rewards disagree on whether a response reasons first.
+
+    A prompt that names neither block leaves the form to what the model has learned.
+    """
+    question = str(processor.prompt["question"])
+    if THINK_TAG in question and not think:
+        logger.warning(
+            "a reward accepts answers without reasoning (think: false), and the checkpoint's prompt asks for "
+            "%s: make one with another question, vqathinker init --prompt FILE; it is then scored with "
+            "--answer-only",
+            THINK_TAG,
+        )
+    if think and ANSWER_TAG in question and THINK_TAG not in question:
+        logger.warning(
+            "the prompt asks for an answer without %s, and such a response has no score: give the format "
+            "reward think: false, or make a checkpoint with another question, vqathinker init --prompt "
+            "FILE",
+            THINK_TAG,
+        )
 
 
 def check_files(dataset: Dataset, max_missing: float) -> None:

@@ -116,6 +116,10 @@ class TrainingConfig(GRPOConfig):
             )
         if not 0 <= self.max_unreadable <= 1:
             raise ValueError(f"max_unreadable={self.max_unreadable}: expected a share between 0 and 1")
+        if not self.temperature > 0:
+            raise ValueError(
+                f"temperature={self.temperature}: the responses of a group are sampled, give a value above 0"
+            )
         if self.decode_workers < 1:
             raise ValueError(f"decode_workers={self.decode_workers}: at least one process has to decode")
         if not 0 < self.decode_seconds < math.inf:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vqathinker.training.config import TrainingConfig
+from vqathinker.types import RunStopped
 
 
 def measure_gap(policy: Tensor, sampled: Tensor, mask: Tensor) -> Tensor:
@@ -26,10 +27,10 @@ def check_gap(mean_gap: float, limit: float) -> None:
         limit: largest gap that differences of precision explain.
 
     Raises:
-        RuntimeError: if the gap is larger, or no number.
+        RunStopped: if the gap is larger, or no number.
     """
     if not mean_gap <= limit:
-        raise RuntimeError(
+        raise RunStopped(
             f"the engine and the policy differ by {mean_gap:.3g} nats per token (max_logp_gap={limit:g}): "
             "the engine has other weights, another prompt or another precision than the policy. Start it "
             "from the checkpoint that is being trained, or raise max_logp_gap if the difference is meant"

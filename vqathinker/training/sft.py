@@ -20,6 +20,7 @@ from vqathinker.media.clips import read_clips
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.training.card import Origin, WritesCard
 from vqathinker.training.checks import check_processes
 from vqathinker.training.live import SUPERVISED_COLUMNS, log_file, show_live
 from vqathinker.training.packing import IGNORED
@@ -106,7 +107,7 @@ class SupervisedCollator:
         }
 
 
-class SupervisedTrainer(SFTTrainer):
+class SupervisedTrainer(WritesCard, SFTTrainer):
     """TRL's supervised trainer on videos with templated answers.
 
     Args:
@@ -132,6 +133,8 @@ class SupervisedTrainer(SFTTrainer):
         decoders: GuardedReader | None = None,
         **kwargs: Any,
     ) -> None:
+        self.base = str(model.name_or_path)
+        self.rows = (train_dataset, eval_dataset)
         num_videos = len(train_dataset) + len(eval_dataset or ())
         self.unreadable = UnreadableVideos(str(args.output_dir), num_videos, max_unreadable, is_shared=True)
         super().__init__(
@@ -146,6 +149,11 @@ class SupervisedTrainer(SFTTrainer):
         show_live(self, SUPERVISED_COLUMNS)
         check_processes(self.accelerator.num_processes)
         self.processing_class = processor  # what is saved with every checkpoint
+
+    def origin(self) -> Origin:
+        """What the model card tells."""
+        settings = {"learning rate": self.args.learning_rate, "seed": self.args.seed}
+        return Origin("Fine-tuned on templated answers", self.base, *self.rows, settings)
 
     def train(
         self,

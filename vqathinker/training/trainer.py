@@ -35,6 +35,7 @@ from vqathinker.rollout.encoder import EncodedVideo, VideoEncoder
 from vqathinker.rollout.motion_cache import MotionCache
 from vqathinker.training.adapter import GRPOAdapter
 from vqathinker.training.batch import accepts_answer_only, as_reward, draws_twins, log_batch
+from vqathinker.training.card import Origin, WritesCard
 from vqathinker.training.checks import check_precision, check_processes, check_setup
 from vqathinker.training.config import TrainingConfig
 from vqathinker.training.engines import SynchronisedEngine, generate_or_stop, make_engine
@@ -52,7 +53,7 @@ WITHOUT_TWINS = "No reward asks for perturbed copies of the videos (needs_pertur
 LOSS_NOTE = "The loss of GRPO starts at 0 by construction and says nothing about progress: watch `reward`."
 
 
-class VQAThinkerTrainer(GRPOAdapter):
+class VQAThinkerTrainer(WritesCard, GRPOAdapter):
     """Fine-tunes a policy with GRPO on rewards over the global batch.
 
     Args:
@@ -95,6 +96,7 @@ class VQAThinkerTrainer(GRPOAdapter):
         check_setup(args, processor, self.rewards, self.perturbations, train_dataset)
         check_packed_attention(model.model)
         self.processor = processor
+        self.base = str(model.name_or_path)
         args.reward_weights = [float((reward_weights or {}).get(label, 1.0)) for label in self.rewards]
         super().__init__(
             model=model,
@@ -151,6 +153,22 @@ class VQAThinkerTrainer(GRPOAdapter):
             self.reader.forget()
             if self.owns_decoders:
                 self.decoders.close()  # whatever hangs in one must not delay the end
+
+    def origin(self) -> Origin:
+        """What the model card tells."""
+        args = self.args
+        weights = zip(self.rewards, args.reward_weights or (), strict=True)
+        settings = {
+            "rewards": ", ".join(f"{label} × {weight:g}" for label, weight in weights),
+            "perturbations": ", ".join(self.perturbations) or "none",
+            "responses per video": self.num_generations,
+            "videos per generation": args.num_videos_per_generation,
+            "beta": args.beta,
+            "learning rate": args.learning_rate,
+            "seed": args.seed,
+        }
+        method = "Fine-tuned with GRPO"
+        return Origin(method, self.base, self.train_dataset, self.eval_dataset, settings, not self.think)
 
     def make_engine(self) -> SynchronisedEngine:
         """The engine of `use_vllm`."""

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from vqathinker.model import VQAThinkerProcessor
+from vqathinker.types import RunStopped
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class UnreadableVideos:
             write: whether this process writes the report.
 
         Raises:
-            RuntimeError: if more than the allowed share is unreadable, or all of a batch of several videos.
+            RunStopped: if more than the allowed share is unreadable, or all of a batch of several videos.
         """
         self.paths.update(path for path, _ in errors)
         if errors and write:
@@ -87,7 +88,7 @@ class UnreadableVideos:
                 else f"none of the {batch_size} videos of a batch can be read"
             )
             path, reason = errors[-1]
-            raise RuntimeError(
+            raise RunStopped(
                 f"{found}. The last one is {path}: {reason}; all are in {self.report}. Check the data with "
                 "`vqathinker prepare`"
             )
