@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import rewrap
 from datasets import Dataset, concatenate_datasets
 
 from vqathinker.media.dataset import load_labels
@@ -66,6 +68,7 @@ def test_everything_to_find(folder: Path) -> None:
         "videos": 8,
         "missing": 1,
         "unreadable": 4,
+        "with lost frames": 0,
         "ids given twice": 0,
         "files listed twice": 1,
         "copies of a file": 1,
@@ -89,6 +92,19 @@ def test_a_link_to_nowhere_is_missing_and_says_where_it_leads(folder: Path) -> N
     report = inspect(label(folder, ["good.mp4", "dangling.mp4"]))
     path = folder / "dangling.mp4"
     assert report.faults() == {"set/dangling.mp4": f"a link to archive/a.mp4, which is not there: {path}"}
+
+
+def test_lost_frames_are_counted(make_video: Callable[..., Path], tmp_path: Path) -> None:
+    whole = make_video(tmp_path / "whole.mp4", 30, codec="mpeg4", options={"g": "1"})
+
+    def spoil(index: int, content: bytearray) -> bytearray:
+        return bytearray(b"\xff" * len(content)) if index == 12 else content
+
+    rewrap(whole, tmp_path / "spoilt.mp4", change=spoil)
+    report = inspect(label(tmp_path, ["whole.mp4", "spoilt.mp4"]), num_workers=1)
+    assert report.damaged == {"set/spoilt.mp4": 1}
+    assert not report.unreadable
+    assert report.counts()["with lost frames"] == 1
 
 
 def test_raw_frames_are_unreadable_with_a_way_out(folder: Path) -> None:

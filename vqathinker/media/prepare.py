@@ -9,17 +9,18 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING
 
 from vqathinker.media.container import VideoError, require_content
 from vqathinker.media.dataset import off_scale
+from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.matching import Matches, missing_reason
 from vqathinker.media.overlap import fingerprint
-from vqathinker.media.video import read_keyframes
+from vqathinker.media.video import Clip, read_keyframes, report
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,6 +35,7 @@ class Report:
         num_keyframes: frames decoded of each video, 0 if none was.
         missing: video to path, where there is no file.
         unreadable: video to what is wrong with the file.
+        damaged: video to the number of frames that cannot be decoded, where the rest is used.
         duplicate_ids: names that several rows share.
         duplicate_paths: groups of videos that are one file.
         duplicate_contents: groups of videos whose files have equal size, head and tail.
@@ -45,6 +47,7 @@ class Report:
     num_keyframes: int
     missing: dict[str, str] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    damaged: dict[str, int] = field(default_factory=dict)
     duplicate_ids: list[str] = field(default_factory=list)
     duplicate_paths: list[list[str]] = field(default_factory=list)
     duplicate_contents: list[list[str]] = field(default_factory=list)
@@ -68,6 +71,7 @@ class Report:
             "videos": self.num_videos,
             "missing": len(self.missing),
             "unreadable": len(self.unreadable),
+            "with lost frames": len(self.damaged),
             "ids given twice": len(self.duplicate_ids),
             "files listed twice": len(self.duplicate_paths),
             "copies of a file": len(self.duplicate_contents),
@@ -106,6 +110,8 @@ def inspect(
 ) -> Report:
     """Check every video and label of a data set; an unusable file is a finding, never an error.
 
+    Files are decoded in guarded processes, so that one which crashes or hangs a decoder is a finding too.
+
     Args:
         dataset: rows of `load_labels`.
         num_keyframes: frames to decode of each video.
@@ -119,22 +125,29 @@ def inspect(
     names = [f"{name}/{video}" for name, video in zip(dataset["dataset"], dataset["video_id"], strict=True)]
     paths = list(dataset["path"])
     missing, unreadable, usable = {}, {}, {}
-    check = partial(_fault, num_keyframes=num_keyframes if decode else 0)
-    with ThreadPoolExecutor(num_workers, thread_name_prefix="inspect") as pool:
-        for name, path, fault in zip(names, paths, pool.map(check, paths), strict=True):
+    damaged: dict[str, int] = {}
+    job = partial(_facts, num_keyframes=num_keyframes) if decode else _content
+    with closing(GuardedReader(num_workers=num_workers)) as reader:
+        answers = reader.map(job, paths) if decode else map(job, paths)
+        for name, path, answer in zip(names, paths, answers, strict=True):
             on_video()
-            if fault is None:
+            if not isinstance(answer, VideoError):
                 usable[os.path.realpath(path)] = name
             elif not os.path.exists(path):
                 missing[name] = path
             else:
-                unreadable[name] = fault
+                unreadable[name] = answer.reason
+            if isinstance(answer, Clip):
+                report(answer)
+                if answer.num_lost:
+                    damaged[name] = answer.num_lost
     targets = list(dataset["target"])
     return Report(
         num_videos=len(names),
         num_keyframes=num_keyframes if decode else 0,
         missing=missing,
         unreadable=unreadable,
+        damaged=damaged,
         duplicate_ids=[group[0] for group in _groups(zip(names, names, strict=True))],
         duplicate_paths=_groups(zip(map(os.path.realpath, paths), names, strict=True)),
         duplicate_contents=_same_contents(usable),
@@ -142,15 +155,18 @@ def inspect(
     )
 
 
-def _fault(path: str, num_keyframes: int) -> str | None:
-    """Return what is wrong with a file, None if nothing."""
+def _facts(path: str, num_keyframes: int) -> Clip:
+    """A file's keyframes without their pixels, which nobody asks for."""
+    clip = read_keyframes(path, num_keyframes)
+    return replace(clip, frames=clip.frames[:, :0])
+
+
+def _content(path: str) -> VideoError | None:
+    """Return what is wrong with a file that is not decoded."""
     try:
-        if num_keyframes:
-            read_keyframes(path, num_keyframes)
-        else:
-            require_content(path)
+        require_content(path)
     except VideoError as error:
-        return error.reason
+        return error
     return None
 
 

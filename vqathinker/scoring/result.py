@@ -20,6 +20,7 @@ class Seen:
         end: last second; NaN where the file does not tell its frame rate.
         indices: (T,) positions of the keyframes in the file, from 0.
         num_frames: frames in the file.
+        num_lost: those that cannot be decoded, as far as it was read; the frame before each is used.
         fps: its average frame rate, NaN where it does not say.
         size: side of the model's square frames in pixels.
         seconds: time spent on the batch of this video, divided by the batch's videos.
@@ -31,6 +32,7 @@ class Seen:
     end: float = math.nan
     indices: tuple[int, ...] = ()
     num_frames: int = 0
+    num_lost: int = 0
     fps: float = math.nan
     size: int = 0
     seconds: float = math.nan

@@ -295,6 +295,7 @@ class Scorer:
             "path": clip.path,
             "indices": tuple(clip.indices.tolist()),
             "num_frames": clip.num_frames,
+            "num_lost": clip.num_lost,
             "fps": clip.fps,
             "size": self.setting.size,
             **span,
