@@ -128,6 +128,6 @@ def test_a_missing_video_is_told_before_the_model_is_loaded(place: Path) -> None
 
 
 def test_help_and_version_load_nothing_heavy() -> None:
-    for arguments in (["--help"], ["score", "--help"], ["evaluate", "--help"]):
+    for arguments in (["--help"], ["--version"], ["score", "--help"], ["evaluate", "--help"]):
         code, said, loaded = call(*arguments)
         assert (code, said, loaded) == (0, "", set())

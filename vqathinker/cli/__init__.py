@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqathinker import __version__
 from vqathinker.cli.convert import MOTIONS, convert
 from vqathinker.cli.datasets import datasets
+from vqathinker.cli.doctor import doctor
 from vqathinker.cli.evaluate import evaluate
 from vqathinker.cli.labels import Reading, load_rows
 from vqathinker.cli.options import (
@@ -47,8 +49,19 @@ app = typer.Typer(
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
+def show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        typer.echo(f"vqathinker {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=show_version, help="Print the version.")
+    ] = False,
+) -> None:
     """Train video language models that reason about video quality, and score videos with them."""
 
 
@@ -152,6 +165,7 @@ app.command()(score)
 app.command()(evaluate)
 app.command()(datasets)
 app.command("report")(report_command)
+app.command()(doctor)
 app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 )(train)
