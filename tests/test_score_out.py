@@ -101,7 +101,7 @@ def test_results_of_other_settings_are_not_mixed(
     assert call(*arguments).exit_code == 1
     before = (out / "scores.jsonl").read_bytes()
     for options, message in (
-        (["--frames", 3], "the number of keyframes is 12 there and 3 here"),
+        (["--frames", 3], "the number of keyframes is 6 there and 3 here"),
         (["--size", 28], "the side of the keyframes in pixels is 56 there and 28 here"),
         (["--samples", 2], "mode.samples is 1 there and 2 here"),
         (["--ask", "How sharp?"], 'the question (--ask, --describe) is null there and "How sharp?" here'),
