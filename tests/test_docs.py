@@ -19,8 +19,11 @@ from typing import Any
 import pytest
 import typer.main
 
+from vqathinker.cli.sets import read_sets
+from vqathinker.cli.train import LAUNCHER, split
 from vqathinker.launch import build_plugins
 from vqathinker.launch.effects import without_effect
+from vqathinker.launch.recipes import launch_file
 from vqathinker.launch.settings import RECIPES, merge
 from vqathinker.launch.settings import options_of as recipe_options_of
 
@@ -38,9 +41,9 @@ REPOSITORY_FILE = re.compile(
 )
 LANGUAGES = {"python", "bash", "yaml", "text"}
 OF_VLLM = {"--port", "--allowed-local-media-path"}  # options of `vllm serve`, which `serve` hands on
-OF_OTHERS = {"--config_file", "--help"}  # of accelerate launch and of everything
+OF_OTHERS = {f"--{name}" for name in (*LAUNCHER, "help")}
 WIDEST = 80  # columns of code that a page shows without scrolling
-LOADING = {"score", "evaluate"}
+LOADING = {"score", "evaluate"}  # commands of which one on a page is run
 TRAINING_STEPS = 40
 
 
@@ -117,7 +120,11 @@ def check_command(words: list[str]) -> None:
     """Fail unless the command and every option of it exist."""
     words, _ = without_output(words)
     program, *rest = words
-    if program == "vqathinker":
+    if words[:2] == ["vqathinker", "train"]:
+        launcher, given = split(rest[2:])
+        assert launch_file(launcher.get("config_file", "cpu"))
+        check_recipe(rest[1], given)
+    elif program == "vqathinker":
         check_vqathinker(rest)
     elif program == "accelerate":
         assert rest[:3] == ["launch", "-q", "--config_file"], words
@@ -228,7 +235,7 @@ def run_bash(code: str, is_marked: bool, ran: set[str]) -> None:
     lines = list(commands(code))
     for words in lines:
         check_command(words)
-    if is_marked or any(words[0] != "vqathinker" for words in lines):
+    if is_marked or any(words[0] != "vqathinker" or words[1] == "train" for words in lines):
         return
     for words in lines:
         if words[1] in ran & LOADING:
@@ -242,7 +249,11 @@ def run_bash(code: str, is_marked: bool, ran: set[str]) -> None:
 
 
 def check_yaml(code: str) -> None:
-    """Fail unless every key is a setting and every plug-in can be built."""
+    """Fail unless every key is a setting and every plug-in can be built, or every set can be read."""
+    if code.startswith("# sets.yaml\n"):
+        Path("sets.yaml").write_text(code)
+        assert read_sets(Path("sets.yaml"))
+        return
     Path("block.yaml").write_text(code)
     settings = merge("grpo", Path("block.yaml"), [])
     assert settings.given
