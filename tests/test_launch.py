@@ -19,6 +19,7 @@ from vqathinker.launch import effects, read_settings, user_errors
 from vqathinker.launch.checks import check, not_installed
 from vqathinker.launch.fields import UNKNOWN, read_fields
 from vqathinker.launch.help import show_help
+from vqathinker.launch.processes import became_one
 from vqathinker.launch.resume import as_yaml, changes, check_output, checkpoint_of, notes, record
 from vqathinker.launch.settings import FIXED, RECIPES, Settings, merge, options_of
 from vqathinker.training import TrainingConfig
@@ -359,3 +360,16 @@ def test_choices_of_enumerations_are_known() -> None:
         )
         if isinstance(declared, type) and issubclass(declared, ExplicitEnum):
             assert field.kind.choices == tuple(member.value for member in declared)
+
+
+def test_several_processes_that_became_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the launcher leaves in the environment; `test_recipes` has the launcher itself."""
+    for name in ("ACCELERATE_MIXED_PRECISION", "MASTER_PORT", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert became_one() == ""
+    monkeypatch.setenv("MASTER_PORT", "29500")  # as a cluster's scripts may
+    assert became_one() == ""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert "this is a single process" in became_one()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert became_one() == ""

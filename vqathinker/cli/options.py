@@ -13,6 +13,7 @@ import typer
 
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import nearest, require_choice
+from vqathinker.launch.processes import became_one
 from vqathinker.scoring.settings import COMBINATIONS, DTYPES, ENGINES
 from vqathinker.types import PIXELS_PER_TOKEN
 
@@ -164,6 +165,9 @@ class KeepOptions:
         if (shard is None) != (number is None):
             fail("--shard and --num-shards need one another")
         if shard is None or number is None:
+            note = became_one()
+            if note:
+                typer.echo(note, err=True)
             shard, number = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
             if engine == "vllm" and number > 1:
                 fail(

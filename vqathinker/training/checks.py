@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
+from vqathinker.launch.processes import became_one
 from vqathinker.media.dataset import TARGET_RANGE, off_scale
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.training.batch import accepts_answer_only
@@ -134,17 +134,10 @@ def check_files(dataset: Dataset, max_missing: float) -> None:
 
 
 def check_processes(num_processes: int) -> None:
-    """Warn where `accelerate launch` was asked for several processes and started one, as it does on a CPU.
-
-    It then names a meeting place, as it does for several processes, but no process's rank.
-    """
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
-    meets_others = "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ
-    if launched and meets_others and num_processes == 1:
-        logger.warning(
-            "this is a single process, though accelerate was told a number of processes: on a CPU it starts "
-            "several only with distributed_type: MULTI_GPU, as in recipes/accelerate/cpu_two.yaml"
-        )
+    """Warn where a launcher was asked for several processes and started one."""
+    note = became_one()
+    if note and num_processes == 1:
+        logger.warning(note)
 
 
 def check_precision(model: nn.Module, *, has_master_weights: bool) -> None:
