@@ -27,7 +27,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "suffix", [".MTS", ".ogv", ".vob", ".asf", ".3g2", ".mxf", ".qt", ".gif", *VIDEO_SUFFIXES]
+    "suffix", [".MTS", ".ogv", ".vob", ".asf", ".3g2", ".mxf", ".qt", ".gif", *sorted(VIDEO_SUFFIXES)]
 )
 def test_suffixes(suffix: str, tmp_path: Path) -> None:
     touch(tmp_path, f"x{suffix}", f"deep/y{suffix.upper()}")
