@@ -145,8 +145,12 @@ def plot(history: list[dict[str, Any]], out: Path) -> None:
                 for i in range(len(values))
             ]
             axes.plot(means, label=key.removeprefix("rewards/").removesuffix("/mean"))
-        axes.set(xlabel="GRPO step", ylabel=f"mean of the last {SMOOTHING + 1} steps")
-        axes.legend()
+        axes.set(
+            title=f"{name.replace('_', ' ')}, training clips",
+            xlabel="GRPO step",
+            ylabel=f"mean of the last {SMOOTHING + 1} steps",
+        )
+        figure.legend(loc="outside right upper")  # beside the curves, whose ends it would hide
         figure.savefig(out / "plots" / f"{name}.png", dpi=120)
         plt.close(figure)
     plot_scores(out)
@@ -160,9 +164,10 @@ def plot_scores(out: Path) -> None:
     figure, both = plt.subplots(1, 2, figsize=(8, 4), sharex=True, sharey=True, layout="constrained")
     for axes, stage in zip(both, ("before", "after"), strict=True):
         table = pd.read_csv(out / stage / "predictions.csv")
-        axes.plot([1, 5], [1, 5], color="grey", linewidth=0.8)
-        axes.scatter(table["target"], table["score"], s=9)
-        axes.set(title=f"{stage} GRPO", xlabel="target", ylabel="predicted")
+        axes.plot([1, 5], [1, 5], color="grey", linewidth=0.8, label="equal")
+        axes.scatter(table["target"], table["score"], s=9, label="a clip")
+        axes.set(title=f"test clips {stage} GRPO", xlabel="target", ylabel="predicted")
+    both[0].legend()
     figure.savefig(out / "plots" / "scores.png", dpi=120)
     plt.close(figure)
 

@@ -50,6 +50,7 @@ def place(
     (place / "adapter" / "adapter_config.json").write_text(json.dumps(adapter))
     (place / "text.csv").write_text("video,mos\n00.mp4,good\n")
     (place / "sets.yaml").write_text("mine: {labels: videos/train.csv, vidoes: videos}\n")
+    (place / "vqc.csv").write_text("video,mos\nA000.mp4,3\n")
     (place / "labels").mkdir()
     return place
 
@@ -96,7 +97,12 @@ CASES: list[tuple[list[object], str]] = [
     (["evaluate", "{place}/good", "--sets", "{place}/sets.yaml"], "unknown 'vidoes', did you mean videos?"),
     (["report", "{place}/rum"], "{place}/rum is not a folder, did you mean {place}/run?"),
     (["report", "{place}/run"], "{place}/run holds no result"),
-    (["datasets", "konvid-2k"], "no data set 'konvid-2k'"),
+    (["datasets", "konvid-2k"], "no data set 'konvid-2k', did you mean KoNViD-1k?"),
+    ([*EVALUATE[:3], "--videos", "{place}/labels"], "8 videos, such as {place}/labels/00.mp4, is there"),
+    (
+        ["evaluate", "{place}/good", "live-vqc", "--labels", "{place}/vqc.csv", "--videos", "{place}/labels"],
+        "none of the 1 videos, such as {place}/labels/A000.mp4, is there: check the folder of the videos",
+    ),
     (["prepare", "{place}/none.csv", "--videos", "{place}/videos"], "none.csv"),
     (["prepare", "{place}/videos/train.csv", "--videos", "{place}/x"], "--videos {place}/x is not a folder"),
     (["serve", "{place}/goood"], "{place}/goood is not a directory, did you mean {place}/good?"),

@@ -220,8 +220,10 @@ def test_wrong_labels_are_told_before_the_model_is_loaded(
     assert call("evaluate", tmp_path, folder / "own.csv", "--videos", folder / "none").exit_code == 2
     result = call("evaluate", checkpoints["none"], folder / "own.csv", "--videos", tmp_path)
     assert result.exit_code == 2
+    assert "is there: check the folder of the videos (--videos)" in result.stderr
+    limits = ["--max-new-tokens", 2, "--workers", 1]
+    result = call("evaluate", checkpoints["none"], folder / "own.csv", "--videos", folder, *limits)
     assert "more than half of the targets lie outside 1-5: give the native range" in result.stderr
-    assert "is there: check --videos" in result.stderr
 
 
 def test_a_named_data_set(checkpoints: dict[str, Path], labelled_videos: Path, tmp_path: Path) -> None:

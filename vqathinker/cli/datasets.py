@@ -87,15 +87,16 @@ def show_benchmarks() -> None:
 
     from vqathinker.media.benchmarks import BENCHMARKS
 
-    table = Table("name")
+    # without a frame the names of the label files fit into 80 columns
+    table = Table("name", box=None, padding=(0, 2, 0, 0))
     table.add_column("videos", justify="right")
-    for title in ("MOS", "better is", "domain", "label file"):
-        table.add_column(title, overflow="fold")
+    for title in ("MOS", "domain", "label file"):
+        table.add_column(title, no_wrap=True)
     for benchmark in BENCHMARKS.values():
-        domain = "in-domain" if benchmark.in_domain else "OOD"
+        domain = "in" if benchmark.in_domain else "out"
         scale = f"{benchmark.low:g} to {benchmark.high:g}"
-        better = "higher" if benchmark.higher_is_better else "lower"
-        table.add_row(benchmark.name, str(benchmark.num_videos), scale, better, domain, benchmark.label_file)
+        scale += "" if benchmark.higher_is_better else ", lower is better"
+        table.add_row(benchmark.name, str(benchmark.num_videos), scale, domain, benchmark.label_file)
     Console().print(table)
     typer.echo("vqathinker datasets NAME says where to obtain one and how its files are named")
 

@@ -42,6 +42,8 @@ def load_rows(
     scale: str,
     reading: Reading,
     on_match: Callable[[Matches], None] = tell,
+    *,
+    need_video: bool = False,
 ) -> Dataset:
     """Read a label file or leave with what the user can correct."""
     from vqathinker.media.dataset import load_labels
@@ -55,6 +57,7 @@ def load_rows(
             mos_range=mos_range,
             scale=scale,
             on_match=on_match,
+            need_video=need_video,
             **asdict(reading),
         )
     except (ValueError, OSError) as error:
@@ -67,6 +70,8 @@ def load_named_rows(
     videos: Path | None,
     reading: Reading,
     on_match: Callable[[Matches], None] = tell,
+    *,
+    need_video: bool = False,
 ) -> tuple[Benchmark, Dataset]:
     """Read the labels of a data set by its record, or leave with what the user can correct."""
     from vqathinker.media.benchmarks import load_benchmark, require
@@ -75,7 +80,9 @@ def load_named_rows(
         require_folder(videos)
     try:
         benchmark = require(name)
-        rows = load_benchmark(benchmark, labels, video_dir=videos, on_match=on_match, **asdict(reading))
+        rows = load_benchmark(
+            benchmark, labels, video_dir=videos, on_match=on_match, need_video=need_video, **asdict(reading)
+        )
     except (ValueError, OSError) as error:
         fail(error)
     return benchmark, rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,23 +93,18 @@ class LabelledSet:
 
     def load(self) -> tuple[Dataset, str]:
         """The rows, and how their labels reach 1-5; leave if no video is there."""
-        rows, scale = self._rows()
-        if not any(map(os.path.isfile, rows["path"])):
-            fail(f"none of the {rows.num_rows} videos, such as {rows[0]['path']}, is there: check --videos")
-        return rows, scale
-
-    def _rows(self) -> tuple[Dataset, str]:
         from vqathinker.media.dataset import off_scale
 
         options = self.options
         if self.labels is not None:
-            benchmark, rows = load_named_rows(self.source, self.labels, self.videos, options.reading)
+            benchmark, rows = load_named_rows(
+                self.source, self.labels, self.videos, options.reading, need_video=True
+            )
             show_differences(benchmark, rows)
             return rows, benchmark.scale
-        scale = options.scale or SCALES[0]
-        rows = load_rows(
-            Path(self.source), self.videos, options.dataset, options.mos_range, scale, options.reading
-        )
+        source, scale = Path(self.source), options.scale or SCALES[0]
+        bounds, reading = options.mos_range, options.reading
+        rows = load_rows(source, self.videos, options.dataset, bounds, scale, reading, need_video=True)
         if 2 * off_scale(rows["target"]).sum() > rows.num_rows:
             typer.echo(RANGE_DOUBTFUL, err=True)
         return rows, scale

@@ -15,7 +15,7 @@ NUM_POINTS = 200
 
 
 def scatter(rows: Sequence[Mapping[str, Any]], metrics: Metrics, path: Path) -> None:
-    """Write a PNG file: a point per video that has a score, a colour per data set, the logistic mapping.
+    """Write a PNG file: a point per video with a score, a colour per data set, the logistic mapping.
 
     Args:
         rows: as in `Evaluation.rows`.
@@ -33,12 +33,12 @@ def scatter(rows: Sequence[Mapping[str, Any]], metrics: Metrics, path: Path) -> 
         axes.scatter(score, target, s=8, alpha=0.6, label=name)
     scores, targets = np.array([(row["score"], row["target"]) for row in rows]).reshape(-1, 2).T
     line = np.linspace(*TARGET_RANGE, NUM_POINTS)
-    axes.plot(line, fit_logistic(scores, targets)(line), color="black", linewidth=1)
+    axes.plot(line, fit_logistic(scores, targets)(line), color="black", linewidth=1, label="logistic mapping")
+    axes.plot(TARGET_RANGE, TARGET_RANGE, color="grey", linewidth=0.8, linestyle="--", label="equal")
     axes.set(
         title=f"SRCC {metrics.srcc.value:.3f}, PLCC {metrics.plcc.value:.3f}, {metrics.num_videos} videos",
         xlabel="predicted score",
         ylabel="mean opinion score, on 1 to 5",
     )
-    if len(names) > 1:
-        axes.legend()
+    axes.legend(fontsize="small")
     figure.savefig(path, dpi=150, metadata={"Software": None})

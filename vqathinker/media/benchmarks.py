@@ -6,16 +6,17 @@ of CGVDS is that of a seven-point scale; its labels run from 1.71 to 6.06.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqathinker.media.dataset import load_labels
+from vqathinker.media.dataset import load_labels, read_columns
 from vqathinker.media.matching import Matches, has_video_suffix
 from vqathinker.types import FloatArray
 
@@ -153,7 +154,9 @@ def require(name: str) -> Benchmark:
     """
     benchmark = find(name)
     if benchmark is None:
-        raise ValueError(f"no data set {name!r}; choose one of {', '.join(BENCHMARKS)}")
+        near = difflib.get_close_matches(_plain(name), list(map(_plain, BENCHMARKS)), 1)
+        meant = f", did you mean {find(near[0]).name}?" if near else ";"  # type: ignore[union-attr]
+        raise ValueError(f"no data set {name!r}{meant} choose one of {', '.join(BENCHMARKS)}")
     return benchmark
 
 
@@ -167,6 +170,7 @@ def load_benchmark(
     video_column: str | None = None,
     mos_column: str | None = None,
     on_match: Callable[[Matches], None] = Matches.log,
+    need_video: bool = False,
 ) -> Dataset:
     """Read a label file of a test set on the scale and under the name of its record.
 
@@ -176,22 +180,28 @@ def load_benchmark(
         ValueError: also if the labels do not fit the record's scale.
         OSError: if the file cannot be read.
     """
-    read = partial(
-        load_labels,
-        path,
-        dataset=benchmark.name,
-        split=split,
-        label_format=label_format,
-        video_column=video_column,
-        mos_column=mos_column,
-    )
-    mos = np.array(read(mos_range=UNBOUNDED)["mos"][:])
+    options: dict[str, Any] = {
+        "dataset": benchmark.name,
+        "split": split,
+        "label_format": label_format,
+        "video_column": video_column,
+        "mos_column": mos_column,
+    }
+    mos = np.array(read_columns(Path(path), mos_range=UNBOUNDED, **options)["mos"])
     try:
         mos_range = benchmark.native_range(mos)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     scale = benchmark.scale
-    return read(video_dir=video_dir, mos_range=mos_range, scale=scale, on_match=on_match)
+    return load_labels(
+        path,
+        video_dir=video_dir,
+        mos_range=mos_range,
+        scale=scale,
+        on_match=on_match,
+        need_video=need_video,
+        **options,
+    )
 
 
 def findings(benchmark: Benchmark, rows: Dataset) -> list[str]:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,7 @@ def load_labels(
     video_column: str | None = None,
     mos_column: str | None = None,
     on_match: Callable[[Matches], None] = Matches.log,
+    need_video: bool = False,
 ) -> Dataset:
     """Read a label file.
 
@@ -95,6 +96,7 @@ def load_labels(
             its name or by what it holds, and refuses to guess.
         mos_column: the column of the MOS, likewise.
         on_match: called with the names that were matched or could not be; logs them if omitted.
+        need_video: whether at least one of the videos has to be there.
 
     Returns:
         One row per video: `prompt` ("dataset/video_id", a name for logs), `video_id`, `dataset`, `path`,
@@ -105,32 +107,69 @@ def load_labels(
         ValueError: if the file or an argument cannot be right; names the file, the line and the way out.
         OSError: if the file cannot be read.
     """
-    path = Path(path)
+    columns = read_columns(
+        Path(path),
+        video_dir=video_dir,
+        dataset=dataset,
+        mos_range=mos_range,
+        scale=scale,
+        split=split,
+        label_format=label_format,
+        video_column=video_column,
+        mos_column=mos_column,
+        on_match=on_match,
+        need_video=need_video,
+    )
+    from datasets import Dataset  # takes seconds, which a fault in the file or the folder should not cost
+
+    return Dataset.from_dict(columns)
+
+
+def read_columns(
+    path: Path,
+    *,
+    video_dir: str | os.PathLike[str] | None = None,
+    dataset: str | None = None,
+    mos_range: tuple[float, float] | None = None,
+    scale: str = "divide",
+    split: str | None = None,
+    label_format: str | None = None,
+    video_column: str | None = None,
+    mos_column: str | None = None,
+    on_match: Callable[[Matches], None] = Matches.log,
+    need_video: bool = False,
+) -> dict[str, Any]:
+    """The columns of `load_labels`, which takes the same arguments, by name."""
     if scale not in SCALES:
         raise ValueError(f"unknown scale {scale!r}, choose one of {', '.join(SCALES)}")
     try:
         text = decode(path.read_bytes())
         labels = read(text, label_format, video_column=video_column, mos_column=mos_column)
         labels = labels if split is None else _select(labels, split)
-        rows = _build(labels, video_dir or ".", dataset or path.stem, dataset is not None, mos_range, scale)
+        columns = _build(
+            labels, video_dir or ".", dataset or path.stem, dataset is not None, mos_range, scale
+        )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return rows if video_dir is None else _locate(rows, labels, video_dir, on_match)
+    if video_dir is not None:
+        columns["path"] = _locate(columns["path"], labels, video_dir, on_match)
+    paths = columns["path"]
+    if need_video and not any(map(os.path.isfile, paths)):
+        raise ValueError(
+            f"none of the {len(paths)} videos, such as {paths[0]}, is there: check the folder of the videos "
+            "(--videos)"
+        )
+    return columns
 
 
 def _locate(
-    rows: Dataset, labels: Labels, video_dir: str | os.PathLike[str], on_match: Callable[[Matches], None]
-) -> Dataset:
+    paths: list[str], labels: Labels, video_dir: str | os.PathLike[str], on_match: Callable[[Matches], None]
+) -> list[str]:
     """Replace the paths of names without a file by those of the files that their stems name."""
     names = [_with_suffix(name, labels.suffix) for name in labels.names]
     matches = match(names, video_dir)
     on_match(matches)
-    if not matches.found:
-        return rows
-    found = matches.found
-    paths = [found.get(name, path) for name, path in zip(names, rows["path"], strict=True)]
-    order = rows.column_names
-    return rows.remove_columns("path").add_column("path", paths).select_columns(order)
+    return [matches.found.get(name, path) for name, path in zip(names, paths, strict=True)]
 
 
 def _build(
@@ -140,7 +179,7 @@ def _build(
     rename: bool,
     mos_range: tuple[float, float] | None,
     scale: str,
-) -> Dataset:
+) -> dict[str, Any]:
     """Check the labels and lay them out as columns."""
     low, high = _native_range(labels, mos_range)
     others = {
@@ -153,21 +192,17 @@ def _build(
     _require_distinct(labels, datasets)
     mos = _parse_mos(labels)
     _require_in_range(labels, mos, low, high)
-    from datasets import Dataset
-
-    return Dataset.from_dict(
-        {
-            "prompt": [f"{dataset}/{video}" for dataset, video in zip(datasets, labels.names, strict=True)],
-            "video_id": labels.names,
-            "dataset": datasets,
-            "path": [os.path.join(video_dir, _with_suffix(video, labels.suffix)) for video in labels.names],
-            "mos": mos,
-            "mos_low": low,
-            "mos_high": high,
-            "target": SCALES[scale](mos, low, high),
-            **others,
-        }
-    )
+    return {
+        "prompt": [f"{dataset}/{video}" for dataset, video in zip(datasets, labels.names, strict=True)],
+        "video_id": labels.names,
+        "dataset": datasets,
+        "path": [os.path.join(video_dir, _with_suffix(video, labels.suffix)) for video in labels.names],
+        "mos": mos,
+        "mos_low": low,
+        "mos_high": high,
+        "target": SCALES[scale](mos, low, high),
+        **others,
+    }
 
 
 def _with_suffix(name: str, suffix: str) -> str:
