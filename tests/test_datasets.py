@@ -96,10 +96,11 @@ def test_seven_points_reach_one_to_five(tmp_path: Path) -> None:
 
 
 def test_list() -> None:
-    result = call("datasets")
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["datasets"])
     assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 80
     for name, (num_videos, *_) in KNOWN.items():
-        line = next(line for line in result.stdout.splitlines() if f" {name} " in line)
+        line = next(line for line in result.stdout.splitlines() if line.startswith(f"{name} "))
         assert f" {num_videos} " in line
         assert BENCHMARKS[name].label_file in line
     one = call("datasets", "konvid1k")

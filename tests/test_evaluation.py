@@ -332,3 +332,35 @@ def test_several_data_sets(policies: Callable[..., Any], folder: Path, say: Call
     assert summary["videos"] == summary["metrics"]["num_videos"] == 8
     assert summary["overall"]["srcc"] == pytest.approx(0)
     assert [row[:2] for row in result.table()[1]] == [["a", "4"], ["b", "4"], ["overall", "8"]]
+
+
+def test_the_picture_says_what_is_what(
+    policies: Callable[..., Any], rows: Dataset, say: Callable[..., None]
+) -> None:
+    from vqathinker.evaluation.plot import draw
+
+    say(*(f"<think></think><answer>{score}.00</answer>" for score in (1, 2, 3, 4)))
+    result = run(policies, rows)
+    (axes,) = draw(result.rows, result.metrics).axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["own", "logistic mapping", "equal"]
+
+
+def test_the_title_counts_scores(
+    checkpoints: dict[str, Path], folder: Path, say: Callable[..., None]
+) -> None:
+    say("<think></think><answer>2.00</answer>", "none", "<think></think><answer>3.00</answer>", "none")
+    result = call(
+        "evaluate",
+        checkpoints["none"],
+        folder / "own.csv",
+        "--videos",
+        folder,
+        "--range",
+        1,
+        5,
+        "--workers",
+        1,
+    )
+    assert "2 of 5 videos have a score" in result.stdout

@@ -80,6 +80,16 @@ def server(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     started.kill()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_other_machines_do_not_reach_it(server: Server, policy: tuple[Any, Any], tmp_path: Path) -> None:
+    ServerEngine(server.url, policy[0].config, policy[1], weights_folder=tmp_path)  # waits until it is up
+    port = f"{int(server.url.rpartition(':')[2]):04X}"
+    tables = (Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
+    lines = [line.split() for table in tables for line in table.splitlines()]
+    addresses = [line[1].split(":") for line in lines if line[3] == "0A"]  # those that listen
+    assert [address for address, at in addresses if at == port] == ["0100007F"]  # 127.0.0.1
+
+
 Update = Callable[[Any], None]
 Engine = tuple[Any, Update]
 

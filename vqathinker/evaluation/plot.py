@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vqathinker.media.dataset import TARGET_RANGE
 from vqathinker.metrics import Metrics, fit_logistic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NUM_POINTS = 200
 
@@ -22,6 +25,11 @@ def scatter(rows: Sequence[Mapping[str, Any]], metrics: Metrics, path: Path) -> 
         metrics: of these rows, for the title.
         path: of the picture.
     """
+    draw(rows, metrics).savefig(path, dpi=150, metadata={"Software": None})
+
+
+def draw(rows: Sequence[Mapping[str, Any]], metrics: Metrics) -> Figure:
+    """The picture of `scatter`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 5), layout="constrained")
@@ -41,4 +49,4 @@ def scatter(rows: Sequence[Mapping[str, Any]], metrics: Metrics, path: Path) -> 
         ylabel="mean opinion score, on 1 to 5",
     )
     axes.legend(fontsize="small")
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    return figure
