@@ -44,7 +44,7 @@ def compose(settings: Settings) -> tuple[VQAThinkerTrainer, str | None, str]:
     perturbations = build_plugins(settings, "perturbations")
     train, validation = load_sets(data, max_missing=args.max_unreadable)
     checkpoint = begin(settings)
-    model, processor = load_model(model_config)
+    model, processor = load_model(model_config, settings.given)
     trainer = VQAThinkerTrainer(
         model,
         args,

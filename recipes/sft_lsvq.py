@@ -41,7 +41,7 @@ def compose(settings: Settings) -> tuple[SupervisedTrainer, str | None, str]:
     data, args, model_config = settings.build(SupervisedDataConfig, SFTConfig, ModelConfig)
     train, validation = load_sets(data, max_missing=data.max_unreadable)
     checkpoint = begin(settings)
-    model, processor = load_model(model_config)
+    model, processor = load_model(model_config, settings.given)
     trainer = SupervisedTrainer(
         model,
         args,

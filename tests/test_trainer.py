@@ -18,8 +18,10 @@ import pytest
 import torch
 from conftest import rounds, run_in_two_processes
 from datasets import Dataset
+from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl import ModelConfig
+from trl.trainer.utils import use_adapter
 
 import rewards
 from perturbations import PERTURBATIONS
@@ -29,7 +31,8 @@ from vqathinker.media.dataset import load_labels
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import Clip, VideoError
 from vqathinker.model import VQAThinkerProcessor
-from vqathinker.model.assemble import load_policy
+from vqathinker.model.adapters import merged_weights
+from vqathinker.model.assemble import load_adapted, load_policy
 from vqathinker.model.modeling import VQAThinkerModel
 from vqathinker.model.tiny import build_tiny
 from vqathinker.rollout import Response, RolloutRequest, Sampling
@@ -102,8 +105,8 @@ def make(
     """A trainer on the tiny checkpoint; keyword arguments are the trainer's, then the settings'."""
 
     def build(**options: Any) -> VQAThinkerTrainer:
-        checkpoint = options.pop("checkpoint", tiny_checkpoint)
-        model, processor = load_policy(checkpoint, dtype=torch.float32)
+        load = options.pop("load", load_policy)
+        model, processor = load(options.pop("checkpoint", tiny_checkpoint), dtype=torch.float32)
         processor.num_frames = options.pop("num_frames", processor.num_frames)
         names = ("train_dataset", "eval_dataset", "rewards", "perturbations", "peft_config", "decoders")
         given = {name: options.pop(name) for name in names if name in options}
@@ -529,6 +532,73 @@ def test_lora(
     assert changed
     assert all("language_model" in name or "motion_projector" in name for name in changed)
     assert any("motion_projector" in name for name in changed)
+
+
+@pytest.fixture
+def first_stage(make: Callable[..., VQAThinkerTrainer], tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """An adapter from two steps."""
+    config = ModelConfig(use_peft=True, lora_r=4, lora_dropout=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "HFEngine", ScriptedEngine)
+        run = make(peft_config=lora(config, load_policy(tiny_checkpoint)[0]), max_steps=2, learning_rate=0.01)
+        run.train()
+    run.save_model(str(tmp_path / "first"))
+    return tmp_path / "first"
+
+
+def test_an_adapter_is_trained_on(
+    make: Callable[..., VQAThinkerTrainer],
+    scripted: None,
+    first_stage: Path,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+) -> None:
+    """The reference is the policy as it was loaded; the result holds both stages; a resume goes on."""
+    options = {"load": load_adapted, "checkpoint": first_stage, "learning_rate": 0.01, "beta": 0.04}
+    run = make(**options, max_steps=3, save_strategy="steps", save_steps=2)
+    start = {name: weight.clone() for name, weight in load_policy(first_stage)[0].named_parameters()}
+    run.train()
+    assert entries(run)[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert entries(run)[1]["kl"] > 1e-6
+    with use_adapter(run.model, "ref"):
+        assert_weights(dict(merged_weights(run.model)), start)
+    run.save_model(str(tmp_path / "final"))
+    assert not [path for path in tmp_path.rglob("ref") if path.is_dir()]
+    settings = json.loads((tmp_path / "final" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(tiny_checkpoint)
+    end = dict(load_policy(tmp_path / "final")[0].named_parameters())
+    assert_weights(dict(merged_weights(run.model)), end)
+    moved = {name for name, weight in end.items() if not torch.equal(weight, start[name])}
+    assert moved
+    assert all("language_model" in name or "motion_projector" in name for name in moved)
+    assert any("motion_projector" in name for name in moved)
+
+    resumed = make(**options, max_steps=3)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
+    assert_weights(dict(merged_weights(resumed.model)), end, atol=1e-5)
+
+
+def assert_weights(found: dict[str, Tensor], wanted: dict[str, Tensor], atol: float = 1e-6) -> None:
+    assert found.keys() == wanted.keys()
+    for name, weight in wanted.items():
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=atol, msg=name)
+
+
+def test_everything_is_trained_from_an_adapter(
+    make: Callable[..., VQAThinkerTrainer], scripted: None, first_stage: Path, tmp_path: Path
+) -> None:
+    """It is merged; the reference is the merged policy, the result a checkpoint of its own."""
+    run = make(checkpoint=first_stage, max_steps=2, beta=0.04)
+    start = load_policy(first_stage)[0].state_dict()
+    assert_weights(run.ref_model.state_dict(), start)
+    run.train()
+    assert entries(run)[0]["kl"] == pytest.approx(0, abs=1e-6)
+    assert_weights(run.ref_model.state_dict(), start)
+    run.save_model(str(tmp_path / "final"))
+    assert not (tmp_path / "final" / "adapter_config.json").exists()
+    end = load_policy(tmp_path / "final")[0].state_dict()
+    moved = {name.split(".")[1] for name in end if not torch.equal(end[name], start[name])}
+    assert moved == {"vision_tower", "multi_modal_projector", "motion_projector", "language_model", "weight"}
 
 
 def as_trl_function(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:

@@ -17,6 +17,7 @@ from vqathinker.cli.datasets import datasets
 from vqathinker.cli.doctor import doctor
 from vqathinker.cli.evaluate import evaluate
 from vqathinker.cli.labels import Reading, load_rows
+from vqathinker.cli.merge import DTYPES, merge
 from vqathinker.cli.options import (
     DatasetName,
     LabelFile,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_show_locals=False
 )
-DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
 def show_version(wanted: bool) -> None:
@@ -161,6 +161,7 @@ def init(
 
 
 app.command()(convert)
+app.command()(merge)
 app.command()(score)
 app.command()(evaluate)
 app.command()(datasets)

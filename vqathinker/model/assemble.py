@@ -3,47 +3,132 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from vqathinker.checkpoints import checkpoint_folder
+from vqathinker.model.adapters import (
+    ADAPTER_FILE,
+    HOW_TO_MERGE,
+    base_folder,
+    is_adapter,
+    merge,
+    put_on,
+)
 from vqathinker.model.convert import convert
 from vqathinker.model.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.model.processing import VQAThinkerProcessor
+from vqathinker.model.storage import REPORT_FILE, appearing, check_free, write_json
 from vqathinker.prompts import Prompt
 
-PROCESSOR_FILE, ADAPTER_FILE = "processor_config.json", "adapter_config.json"
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+PROCESSOR_FILE, SHARD_SIZE = "processor_config.json", "5GB"
 
 
 def load_policy(
-    path: str | Path, *, dtype: torch.dtype | str = "auto", **kwargs: Any
+    path: str | Path,
+    *,
+    dtype: torch.dtype | str = "auto",
+    base: str | Path | None = None,
+    **kwargs: Any,
 ) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
     """Load model and processor of one checkpoint; a LoRA adapter is merged into its base.
 
     Args:
         path: a directory written by training or by `assemble`, or the name of such a one on the hub.
         dtype: precision of the weights; SlowFast stays in fp32.
+        base: where an adapter's base is, if not where the adapter says.
         kwargs: passed on to `from_pretrained`, e.g. `attn_implementation`.
 
     Raises:
-        ValueError: if there is no such checkpoint, it holds no processor or lacks weights.
+        ValueError: if there is no such checkpoint, it holds no processor or lacks weights, or an adapter's
+            base is missing.
     """
-    path = checkpoint_folder(path)
-    if not (path / PROCESSOR_FILE).is_file():
+    folder = checkpoint_folder(path)
+    processor = _load_processor(folder)
+    if not is_adapter(folder):
+        if base is not None:
+            raise ValueError(f"{folder} is no adapter, it has no base; leave the base out")
+        return _load_model(folder, dtype=dtype, **kwargs), processor
+    if is_deepspeed_zero3_enabled():
         raise ValueError(
-            f"{path} has no {PROCESSOR_FILE}, so frame size, normalisation and prompt are unknown; copy "
+            f"{folder} is an adapter, which cannot be merged under ZeRO-3; merge it first "
+            f"({HOW_TO_MERGE.format(adapter=folder)}), or train it on (--use_peft true)"
+        )
+    model = _load_model(base_folder(folder, base), dtype=dtype, **kwargs)
+    return merge(put_on(model, folder)), processor
+
+
+def load_adapted(
+    path: str | Path, *, dtype: torch.dtype | str = "auto", dropout: float | None = None, **kwargs: Any
+) -> tuple[PeftModel, VQAThinkerProcessor]:
+    """Load an adapter on its base, to be trained on, and the processor.
+
+    Args:
+        path: the adapter's folder, or its name on the hub.
+        dtype: precision of the base's weights.
+        dropout: in place of that which the adapter was trained with.
+        kwargs: passed on to `from_pretrained`, e.g. `attn_implementation`.
+
+    Raises:
+        ValueError: as `load_policy`.
+    """
+    folder = checkpoint_folder(path)
+    processor = _load_processor(folder)
+    model = _load_model(base_folder(folder), dtype=dtype, **kwargs)
+    return put_on(model, folder, trains=True, dropout=dropout), processor
+
+
+def merge_adapter(
+    adapter: str | Path,
+    out: str | Path,
+    *,
+    base: str | Path | None = None,
+    dtype: torch.dtype | str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Write an adapter and its base as one checkpoint.
+
+    Args:
+        adapter: its folder, or its name on the hub.
+        out: directory to write; it appears once it is complete.
+        base: where the base is, if not where the adapter says.
+        dtype: precision of the weights; "auto" is the base's.
+        overwrite: whether to replace what an earlier call wrote to `out`.
+
+    Raises:
+        ValueError: if it is no adapter, its base is missing, or `out` is not free.
+    """
+    out = Path(out).resolve()
+    check_free(out, overwrite=overwrite)
+    folder = checkpoint_folder(adapter)
+    if not is_adapter(folder):
+        raise ValueError(f"{folder} is no adapter (no {ADAPTER_FILE}); there is nothing to merge")
+    found = base_folder(folder, base)
+    for part in (folder, found):
+        if out.exists() and part.resolve().is_relative_to(out):
+            raise ValueError(f"{out} holds {part}; choose another directory")
+    model, processor = load_policy(folder, dtype=dtype, base=found)
+    with appearing(out, overwrite=overwrite) as temporary:
+        model.save_pretrained(temporary, max_shard_size=SHARD_SIZE)
+        processor.save_pretrained(temporary)
+        report = {"adapter": str(folder), "base": str(found)}
+        files = sorted([*(path.name for path in temporary.iterdir()), REPORT_FILE])
+        write_json(temporary / REPORT_FILE, {**report, "files": files})
+
+
+def _load_processor(folder: Path) -> VQAThinkerProcessor:
+    if not (folder / PROCESSOR_FILE).is_file():
+        raise ValueError(
+            f"{folder} has no {PROCESSOR_FILE}, so frame size, normalisation and prompt are unknown; copy "
             "it from the checkpoint that this one was trained from, or put the parts together with "
             "`vqathinker init`"
         )
-    processor = VQAThinkerProcessor.from_pretrained(path)
-    if not (path / ADAPTER_FILE).is_file():
-        return _load_model(path, dtype=dtype, **kwargs), processor
-    from peft import PeftConfig, PeftModel
-
-    base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
-    model = _load_model(base, dtype=dtype, **kwargs)
-    return PeftModel.from_pretrained(model, str(path)).merge_and_unload(), processor
+    return VQAThinkerProcessor.from_pretrained(folder)
 
 
 def _load_model(path: str | Path, **kwargs: Any) -> VQAThinkerForConditionalGeneration:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vqathinker.model import layouts
-from vqathinker.model.storage import EMBEDDINGS, HEAD, Stored, same_values
+from vqathinker.model.storage import EMBEDDINGS, HEAD, Stored, same_values, write_json
 
 NUM_NAMED = 3
 
@@ -55,7 +54,7 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write everything as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(path, asdict(self))
 
 
 class ConversionError(ValueError):

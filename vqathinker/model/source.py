@@ -8,6 +8,7 @@ from typing import Any
 from transformers import AutoConfig, InternVLConfig, PreTrainedConfig
 
 from vqathinker.model import layouts
+from vqathinker.model.adapters import HOW_TO_MERGE, is_adapter
 from vqathinker.model.modeling import check_language_model
 from vqathinker.model.storage import read_json
 
@@ -27,8 +28,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: if there is none, or it is that of another model.
     """
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} holds an adapter; merge it into its base and convert that")
+    if is_adapter(folder):
+        how = HOW_TO_MERGE.format(adapter=folder)
+        raise ValueError(f"{folder} holds an adapter; merge it into its base ({how}) and convert that")
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} has no config.json, it is not a checkpoint")
     config = read_json(folder / "config.json")

@@ -78,6 +78,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def scan(folder: Path) -> dict[str, Stored]:
     """All tensors of a checkpoint by name, without their data.
 
@@ -146,7 +151,7 @@ def write(
         on_shard(number, len(shards))
     if len(shards) > 1:
         index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / INDEX, index)
 
 
 def check_free(out: Path, *, overwrite: bool) -> None:

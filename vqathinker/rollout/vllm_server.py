@@ -91,7 +91,7 @@ class ServerEngine:
             RuntimeError: if no weights of a language model are among them, or one is no number.
         """
         state = {
-            n: w.detach().to("cpu", copy=True).contiguous()  # adapters are unmerged again at the end
+            n: w.detach().to("cpu", copy=True).contiguous()  # gathered ones are let go before the end
             for n, w in weights
             if self.sends_weights and n.startswith(USED)
         }

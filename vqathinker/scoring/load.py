@@ -8,7 +8,8 @@ import torch
 
 from vqathinker.checkpoints import checkpoint_folder
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.model.assemble import ADAPTER_FILE, load_policy
+from vqathinker.model.adapters import HOW_TO_MERGE, is_adapter
+from vqathinker.model.assemble import load_policy
 from vqathinker.model.fingerprint import fingerprint
 from vqathinker.rollout import HFEngine, RolloutEngine
 from vqathinker.scoring.settings import DTYPES, ENGINES
@@ -86,8 +87,11 @@ def _vllm_engine(
 ) -> RolloutEngine:
     from vqathinker.rollout.vllm import VLLMEngine
 
-    if (Path(path) / ADAPTER_FILE).is_file():
-        raise ValueError(f"{path} holds an adapter, which vLLM cannot read; merge it, or take engine='hf'")
+    if is_adapter(path):
+        how = HOW_TO_MERGE.format(adapter=path)
+        raise ValueError(
+            f"{path} holds an adapter, which vLLM cannot read; merge it ({how}), or take engine='hf'"
+        )
     prompt = len(processor.prompt_ids(setting.num_frames, setting.tokens_per_frame))
     context: int = model.config.text_config.max_position_embeddings  # type: ignore[union-attr]
     length = min(prompt + QUESTION_ROOM + max_new_tokens, context)

@@ -24,7 +24,7 @@ from vqathinker.training.config import TrainingConfig
 from vqathinker.training.engines import SynchronisedEngine, engine_in_place_of_vllm
 from vqathinker.training.gap import check_gap, importance_ratio, measure_gap
 from vqathinker.training.packing import PackedGroups, pack, whole_groups
-from vqathinker.training.reference import HostedModel
+from vqathinker.training.reference import HostedModel, reference_as_loaded, save_without_reference
 from vqathinker.training.rows import EpochOrder, Row, RowResponse, VideoInputs, arrange, group_numbers, take
 from vqathinker.training.sharding import whole_weights
 
@@ -46,9 +46,11 @@ class GRPOAdapter(GRPOTrainer, ABC):
     _rollout_step: int  # of the weights that generated
 
     def __init__(self, **kwargs: Any) -> None:
-        with warnings.catch_warnings(), engine_in_place_of_vllm(self.make_engine):
+        reference = reference_as_loaded(kwargs["model"])
+        with warnings.catch_warnings(), engine_in_place_of_vllm(self.make_engine), reference:
             warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)
             super().__init__(rollout_func=self._rollout, **kwargs)
+        save_without_reference(self.model)
         # called when rows are fetched, which is before they are needed
         self.data_collator = self._collate  # type: ignore[assignment]
         self._num_fetched: int | None = None

@@ -1,7 +1,8 @@
 """The engines of `use_vllm` in TRL's place for vLLM. Read against TRL 1.16.0.
 
-TRL still decides when weights are synchronised, gathers sharded ones and merges adapters; its own generation
-is never called. `tests/test_adapter.py` fails when one of the names changes.
+TRL still decides when weights are synchronised and gathers sharded ones; adapters are handed out merged and
+the policy stays as it is. TRL's own generation is never called. `tests/test_adapter.py` fails when one of the
+names changes.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from unittest.mock import patch
 
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, is_peft_model
 from torch import Tensor
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import ensure_master_addr_port
 
+from vqathinker.model.adapters import merged_weights
 from vqathinker.rollout import Response, RolloutEngine, RolloutRequest, Sampling
 from vqathinker.rollout.vllm import VLLMEngine
 from vqathinker.rollout.vllm_server import RolloutServerError, ServerEngine
+from vqathinker.training.sharding import whole_tensor
 
 if TYPE_CHECKING:
     from vqathinker.training.trainer import VQAThinkerTrainer
@@ -50,9 +53,23 @@ def engine_in_place_of_vllm(make: Callable[[], SynchronisedEngine]) -> Iterator[
             self.error: RolloutServerError | None = None
             self.accelerator.wait_for_everyone()
 
+        def _iter_named_params(self) -> Iterator[tuple[str, Tensor]]:
+            model: Any = self.model
+            if not is_peft_model(model):
+                yield from super()._iter_named_params()  # type: ignore[no-untyped-call]
+                return
+            # TRL's would merge into the weights and take it back, which rounds them anew every time
+            for name, weight in merged_weights(model, self._whole):
+                yield self._fix_param_name_to_vllm(name), weight
+
+        @contextmanager
+        def _whole(self, weights: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+            with self._dist.gather_params(list(weights)):
+                yield [whole_tensor(weight, self.accelerator.device) for weight in weights]
+
         def sync_weights(self) -> None:
             try:
-                self.engine.synchronise(self._iter_named_params())  # type: ignore[no-untyped-call]
+                self.engine.synchronise(self._iter_named_params())
             except RolloutServerError as error:
                 self.error = error  # `generate_or_stop` tells all processes
             self.accelerator.wait_for_everyone()

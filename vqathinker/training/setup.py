@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from peft import PeftConfig
+from peft import PeftConfig, PeftModel
 from transformers.utils.logging import disable_progress_bar
 from trl.trainer.model_config import ModelConfig
 from trl.trainer.utils import get_peft_config
@@ -26,7 +27,8 @@ from vqathinker.launch.resume import checkpoint_of, record
 from vqathinker.media.dataset import load_labels
 from vqathinker.media.overlap import find_overlap
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.model.assemble import load_policy
+from vqathinker.model.adapters import HOW_TO_MERGE, is_adapter
+from vqathinker.model.assemble import load_adapted, load_policy
 from vqathinker.training.checks import check_files
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,14 @@ logger = logging.getLogger(__name__)
 SPLIT_COLUMNS = {"split", "is_test"}
 LANGUAGE_LAYERS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 VISION_LAYERS = r".*vision_tower.*"
+ADAPTER_OPTIONS = {  # TRL's name → PEFT's
+    "lora_r": "r",
+    "lora_alpha": "lora_alpha",
+    "lora_target_modules": "target_modules",
+    "lora_modules_to_save": "modules_to_save",
+    "use_rslora": "use_rslora",
+    "use_dora": "use_dora",
+}
 
 
 @dataclass
@@ -196,26 +206,65 @@ def _without(rows: Dataset, seen: Dataset, none_left: str) -> Dataset:
     return rows.select(kept)
 
 
-def load_model(model: ModelConfig) -> tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]:
+def load_model(
+    model: ModelConfig, told: Collection[str] = ()
+) -> tuple[VQAThinkerForConditionalGeneration | PeftModel, VQAThinkerProcessor]:
     """Model and processor of the configured checkpoint.
 
+    An adapter is trained on with `use_peft`: it stays an adapter of its own base. Without, it is merged and
+    the whole model is trained.
+
+    Args:
+        model: the settings.
+        told: names of those that the user gave.
+
     Raises:
-        ValueError: if it is incomplete.
+        ValueError: if it is incomplete, or LoRA options contradict the adapter that would be trained on.
     """
     path = checkpoint_folder(str(model.model_name_or_path)).resolve()  # an adapter remembers it
     attention = {"attn_implementation": model.attn_implementation} if model.attn_implementation else {}
     dtype = model.dtype if model.dtype in {None, "auto"} else getattr(torch, model.dtype)
+    if model.use_peft and is_adapter(path):
+        check_same_adapter(model, told, path)
+        dropout = model.lora_dropout if "lora_dropout" in told else None
+        return load_adapted(path, dtype=dtype or "auto", dropout=dropout, **attention)
     return load_policy(path, dtype=dtype or "auto", **attention)
 
 
-def lora(model: ModelConfig, policy: VQAThinkerForConditionalGeneration) -> PeftConfig | None:
+def check_same_adapter(model: ModelConfig, told: Collection[str], path: Path) -> None:
+    """Refuse LoRA options that the adapter to be trained on does not have.
+
+    Raises:
+        ValueError: naming the option and the way out.
+    """
+    adapter = PeftConfig.from_pretrained(str(path))
+    for option, name in ADAPTER_OPTIONS.items():
+        given, own = getattr(model, option), getattr(adapter, name, None)
+        if option in told and _plain(given) != _plain(own):
+            raise ValueError(
+                f"--{option} {given} contradicts the adapter {path}, whose {name} is {own}: leave it out to "
+                f"train that adapter on, or begin a new one on the merged model "
+                f"({HOW_TO_MERGE.format(adapter=path)})"
+            )
+
+
+def _plain(setting: Any) -> Any:  # noqa: ANN401  names of layers, a number or a switch
+    """A setting of LoRA in one form: names without order, one name alone as itself."""
+    if isinstance(setting, str) or not isinstance(setting, Collection):
+        return setting
+    return sorted(setting) if len(setting) != 1 else next(iter(setting))
+
+
+def lora(model: ModelConfig, policy: VQAThinkerForConditionalGeneration | PeftModel) -> PeftConfig | None:
     """TRL's LoRA settings, on the language model's linear layers unless others are named.
+
+    None without `use_peft`, and for a policy that has an adapter already.
 
     Layers of the vision tower have names like those of the language model; they take part only where
     `lora_target_modules` says `vision_tower`. The motion projector, which `vqathinker init` starts from
     random weights, is trained whole unless `lora_modules_to_save` names others.
     """
-    if not model.use_peft:
+    if not model.use_peft or isinstance(policy, PeftModel):
         return None
     model.lora_target_modules = model.lora_target_modules or LANGUAGE_LAYERS  # type: ignore[assignment]
     if model.lora_modules_to_save is None and hasattr(policy.model, "motion_projector"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from torch import Tensor
 from transformers.trainer_utils import TrainOutput
 from trl.trainer.sft_config import SFTConfig
@@ -123,7 +124,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
 
     def __init__(
         self,
-        model: VQAThinkerForConditionalGeneration,
+        model: VQAThinkerForConditionalGeneration | PeftModel,
         args: SFTConfig,
         *,
         processor: VQAThinkerProcessor,

@@ -6,8 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MethodType
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+
+
+def whole_tensor(weight: Tensor, device: torch.device) -> Tensor:
+    """All of a weight of which FSDP2 holds a part; all processes ask for it together."""
+    if not isinstance(weight, DTensor):
+        return weight
+    whole: Tensor = weight.to(device).full_tensor()  # type: ignore[attr-defined]
+    return whole
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
+from peft import PeftModel
 from torch import Tensor
 from transformers import Trainer
 from transformers.trainer_utils import TrainOutput
@@ -29,6 +30,7 @@ from vqathinker.media.clips import read_clip
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.model.adapters import bare
 from vqathinker.model.modeling import check_packed_attention
 from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling
 from vqathinker.rollout.encoder import EncodedVideo, VideoEncoder
@@ -57,7 +59,7 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
     """Fine-tunes a policy with GRPO on rewards over the global batch.
 
     Args:
-        model: loaded from a checkpoint directory, which also gives the reference model.
+        model: loaded from a checkpoint directory; the reference is the policy as it was loaded.
         args: the settings.
         processor: that of the same checkpoint.
         rewards: label → reward, or TRL-style function with a parameter `completions`; each is called once per
@@ -75,7 +77,7 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
 
     def __init__(
         self,
-        model: VQAThinkerForConditionalGeneration,
+        model: VQAThinkerForConditionalGeneration | PeftModel,
         args: TrainingConfig,
         *,
         processor: VQAThinkerProcessor,
@@ -94,7 +96,7 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
                 logger.warning(WITHOUT_TWINS)
             self.perturbations = {}
         check_setup(args, processor, self.rewards, self.perturbations, train_dataset)
-        check_packed_attention(model.model)
+        check_packed_attention(bare(model).model)
         self.processor = processor
         self.base = str(model.name_or_path)
         args.reward_weights = [float((reward_weights or {}).get(label, 1.0)) for label in self.rewards]
@@ -127,7 +129,7 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         )
         self.reader = ReadAhead(self._read, args.decode_workers, 2 * videos_per_process)
         self.motion_cache = MotionCache.of_policy(
-            str(args.motion_cache), model, processor, processor.training, args.motion_cache_gib * 2**30
+            str(args.motion_cache), bare(model), processor, processor.training, args.motion_cache_gib * 2**30
         )
         self._pixels: dict[Key, Tensor | VideoError] = {}
         self._places: dict[Key, Path | None] = {}

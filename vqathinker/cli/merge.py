@@ -1,0 +1,40 @@
+"""`vqathinker merge`: an adapter and its base as one checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vqathinker.cli.show import fail
+
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+
+
+def merge(
+    adapter: Annotated[str, typer.Argument(help="Folder or hub id of an adapter that training wrote.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; it appears when it is complete.")],
+    base: Annotated[
+        str | None, typer.Option(help="Folder or hub id of its base, if not where the adapter says.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Precision to write: auto is the base's, bfloat16, float16 or float32.")
+    ] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what an earlier call wrote.")
+    ] = False,
+) -> None:
+    """Merge a LoRA adapter into its base, for vLLM, `convert`, or a new run.
+
+    Exit code 2: it is no adapter, its base is missing, or the two do not fit; nothing is written.
+    """
+    if dtype not in DTYPES:
+        fail(f"unknown dtype {dtype!r}, choose one of {', '.join(DTYPES)}")
+    from vqathinker.model.assemble import merge_adapter
+
+    try:
+        merge_adapter(adapter, out, base=base, dtype=dtype, overwrite=overwrite)
+    except (ValueError, OSError) as error:
+        fail(error)
+    typer.echo(f"wrote {out}")
