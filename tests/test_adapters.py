@@ -128,7 +128,7 @@ def test_merging_keeps_the_logits(adapter: Path, batch: BatchFeature, tmp_path: 
 
 def test_a_base_that_moved(adapter: Path, batch: BatchFeature, tmp_path: Path) -> None:
     (tmp_path / "base").rename(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match=r"base, which is not there any more .* merge .* OUT --base DIR"):
+    with pytest.raises(ValueError, match=r"base, which is not there .* merge .* OUT --base DIR"):
         load_policy(adapter)
     merge_adapter(adapter, tmp_path / "merged", base=tmp_path / "elsewhere")
     found, _ = load_policy(tmp_path / "merged")

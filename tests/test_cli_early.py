@@ -82,7 +82,7 @@ CASES: list[tuple[list[object], str]] = [
     (["score", "{place}/bare", "a.mp4"], "{place}/bare has no processor_config.json"),
     (["score", "{place}/unread", "a.mp4"], "config.json cannot be read as JSON"),
     (["score", "{place}/other", "a.mp4"], "is a 'internvl' model, none of vqathinker: make one of it with"),
-    (["score", "{place}/adapter", "a.mp4"], "is an adapter of {place}/gone, which is not there"),
+    (["score", "{place}/adapter", "a.mp4"], "was trained on {place}/gone, which is not there"),
     (["score", "{place}/good", "https://host/a.mp4"], "is an address, score reads files: download it first"),
     ([*EVALUATE, "--range", "1", "--videos", "x"], "Invalid value for '--range'"),
     (["evaluate", "{place}/good", "{place}/videos/tarin.csv", "--videos", "x"], "did you mean {place}/"),
@@ -107,10 +107,16 @@ CASES: list[tuple[list[object], str]] = [
     (["prepare", "{place}/videos/train.csv", "--videos", "{place}/x"], "--videos {place}/x is not a folder"),
     (["serve", "{place}/goood"], "{place}/goood is not a directory, did you mean {place}/good?"),
     (["serve", "{place}/good", "--rolouts"], "serve has no option --rolouts, did you mean --rollouts?"),
-    (["serve", "{place}/adapter"], "is an adapter of {place}/gone"),
+    (["serve", "{place}/adapter"], "was trained on {place}/gone"),
     (["init", "--internvl", "x", "--out", "y", "--motion", "slow"], "unknown motion 'slow'"),
     (["init", "--internvl", "x", "--out", "y", "--slowfast", "z"], "--slowfast z is not a file"),
+    (["init", "--internvl", "{place}/other", "--out", "y"], "has no motion branch, and motion='slowfast'"),
     (["convert", "x", "y", "--to", "gguf"], "unknown target 'gguf'"),
+    (["convert", "{place}/gone", "y"], "{place}/gone is not a directory"),
+    (["convert", "{place}/adapter", "y"], "holds an adapter; merge it into its base first (vqathinker merge"),
+    (["convert", "{place}/other", "y", "--motion", "fast"], "or leave motion out (--motion none)"),
+    (["merge", "{place}/adapter", "y"], "was trained on {place}/gone, which is not there"),
+    (["merge", "{place}/good", "y"], "is no adapter (no adapter_config.json)"),
 ]  # fmt: skip
 
 

@@ -1,13 +1,18 @@
-"""Where a checkpoint lies: a folder, or a name on the Hugging Face hub.
+"""Where a checkpoint lies: a folder, or a name on the Hugging Face hub; and which one an adapter belongs to.
 
 Loads no torch, so that a wrong name is told at once.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
+CONFIG_FILE, ADAPTER_FILE = "config.json", "adapter_config.json"
+HOW_TO_MERGE = "vqathinker merge {adapter} OUT"
+HUB_CACHE = re.compile(r"models--([^/]+)--([^/]+)/snapshots/")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -59,3 +64,48 @@ def checkpoint_folder(name: str | Path) -> Path:
         ) from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{nowhere}, and the Hugging Face hub does not give it: {error}") from error
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Whether a folder holds an adapter and no model of its own."""
+    return Path(folder, ADAPTER_FILE).is_file() and not Path(folder, CONFIG_FILE).is_file()
+
+
+def base_folder(adapter: Path, base: str | Path | None = None) -> Path:
+    """The folder of the checkpoint that an adapter was trained on.
+
+    Args:
+        adapter: its folder.
+        base: where the base is, if not where the adapter says.
+
+    Raises:
+        ValueError: if there is no such checkpoint, or it is an adapter itself.
+    """
+    named = base or _settings(adapter).get("base_model_name_or_path")
+    if not named:
+        raise ValueError(f"the adapter {adapter} names no base; say where it is (merge … --base DIR)")
+    cached = HUB_CACHE.search(str(named))
+    if cached and not Path(named).is_dir():
+        named = "/".join(cached.groups())
+    try:
+        found = checkpoint_folder(named)
+    except ValueError as error:
+        if base:
+            raise
+        raise ValueError(
+            f"the adapter {adapter} was trained on {named}, which is not there ({error}); put it "
+            f"back, or say where it is now: {HOW_TO_MERGE.format(adapter=adapter)} --base DIR"
+        ) from error
+    if is_adapter(found):
+        raise ValueError(f"{found}, the base of {adapter}, is an adapter itself; merge that first")
+    return found
+
+
+def _settings(adapter: Path) -> dict[str, Any]:
+    try:
+        values = json.loads((adapter / ADAPTER_FILE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{adapter / ADAPTER_FILE} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{adapter / ADAPTER_FILE} is not a JSON object")
+    return values

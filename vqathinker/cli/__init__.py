@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vqathinker import __version__
-from vqathinker.cli.convert import MOTIONS, convert
+from vqathinker.cli.convert import MOTIONS, TARGETS, convert, require_source
 from vqathinker.cli.datasets import datasets
 from vqathinker.cli.doctor import doctor
 from vqathinker.cli.evaluate import evaluate
@@ -135,6 +135,7 @@ def init(
         fail(f"unknown dtype {dtype!r}, choose one of {', '.join(DTYPES)}")
     if slowfast is not None and not slowfast.is_file():
         fail(f"--slowfast {slowfast} is not a file")
+    require_source(internvl, motion=motion, slowfast=slowfast, target=TARGETS[0])
     options = {
         "num_frames": num_frames,
         "frame_size": frame_size,

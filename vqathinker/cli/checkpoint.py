@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vqathinker.checkpoints import checkpoint_folder
+from vqathinker.checkpoints import CONFIG_FILE, base_folder, checkpoint_folder, is_adapter
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import nearest_path
 
-CONFIG_FILE, PROCESSOR_FILE, ADAPTER_FILE = "config.json", "processor_config.json", "adapter_config.json"
+PROCESSOR_FILE = "processor_config.json"
 INDEX_FILE = "model.safetensors.index.json"
 MODEL_TYPE = "vqathinker"
 HOW_TO_MAKE = "make one of it with `vqathinker init` or `vqathinker convert`"
@@ -19,10 +19,10 @@ HOW_TO_MAKE = "make one of it with `vqathinker init` or `vqathinker convert`"
 def require_checkpoint(name: str) -> Path:
     """The folder of a checkpoint, fetched if only the hub has it; leave if it cannot be one."""
     folder = _folder_of(name)
-    if not (folder / ADAPTER_FILE).is_file():
-        _require_model(folder)
+    if is_adapter(folder):
+        _require_model(_base_of(folder))
     else:
-        _require_base(folder)
+        _require_model(folder)
     if not (folder / PROCESSOR_FILE).is_file():
         fail(
             f"{folder} has no {PROCESSOR_FILE}, so frame size, normalisation and prompt are unknown; copy it "
@@ -62,16 +62,12 @@ def _require_model(folder: Path) -> None:
             fail(f"{folder} lacks {absent[0]}, one of {len(listed)} files of weights: was it copied whole?")
 
 
-def _require_base(folder: Path) -> None:
-    """Leave if the model that an adapter changes is not there."""
-    base = read_json(folder / ADAPTER_FILE).get("base_model_name_or_path")
-    if not base:
-        fail(f"{folder / ADAPTER_FILE} names no base_model_name_or_path, the checkpoint that it changes")
-    if Path(base).is_absolute() and not Path(base).is_dir():
-        fail(
-            f"{folder} is an adapter of {base}, which is not there: put it back, or write where it is now "
-            f"into {ADAPTER_FILE} (base_model_name_or_path)"
-        )
+def _base_of(adapter: Path) -> Path:
+    """The folder of the model that an adapter changes; leave if it is not there."""
+    try:
+        return base_folder(adapter)
+    except ValueError as error:
+        fail(error)
 
 
 def require_room(folder: Path, max_new_tokens: int) -> None:

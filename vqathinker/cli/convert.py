@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqathinker.checkpoints import CONFIG_FILE, HOW_TO_MERGE, checkpoint_folder, is_adapter
+from vqathinker.cli.checkpoint import read_json
 from vqathinker.cli.show import fail, progress_bar, require_free
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def convert(
         fail(f"unknown motion {motion!r}, choose one of {', '.join(MOTIONS)}")
     if slowfast is not None and not slowfast.is_file():
         fail(f"--slowfast {slowfast} is not a file")
+    require_source(source, motion=motion, slowfast=slowfast, target=target)
     from vqathinker.model.convert import convert as convert_checkpoint
     from vqathinker.model.matching import ConversionError
     from vqathinker.prompts import Prompt
@@ -79,6 +82,25 @@ def convert(
         fail(error)
     _show(result)
     typer.echo(f"wrote {out}")
+
+
+def require_source(source: str, *, motion: str | None, slowfast: Path | None, target: str) -> None:
+    """Leave if there is no such source, or it lacks the motion asked for; torch is not needed for that."""
+    try:
+        folder = checkpoint_folder(source)
+    except ValueError as error:
+        fail(error)
+    if is_adapter(folder):
+        how = HOW_TO_MERGE.format(adapter=folder)
+        fail(f"{folder} holds an adapter; merge it into its base first ({how})")
+    if not (folder / CONFIG_FILE).is_file():
+        fail(f"{folder} has no {CONFIG_FILE}, it is not a checkpoint")
+    is_without = read_json(folder / CONFIG_FILE).get("model_type") == "internvl" and target == TARGETS[0]
+    if is_without and slowfast is None and motion != "none":
+        fail(
+            f"{source} has no motion branch, and motion={motion or MOTIONS[0]!r} needs a SlowFast "
+            "checkpoint: give SLOWFAST_8x8_R50.pyth (--slowfast), or leave motion out (--motion none)"
+        )
 
 
 def _show(report: Report) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vqathinker.checkpoints import ADAPTER_FILE, base_folder, checkpoint_folder, is_adapter
 from vqathinker.cli.show import fail
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
@@ -31,10 +32,23 @@ def merge(
     """
     if dtype not in DTYPES:
         fail(f"unknown dtype {dtype!r}, choose one of {', '.join(DTYPES)}")
+    folder = _adapter_folder(adapter, base)
     from vqathinker.model.assemble import merge_adapter
 
     try:
-        merge_adapter(adapter, out, base=base, dtype=dtype, overwrite=overwrite)
+        merge_adapter(folder, out, base=base, dtype=dtype, overwrite=overwrite)
     except (ValueError, OSError) as error:
         fail(error)
     typer.echo(f"wrote {out}")
+
+
+def _adapter_folder(adapter: str, base: str | None) -> Path:
+    """The folder of an adapter whose base is there; leave if there is none."""
+    try:
+        folder = checkpoint_folder(adapter)
+        if not is_adapter(folder):
+            fail(f"{folder} is no adapter (no {ADAPTER_FILE}); there is nothing to merge")
+        base_folder(folder, base)
+    except ValueError as error:
+        fail(error)
+    return folder

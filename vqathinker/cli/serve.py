@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from vqathinker.cli.checkpoint import ADAPTER_FILE, require_checkpoint
+from vqathinker.checkpoints import HOW_TO_MERGE, is_adapter
+from vqathinker.cli.checkpoint import require_checkpoint
 from vqathinker.cli.options import Checkpoint
 from vqathinker.cli.show import fail
 
@@ -51,8 +52,9 @@ def serve(
         if meant := difflib.get_close_matches(wrong, OWN, 1, 0.8):
             fail(f"serve has no option {wrong}, did you mean {meant[0]}?")
     folder = require_checkpoint(checkpoint)
-    if (folder / ADAPTER_FILE).is_file():
-        fail(f"{folder} holds an adapter, which vLLM cannot serve: merge it into its model first")
+    if is_adapter(folder):
+        how = HOW_TO_MERGE.format(adapter=folder)
+        fail(f"{folder} holds an adapter, which vLLM cannot serve: merge it into its model first ({how})")
     if importlib.util.find_spec("vllm") is None:
         fail("vLLM is not installed: pip install 'vqathinker[vllm]'")
     if rollouts:

@@ -7,7 +7,6 @@ beside W: merging in place and taking it back would move a bf16 base a little ea
 from __future__ import annotations
 
 import copy
-import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -19,53 +18,13 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from vqathinker.checkpoints import checkpoint_folder
-from vqathinker.model.storage import read_json
-
 if TYPE_CHECKING:
     from peft import PeftModel
 
     from vqathinker.model.modeling import VQAThinkerForConditionalGeneration
 
-ADAPTER_FILE, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-HUB_CACHE = re.compile(r"models--([^/]+)--([^/]+)/snapshots/")
-HOW_TO_MERGE = "vqathinker merge {adapter} OUT"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 Whole = Callable[[Sequence[Tensor]], AbstractContextManager[list[Tensor]]]
-
-
-def is_adapter(folder: str | Path) -> bool:
-    """Whether a folder holds an adapter and no model of its own."""
-    return Path(folder, ADAPTER_FILE).is_file() and not Path(folder, "config.json").is_file()
-
-
-def base_folder(adapter: Path, base: str | Path | None = None) -> Path:
-    """The folder of the checkpoint that an adapter was trained on.
-
-    Args:
-        adapter: its folder.
-        base: where the base is, if not where the adapter says.
-
-    Raises:
-        ValueError: if there is no such checkpoint, or it is an adapter itself.
-    """
-    named = base or read_json(adapter / ADAPTER_FILE).get("base_model_name_or_path")
-    if not named:
-        raise ValueError(f"the adapter {adapter} names no base; say where it is (merge … --base DIR)")
-    cached = HUB_CACHE.search(str(named))
-    if cached and not Path(named).is_dir():
-        named = "/".join(cached.groups())
-    try:
-        found = checkpoint_folder(named)
-    except ValueError as error:
-        if base:
-            raise
-        raise ValueError(
-            f"the adapter {adapter} was trained on {named}, which is not there any more ({error}); put it "
-            f"back, or say where it is now: {HOW_TO_MERGE.format(adapter=adapter)} --base DIR"
-        ) from error
-    if is_adapter(found):
-        raise ValueError(f"{found}, the base of {adapter}, is an adapter itself; merge that first")
-    return found
 
 
 def bare(policy: Any) -> VQAThinkerForConditionalGeneration:  # noqa: ANN401  a PeftModel, or none

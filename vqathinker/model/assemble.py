@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from vqathinker.checkpoints import checkpoint_folder
-from vqathinker.model.adapters import (
-    ADAPTER_FILE,
-    HOW_TO_MERGE,
-    base_folder,
-    is_adapter,
-    merge,
-    put_on,
-)
+from vqathinker.checkpoints import ADAPTER_FILE, HOW_TO_MERGE, base_folder, checkpoint_folder, is_adapter
+from vqathinker.model.adapters import merge, put_on
 from vqathinker.model.convert import convert
 from vqathinker.model.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.model.processing import VQAThinkerProcessor

@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers import AutoConfig, InternVLConfig, PreTrainedConfig
 
+from vqathinker.checkpoints import HOW_TO_MERGE, is_adapter
 from vqathinker.model import layouts
-from vqathinker.model.adapters import HOW_TO_MERGE, is_adapter
 from vqathinker.model.modeling import check_language_model
 from vqathinker.model.storage import read_json
 

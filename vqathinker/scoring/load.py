@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 
-from vqathinker.checkpoints import checkpoint_folder
+from vqathinker.checkpoints import HOW_TO_MERGE, checkpoint_folder, is_adapter
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.model.adapters import HOW_TO_MERGE, is_adapter
 from vqathinker.model.assemble import load_policy
 from vqathinker.model.fingerprint import fingerprint
 from vqathinker.rollout import HFEngine, RolloutEngine

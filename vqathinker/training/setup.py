@@ -21,13 +21,12 @@ from transformers.utils.logging import disable_progress_bar
 from trl.trainer.model_config import ModelConfig
 from trl.trainer.utils import get_peft_config
 
-from vqathinker.checkpoints import checkpoint_folder
+from vqathinker.checkpoints import HOW_TO_MERGE, checkpoint_folder, is_adapter
 from vqathinker.launch import Settings
 from vqathinker.launch.resume import checkpoint_of, record
 from vqathinker.media.dataset import load_labels
 from vqathinker.media.overlap import find_overlap
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.model.adapters import HOW_TO_MERGE, is_adapter
 from vqathinker.model.assemble import load_adapted, load_policy
 from vqathinker.training.checks import check_files
 
