@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,13 +30,17 @@ from vqathinker.cli import app
 from vqathinker.media.dataset import load_labels
 from vqathinker.model.assemble import load_policy
 from vqathinker.model.attention import BRANCH_ATTENTION
+from vqathinker.model.slowfast import SlowFast
 from vqathinker.model.tiny import build_tiny
-from vqathinker.training import TrainingConfig, VQAThinkerTrainer, activations, cost, plan, planning
+from vqathinker.rollout.encoder import FRAMES_PER_CALL
+from vqathinker.training import TrainingConfig, VQAThinkerTrainer, activations, cost, plan, planning, remedies
 from vqathinker.training.adapter import VideoInputs
-from vqathinker.training.hardware import GPUS, MODELS
+from vqathinker.training.checkpoint import Checkpoint, read_checkpoint
+from vqathinker.training.hardware import GPU, GPUS, MODELS, find_gpu
+from vqathinker.training.measure import measure, num_bytes
 from vqathinker.training.plan import Run
 from vqathinker.training.setup import lora
-from vqathinker.training.sizes import Checkpoint, ModelSizes, measure, num_bytes, read_checkpoint
+from vqathinker.training.sizes import SLOWFAST_BYTES, ModelSizes, Precision, count, is_counted
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "grpo_lsvq.yaml"
@@ -264,7 +271,7 @@ def test_the_cache_is_exact(policies: Callable[[str], tuple[Any, Any]], tiny_che
 
 @pytest.fixture(scope="module")
 def sizes_8b() -> ModelSizes:
-    return measure(read_checkpoint("InternVL3-8B"), ModelConfig(dtype="bfloat16"), has_masters=True)
+    return count(read_checkpoint("InternVL3-8B"), Precision(dtype="bfloat16"), has_masters=True)
 
 
 def test_zero_splits_by_stage(sizes_8b: ModelSizes) -> None:
@@ -297,10 +304,49 @@ def test_reference_and_engine_count(sizes_8b: ModelSizes) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_published_sizes(name: str) -> None:
-    sizes = measure(read_checkpoint(name), ModelConfig(dtype="bfloat16"), has_masters=True)
+    sizes = count(read_checkpoint(name), Precision(dtype="bfloat16"), has_masters=True)
     projector = 2304 * 2 + (2304 + 1 + sizes.text.width + 1) * sizes.text.width  # of the motion feature
     published = PUBLISHED[name.removeprefix("InternVL3-")]
     assert (sizes.num_weights - projector) / 1e9 == pytest.approx(published, rel=0.005)
+
+
+SMALL = [
+    (name, dtype, has_masters, use_peft)
+    for name in ("tiny", "fast", "none", "qwen3")
+    for dtype, has_masters in (("bfloat16", True), ("bfloat16", False), ("auto", False))
+    for use_peft in (False, True)
+]
+LARGE = [(name, "bfloat16", True, False) for name in MODELS]
+
+
+@pytest.mark.parametrize(("name", "dtype", "has_masters", "use_peft"), [*SMALL, *LARGE])
+def test_arithmetic_counts_what_the_classes_hold(
+    name: str, dtype: str, has_masters: bool, use_peft: bool, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    if name == "qwen3":
+        text = {"model_type": "qwen3", "vocab_size": 99, "num_hidden_layers": 2, "tie_word_embeddings": True}
+        config = {"model_type": "internvl", "text_config": text, "dtype": "bfloat16", "downsample_ratio": 0.5}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        name = str(tmp_path)
+    checkpoint = read_checkpoint(str(checkpoints.get("slowfast" if name == "tiny" else name, name)))
+    told = {"dtype": dtype, "use_peft": use_peft, "lora_r": 8}
+    assert is_counted(checkpoint, Precision(**told))
+    found = count(checkpoint, Precision(**told), has_masters=has_masters)
+    assert found == measure(checkpoint, ModelConfig(**told), has_masters=has_masters)
+
+
+def test_what_arithmetic_does_not_know_is_measured(tiny_checkpoint: Path) -> None:
+    checkpoint = read_checkpoint(str(tiny_checkpoint))
+    for options in (
+        Precision(use_peft=True, lora_target_modules=["q_proj", "v_proj"]),
+        Precision(use_peft=True, lora_modules_to_save=["lm_head"]),
+        Precision(use_peft=True, use_dora=True),
+    ):
+        assert not is_counted(checkpoint, options)
+    assert FRAMES_PER_CALL == plan.FRAMES_PER_CALL
+    for (depth, stem), size in SLOWFAST_BYTES.items():
+        with torch.device("meta"):
+            assert num_bytes(SlowFast(depth, stem).buffers()) == size
 
 
 def counted(model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, int]:
@@ -482,17 +528,101 @@ def test_the_command_shows_a_run_that_fits() -> None:
     assert "no run on a GPU has verified" in " ".join(result.stdout.split())
 
 
-def test_what_the_command_advises_fits(tiny_checkpoint: Path) -> None:
-    arguments = ["--model", "InternVL3-8B", "--gpu", "a100-40", "--num-gpus", 8, "--config", RECIPE]
+ADVICE = re.compile(r"  [\d.]+ GiB: (.*)")
+
+
+def advice(output: str) -> list[list[str]]:
+    """The options of each line of advice, one list of words for each change."""
+    lines = [match[1] for line in output.splitlines() if (match := ADVICE.fullmatch(line))]
+    return [[re.sub(r" \(.*\)", "", label) for label in line.split(", ")] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "number", "options"),
+    [
+        ("InternVL3-8B", "a100-40", 8, []),
+        ("InternVL3-8B", "RTX 3090", 8, []),
+        ("InternVL3-2B", "24GiB", 1, ["--dtype", "float32"]),
+        ("InternVL3-8B", "h100", 1, ["--use_vllm", "true"]),
+    ],
+)
+def test_every_advice_fits_and_none_of_it_is_needless(
+    model: str, gpu: str, number: int, options: list[str]
+) -> None:
+    arguments = ["--model", model, "--gpu", gpu, "--num-gpus", number, *options]
     result = call(*arguments)
     assert result.exit_code == 1, result.output
-    advice = result.stdout.split("would fit in")[1].splitlines()[1:]
-    options = [
-        word for line in advice if line.strip().startswith("--") for word in line.split("(")[0].split()
-    ]
-    stage = 3 if any("zero3.yaml" in line for line in advice) else 2
-    assert options or stage == 3
-    assert call(*arguments, "--zero", stage, *options).exit_code == 0
+    lines = advice(result.stdout)
+    assert lines
+    assert len({tuple(line) for line in lines}) == len(lines)
+    for line in lines:
+        assert call(*arguments, *" ".join(line).split()).exit_code == 0, line
+        for left_out in line:
+            rest = " ".join(label for label in line if label != left_out).split()
+            assert call(*arguments, *rest).exit_code == 1, (line, left_out)
+
+
+@pytest.mark.parametrize("memory_gib", [40, 44, 48, 52])
+def test_all_single_changes_that_suffice_are_told(memory_gib: int) -> None:
+    """Against every change tried on its own; of smaller batches the largest is enough."""
+    gpu, launch = GPU("some", memory_gib, 1, 1), planning.Launch(8, 2)
+    planned = planning.plan("InternVL3-8B", RECIPE, [], gpu=gpu, launch=launch, response=99)
+    alone = [change for change in remedies.changes(planned) if remedies.fits(change.apply(planned.run))]
+    batches = [change.label for change in alone if change.subject == remedies.BATCH]
+    expected = {change.label for change in alone} - set(batches[1:])
+    assert {labels[0] for labels, _ in remedies.remedies(planned) if len(labels) == 1} == expected
+    assert expected
+
+
+def test_a_run_without_a_margin_is_tight(sizes_8b: ModelSizes) -> None:
+    run = Run(sizes_8b, GPUS["h100"])
+    peak = plan.memory(run).peak / 2**30
+    for size, verdict in ((peak / 0.94, "fits"), (peak / 0.987, "tight"), (peak * 0.99, "does not fit")):
+        assert remedies.verdict(replace(run, gpu=GPU("some", size, 1, 1))) == verdict
+    arguments = ["--model", "InternVL3-8B", "--config", RECIPE, "--response-tokens", 99]
+    result = call(*arguments, "--gpu", f"{peak * 1.01:.2f}GiB")
+    assert result.exit_code == 1
+    assert "Tight: " in result.stdout
+    assert "Times need a GPU by name" in result.stdout
+    assert call(*arguments, "--gpu", f"{peak * 1.06:.2f} GiB").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("gpu", "key"),
+    [
+        ("RTX 3090", "rtx3090"),
+        ("NVIDIA GeForce RTX 4090", "rtx4090"),
+        ("A100-40", "a100-40"),
+        ("h100", "h100"),
+    ],
+)
+def test_gpus_by_the_names_that_people_use(gpu: str, key: str) -> None:
+    assert find_gpu(gpu) == GPUS[key]
+
+
+def test_sixteen_bit_training_without_masters_is_warned_of() -> None:
+    arguments = ["--model", "InternVL3-1B", "--gpu", "h100", "--num-gpus", 1]
+    warning = "without fp32 master weights"
+    assert warning in call(*arguments).stdout
+    assert warning not in call(*arguments, "--dtype", "float32").stdout
+    assert warning not in call(*arguments, "--zero", 2).stdout
+    assert warning in call(*arguments, "--use_peft", "true").stdout  # the motion projector is trained whole
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["--gpu", "RTX 3090"], 1), (["--gpu", "RTX 3091"], 2), (["--gpu", "h200"], 0)]
+)
+def test_a_plan_takes_no_torch_and_no_checkout(arguments: list[str], status: int, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from vqathinker.cli import app; app()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "plan", "--model", "InternVL3-8B", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
 
 
 def test_nothing_makes_it_fit() -> None:
@@ -504,11 +634,14 @@ def test_nothing_makes_it_fit() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "InternVL3-8B", "--gpu", "h1000"], "unknown GPU 'h1000', choose one of rtx4090, l40s"),
+        (
+            ["--model", "InternVL3-8B", "--gpu", "h1000"],
+            "unknown GPU 'h1000', choose one of rtx3090, rtx4090",
+        ),
         (["--model", "nowhere", "--gpu", "h100"], "nowhere: neither a checkpoint folder, nor a config.json"),
         (["--model", "InternVL3-8B", "--gpu", "h100", "--mfu", "40"], "--mfu 40.0: expected a share"),
         (["--model", "InternVL3-8B", "--gpu", "h100", "--optim", "adafactor"], "optim=adafactor"),
-        (["--model", "InternVL3-8B", "--gpu", "h100", "--colour", "red"], "--colour"),
+        (["--model", "InternVL3-8B", "--gpu", "h100", "--betaa", "1"], "did you mean --beta?"),
         (["--model", "InternVL3-8B", "--gpu", "h100", "--config_file", "missing.yaml"], "missing.yaml"),
     ],
 )

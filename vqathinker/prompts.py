@@ -115,3 +115,32 @@ RELEASED = Prompt(
     ),
     separator="",
 )
+
+
+def visual_text(
+    prompt: Prompt, *, image: str, motion: str, kind: str, num_frames: int, tokens_per_frame: int
+) -> str:
+    """A prompt up to its question, with a placeholder for every visual feature.
+
+    Args:
+        prompt: the wording.
+        image: start, placeholder and end of a frame's features, parted by blanks.
+        motion: likewise of a motion feature.
+        kind: motion variant: "slowfast" (one feature at the end), "fast" (one after each frame) or "none".
+        num_frames: T.
+        tokens_per_frame: visual tokens of one frame.
+
+    >>> marks = {"image": "< . >", "motion": "< ~ >", "kind": "slowfast"}
+    >>> visual_text(Prompt(opening="", separator=" "), **marks, num_frames=1, tokens_per_frame=2)
+    'Frame1: <..> Motion Feature: <~> '
+    """
+    start, mark, end = image.split()
+    frame = f"{start}{mark * tokens_per_frame}{end}"
+    feature = "".join(motion.split())
+    per_frame = feature if kind == "fast" else ""
+    frames = "".join(
+        f"{prompt.frame_label.format(number=i + 1)}{frame}{per_frame}{prompt.separator}"
+        for i in range(num_frames)
+    )
+    last = f"{prompt.motion_label}{feature}{prompt.separator}" if kind == "slowfast" else ""
+    return prompt.opening + frames + last

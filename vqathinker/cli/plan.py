@@ -10,14 +10,15 @@ import typer
 from vqathinker.cli.show import fail
 
 if TYPE_CHECKING:
-    from vqathinker.training.cost import Assumptions, Phase, Schedule
+    from vqathinker.training.cost import Assumptions
+    from vqathinker.training.hardware import GPU
     from vqathinker.training.plan import Memory
     from vqathinker.training.planning import Launch, Planned
 
 GIB = 2**30
 DEFAULT_GPUS = 8
 BANDWIDTH_USE = {"hf": 0.2, "colocate": 0.6, "server": 0.6}
-RECIPE = Path("recipes/grpo_lsvq.yaml")
+SHOWN = 12  # ways to make a run fit
 NOT_MEASURED = (
     "Weights, gradients, optimiser states, the reference and the key-value cache are arithmetic (exact). "
     "Activations are estimated, for responses that are all of the longest length; CUDA and fragmentation are "
@@ -30,10 +31,15 @@ def plan(
     model: Annotated[
         str, typer.Option(help="Checkpoint folder, config.json, or a name such as InternVL3-8B.")
     ],
-    gpu: Annotated[str, typer.Option(help="Type of the GPUs, such as h100, a100-80 or rtx4090.")],
-    config: Annotated[Path, typer.Option(help="The recipe's YAML.")] = RECIPE,
+    gpu: Annotated[
+        str, typer.Option(help='Type of the GPUs, such as h100 or "RTX 3090", or their memory: 24GiB.')
+    ],
+    config: Annotated[
+        Path | None, typer.Option(help="The recipe's YAML; that of the GRPO recipe if not given.")
+    ] = None,
     config_file: Annotated[
-        Path | None, typer.Option("--config_file", help="As for accelerate launch: GPUs and ZeRO's stage.")
+        str | None,
+        typer.Option("--config_file", help="As for train: a file or zero2, ...; GPUs and ZeRO's stage."),
     ] = None,
     num_gpus: Annotated[int | None, typer.Option(min=1, help="All GPUs that train; 8 if not given.")] = None,
     zero: Annotated[
@@ -48,46 +54,61 @@ def plan(
 ) -> None:
     """Print memory per GPU and time per step of a GRPO recipe; all further options are the recipe's own.
 
-    Exit code 0: it fits. 1: it does not. 2: a wrong argument, model or setting.
+    Exit code 0: it fits, with a margin for what is estimated. 1: it does not, or is tight. 2: a wrong
+    argument, model or setting.
     """
-    from vqathinker.training.cost import Assumptions, phases, schedule
-    from vqathinker.training.hardware import GPUS
-    from vqathinker.training.plan import memory
-    from vqathinker.training.planning import fits
-    from vqathinker.training.planning import plan as count
-
-    if gpu not in GPUS:
-        fail(f"unknown GPU {gpu!r}, choose one of {', '.join(GPUS)}")
     for name, share in (("--mfu", mfu), ("--bandwidth-use", bandwidth_use)):
         if share is not None and not 0 < share <= 1:
             fail(f"{name} {share}: expected a share above 0 and up to 1")
+    from vqathinker.training.hardware import find_gpu
+
     try:
+        found = find_gpu(gpu)  # before the longer imports
         launch = _launch(config_file, num_gpus, zero)
-        planned = count(model, config, context.args, gpu=GPUS[gpu], launch=launch, response=response_tokens)
+        planned = _count(model, found, config, context.args, launch, response_tokens)
     except (ValueError, OSError) as error:
         fail(error)
+    from vqathinker.training.cost import Assumptions
+    from vqathinker.training.plan import memory
+    from vqathinker.training.planning import warnings_of
+    from vqathinker.training.remedies import verdict
+
     run = planned.run
-    assumed = Assumptions(mfu, bandwidth_use or BANDWIDTH_USE[run.engine])
-    parts = phases(run, assumed)
-    args = planned.args
-    epochs = args.num_train_epochs
-    whole = schedule(run, parts, num_videos=videos, epochs=epochs, max_steps=args.max_steps)
     _show_memory(model, planned, memory(run))
-    _show_time(parts, whole, assumed, planned)
+    if run.gpu.has_rates:
+        assumed = Assumptions(mfu, bandwidth_use or BANDWIDTH_USE[run.engine])
+        _show_time(planned, assumed, videos)
+    else:
+        typer.echo("Times need a GPU by name (--gpu), its memory says nothing about its speed")
     typer.echo(NOT_MEASURED)
-    if not fits(run):
-        _show_remedy(planned)
-    raise typer.Exit(0 if fits(run) else 1)
+    for line in warnings_of(planned):
+        typer.echo(line)
+    fits = verdict(run) == "fits"
+    if not fits:
+        _show_remedies(planned)
+    raise typer.Exit(0 if fits else 1)
 
 
-def _launch(file: Path | None, num_gpus: int | None, zero: int | None) -> Launch:
+def _count(
+    model: str, gpu: GPU, config: Path | None, options: list[str], launch: Launch, response: int
+) -> Planned:
+    """The run of the recipe's settings."""
+    from vqathinker.launch.recipes import recipe_file
+    from vqathinker.training.planning import plan
+
+    recipe = config or recipe_file("grpo").with_suffix(".yaml")
+    return plan(model, recipe, options, gpu=gpu, launch=launch, response=response)
+
+
+def _launch(file: str | None, num_gpus: int | None, zero: int | None) -> Launch:
     """The file's settings, those given winning."""
     from dataclasses import replace
 
+    from vqathinker.launch.recipes import launch_file
     from vqathinker.training.planning import Launch, read_launch
 
     if file is not None:
-        launch = read_launch(file)
+        launch = read_launch(launch_file(file))
         return replace(
             launch,
             num_gpus=num_gpus or launch.num_gpus,
@@ -123,17 +144,23 @@ def _show_memory(name: str, planned: Planned, found: Memory) -> None:
     Console().print(table)
 
 
-def _show_time(parts: dict[str, Phase], whole: Schedule, assumed: Assumptions, planned: Planned) -> None:
+def _show_time(planned: Planned, assumed: Assumptions, num_videos: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from vqathinker.training.cost import phases, schedule
+
+    run, told = planned.run, planned.settings
+    parts = phases(run, assumed)
+    whole = schedule(
+        run, parts, num_videos=num_videos, epochs=told["num_train_epochs"], max_steps=told["max_steps"]
+    )
     table = Table("per generation and GPU", title="Estimated time")
     table.add_column("TFLOP", justify="right")
     table.add_column("seconds", justify="right")
     for name, phase in parts.items():
         table.add_row(name, f"{phase.flops / 1e12:.1f}", f"{phase.seconds:.1f}")
     Console().print(table)
-    run = planned.run
     prompt = "" if planned.checkpoint.is_counted else " (estimated)"
     typer.echo(
         f"{whole.step_seconds:.1f} s per step, {whole.videos_per_hour:.0f} videos per hour; "
@@ -146,25 +173,29 @@ def _show_time(parts: dict[str, Phase], whole: Schedule, assumed: Assumptions, p
     )
 
 
-def _show_remedy(planned: Planned) -> None:
+def _show_remedies(planned: Planned) -> None:
     """Say what is wrong and which settings would help."""
     from vqathinker.training.plan import memory
-    from vqathinker.training.planning import engine_fits, remedy
+    from vqathinker.training.remedies import MARGIN, engine_fits, remedies, verdict
 
     run = planned.run
     found = memory(run)
+    needed = f"{_gib(found.peak)} of {_gib(run.gpu.memory)} GiB"
     if run.engine == "colocate" and not engine_fits(run):
         typer.echo(
             f"vLLM's share of {run.utilization:g} does not hold its weights and one response; raise "
             "--vllm_gpu_memory_utilization"
         )
-    if found.peak > run.gpu.memory:
-        typer.echo(f"Does not fit: {_gib(found.peak)} of {_gib(run.gpu.memory)} GiB")
-    better = remedy(planned)
-    if better is None:
+    if verdict(run) == "tight":
+        typer.echo(f"Tight: {needed}; estimates of activations are off by up to {MARGIN:.0%}")
+    elif found.peak > run.gpu.memory:
+        typer.echo(f"Does not fit: {needed}")
+    ways = remedies(planned)
+    if not ways:
         typer.echo("No setting makes it fit: take more GPUs, larger ones, or a smaller model")
         return
-    labels, changed = better
-    typer.echo(f"It would fit in {_gib(memory(changed).peak)} GiB with:")
-    for label in labels:
-        typer.echo(f"  {label}")
+    typer.echo("It would fit with:" if len(ways) == 1 else "It would fit with any one of these lines:")
+    for labels, changed in ways[:SHOWN]:
+        typer.echo(f"  {_gib(memory(changed).peak)} GiB: {', '.join(labels)}")
+    if len(ways) > SHOWN:
+        typer.echo(f"  ... and {len(ways) - SHOWN} more")

@@ -202,13 +202,13 @@ def contradictions(settings: Settings) -> Iterator[str]:
     yield from split_groups(settings)
 
 
-def split_groups(settings: Settings) -> Iterator[str]:
-    """Batches that no whole number of groups fills."""
+def split_groups(settings: Settings, processes: int | None = None) -> Iterator[str]:
+    """Batches that no whole number of groups fills, in this launch or on a number of processes."""
     group = settings.get("num_generations")
     if not group:
         return
     rows = settings["per_device_train_batch_size"]
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = processes or int(os.environ.get("WORLD_SIZE", "1"))
     total = settings["generation_batch_size"]
     parts = settings["steps_per_generation"] or settings["gradient_accumulation_steps"]
     local = total / processes if total else rows * parts

@@ -17,7 +17,7 @@ from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase, P
 
 from vqathinker.media.square import square
 from vqathinker.model.modeling import VQAThinkerConfig, check_motion
-from vqathinker.prompts import Prompt
+from vqathinker.prompts import Prompt, visual_text
 from vqathinker.types import PIXELS_PER_TOKEN as PIXELS_PER_TOKEN
 from vqathinker.types import FrameSetting as FrameSetting
 
@@ -116,16 +116,14 @@ class VQAThinkerProcessor(ProcessorMixin):
             num_frames: T; may be smaller than in the setting (a perturbation can drop frames).
             tokens_per_frame: visual tokens of one frame.
         """
-        prompt = Prompt.from_dict(self.prompt)
-        motion = f"{IMAGE_START}{self.motion_token}{IMAGE_END}"
-        image = f"{IMAGE_START}{IMAGE_TOKEN * tokens_per_frame}{IMAGE_END}"
-        per_frame = motion if self.motion == "fast" else ""
-        frames = "".join(
-            f"{prompt.frame_label.format(number=i + 1)}{image}{per_frame}{prompt.separator}"
-            for i in range(num_frames)
+        return visual_text(
+            Prompt.from_dict(self.prompt),
+            image=f"{IMAGE_START} {IMAGE_TOKEN} {IMAGE_END}",
+            motion=f"{IMAGE_START} {self.motion_token} {IMAGE_END}",
+            kind=self.motion,
+            num_frames=num_frames,
+            tokens_per_frame=tokens_per_frame,
         )
-        last = f"{prompt.motion_label}{motion}{prompt.separator}" if self.motion == "slowfast" else ""
-        return prompt.opening + frames + last
 
     def prompt_ids(self, num_frames: int, tokens_per_frame: int, *, question: str | None = None) -> list[int]:
         """Token ids of the chat turn around one video: `visual_text` and the question.

@@ -1,9 +1,29 @@
-"""GRPO on videos over TRL: settings, packed groups, the trainer."""
+"""GRPO on videos over TRL: settings, packed groups, the trainer. And the plan of a run, which takes no torch.
+
+Both classes are loaded when they are asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from vqathinker.plugins import own_package
 
-for name in ("rewards", "perturbations"):
-    own_package(name)  # a user's rewards.py would otherwise fail somewhere below
+if TYPE_CHECKING:
+    from vqathinker.training.config import TrainingConfig as TrainingConfig
+    from vqathinker.training.trainer import VQAThinkerTrainer as VQAThinkerTrainer
 
-from vqathinker.training.config import TrainingConfig as TrainingConfig  # noqa: E402
-from vqathinker.training.trainer import VQAThinkerTrainer as VQAThinkerTrainer  # noqa: E402
+for package in ("rewards", "perturbations"):
+    own_package(package)  # a user's rewards.py would otherwise fail somewhere below
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  what a module's attribute may be
+    if name == "TrainingConfig":
+        from vqathinker.training.config import TrainingConfig
+
+        return TrainingConfig
+    if name == "VQAThinkerTrainer":
+        from vqathinker.training.trainer import VQAThinkerTrainer
+
+        return VQAThinkerTrainer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

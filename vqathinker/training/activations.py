@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vqathinker.model.processing import PIXELS_PER_TOKEN
 from vqathinker.training.sizes import BF16, FP32, Tower
+from vqathinker.types import PIXELS_PER_TOKEN
 
 if TYPE_CHECKING:
     from vqathinker.training.plan import Run

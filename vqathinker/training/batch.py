@@ -14,7 +14,6 @@ import numpy as np
 
 from rewards import from_trl
 from vqathinker import answers
-from vqathinker.metrics import plcc, srcc
 from vqathinker.types import Reward, RolloutBatch
 
 
@@ -48,6 +47,8 @@ def log_batch(batch: RolloutBatch, rewards: Mapping[str, Reward], log: Callable[
     one step off the scale, as the ranking does: a single answer of 2444 would be all that they show.
     A reward with a method `metrics(batch) -> dict[str, float]` adds entries `rewards/<label>/<name>`.
     """
+    from vqathinker.metrics import plcc, srcc  # a plan, which needs no scipy.stats, imports this module too
+
     valid = np.isfinite(batch.scores)
     log("scores/parse_failures", float(1 - valid.mean()))
     num_off = sum(answers.clip(score) != score for score in batch.scores[valid].tolist())

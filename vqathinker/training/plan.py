@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from vqathinker.rollout.encoder import FRAMES_PER_CALL
 from vqathinker.training.activations import autocast_bytes, head_bytes, kept_bytes, layer_bytes
 from vqathinker.training.hardware import GIB, GPU
 from vqathinker.training.sizes import BF16, FP32, ModelSizes
@@ -18,6 +17,7 @@ ADAM_STATES = 2
 BUCKET = 500_000_000  # elements of DeepSpeed's buffer for the reduction of gradients
 PREFETCH, LIVE = 50_000_000, 1_000_000_000  # ZeRO-3: elements gathered ahead, and gathered at a time
 HF_SEQUENCES = 256  # responses that the embedded engine generates at a time
+FRAMES_PER_CALL = 96  # that the rollout encodes at a time
 CUDA_BYTES = 1.5 * GIB  # context, cuBLAS and NCCL
 FRAGMENTATION = 0.05  # of what PyTorch holds
 

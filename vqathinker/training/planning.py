@@ -1,30 +1,24 @@
-"""From a recipe's settings to the run that is counted, and to the settings that would make it fit."""
+"""From a recipe's settings to the run that is counted, without torch where arithmetic knows the model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from trl.trainer.model_config import ModelConfig
 
-import rewards
-from vqathinker.launch import Settings
-from vqathinker.launch.checks import out_of_range
+from vqathinker.launch import Settings, build_plugins
+from vqathinker.launch.checks import out_of_range, split_groups
 from vqathinker.launch.effects import without_effect
 from vqathinker.launch.fields import UNKNOWN
 from vqathinker.launch.plugins import check_plugins
 from vqathinker.launch.settings import merge
-from vqathinker.plugins import build
 from vqathinker.training.batch import draws_twins
-from vqathinker.training.config import TrainingConfig
+from vqathinker.training.checkpoint import Checkpoint, read_checkpoint
 from vqathinker.training.hardware import GPU
-from vqathinker.training.plan import Run, key_value_bytes, memory
-from vqathinker.training.sizes import BF16, FP32, Checkpoint, measure, read_checkpoint
-
-LORA_RANK = 16
-Change = tuple[str, Callable[[Run], Run]]
+from vqathinker.training.plan import Run
+from vqathinker.training.sizes import BF16, FP32, ModelSizes, Precision, count, is_counted
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ def read_launch(file: Path) -> Launch:
         raise ValueError(f"{file} is no configuration of accelerate")
     kind, num_gpus = values.get("distributed_type", "NO"), int(values.get("num_processes", 1))
     if kind == "FSDP":
-        raise ValueError(f"{file}: FSDP2 is not counted; recipes/accelerate/zero3.yaml comes close")
+        raise ValueError(f"{file}: FSDP2 is not counted; zero3.yaml comes close")
     if values.get("use_cpu"):
         raise ValueError(f"{file} is for the CPU, there is nothing to plan")
     if kind != "DEEPSPEED":
@@ -74,26 +68,26 @@ class Planned:
     Attributes:
         run: the recipe's.
         checkpoint: configuration and prompt.
-        args: the recipe's settings.
-        model_config: precision and LoRA.
+        settings: the recipe's.
+        precision: of the weights, and LoRA.
     """
 
     run: Run
     checkpoint: Checkpoint
-    args: TrainingConfig
-    model_config: ModelConfig
+    settings: Settings
+    precision: Precision
 
 
-def read_options(config: Path, options: Sequence[str]) -> Settings:
+def read_options(config: Path, options: Sequence[str], num_gpus: int) -> Settings:
     """A recipe's settings, without its files.
 
     Raises:
         ValueError: for unknown settings and for values that cannot be.
     """
     settings = merge("grpo", config, options)
-    problems = [*without_effect(settings), *out_of_range(settings)]
+    problems = [*without_effect(settings), *out_of_range(settings), *split_groups(settings, num_gpus)]
     if problems:
-        raise ValueError("\n".join(problems))
+        raise ValueError("; ".join(problems))
     check_plugins(settings)
     optimiser = settings["optim"]
     if optimiser != UNKNOWN and not optimiser.startswith("adamw_torch"):
@@ -101,16 +95,15 @@ def read_options(config: Path, options: Sequence[str]) -> Settings:
     return settings
 
 
-def read_settings(config: Path, options: Sequence[str], num_gpus: int) -> tuple[TrainingConfig, ModelConfig]:
-    """Read a recipe's settings as the recipe would on each of `num_gpus`; nothing needs a GPU here.
+def model_sizes(checkpoint: Checkpoint, precision: Precision, *, has_masters: bool) -> ModelSizes:
+    """By arithmetic, or measured on the real classes where it does not know them."""
+    if is_counted(checkpoint, precision):
+        return count(checkpoint, precision, has_masters=has_masters)
+    from trl.trainer.model_config import ModelConfig
 
-    Raises:
-        ValueError: for unknown settings and for values that cannot be.
-    """
-    kind = type("Settings", (TrainingConfig,), {"world_size": num_gpus})
-    settings = read_options(config, [*options, "--use_cpu", "true"])
-    args, model_config = settings.build(kind, ModelConfig)
-    return args, model_config
+    from vqathinker.training.measure import measure
+
+    return measure(checkpoint, ModelConfig(**vars(precision)), has_masters=has_masters)
 
 
 def plan(
@@ -119,7 +112,7 @@ def plan(
     """Count a recipe on some GPUs.
 
     Args:
-        model: checkpoint folder, `config.json` or the name of a published model.
+        model: checkpoint folder, `config.json`, hub id or the name of a published model.
         config: the recipe's YAML.
         options: settings that win over the YAML's, as on the recipe's command line.
         gpu: type of every GPU.
@@ -130,123 +123,51 @@ def plan(
         ValueError: for settings and models that cannot be.
         OSError: if a file cannot be read.
     """
-    args, model_config = read_settings(config, options, launch.num_gpus)
+    told = read_options(config, options, launch.num_gpus)
     checkpoint = read_checkpoint(model)
-    sizes = measure(checkpoint, model_config, has_masters=launch.zero > 0)
-    longest = args.max_completion_length or 0
-    assert args.steps_per_generation is not None
-    assert args.num_generations is not None
-    engine = args.vllm_mode if args.use_vllm else "hf"
-    cycle = args.steps_per_generation * args.num_iterations
-    reward_plugins = build(args.rewards, rewards.REWARDS, group=rewards.GROUP)
+    precision = Precision(**{name: told[name] for name in Precision.__dataclass_fields__})
+    sizes = model_sizes(checkpoint, precision, has_masters=launch.zero > 0)
+    rows, accumulation = told["per_device_train_batch_size"], told["gradient_accumulation_steps"]
+    parts = told["steps_per_generation"] or accumulation
+    if told["generation_batch_size"]:
+        parts = told["generation_batch_size"] // (rows * launch.num_gpus)
+    rewards = [plugin.function for plugin in build_plugins(told, "rewards")]
+    computes_in_bf16 = told["fp16"] or told["bf16"] is not False or sizes.itemsize == BF16
     run = Run(
         model=sizes,
         gpu=gpu,
         num_gpus=launch.num_gpus,
         zero=launch.zero,
-        rows=args.per_device_train_batch_size,
-        accumulation=args.gradient_accumulation_steps,
-        generation_parts=args.steps_per_generation,
-        iterations=args.num_iterations,
-        group=args.num_generations,
-        longest=longest,
-        response=min(response, longest),
-        has_twins=draws_twins([plugin.function for plugin in reward_plugins], args.perturbations),
-        packed=args.packed,
-        checkpointing=bool(args.gradient_checkpointing),
-        has_reference=args.beta > 0,
-        recomputes_old=bool(args.gradient_accumulation_steps % cycle),
-        itemsize=BF16 if args.bf16 or args.fp16 or sizes.itemsize == BF16 else FP32,
-        engine=engine,
-        utilization=args.vllm_gpu_memory_utilization,
+        rows=rows,
+        accumulation=accumulation,
+        generation_parts=parts,
+        iterations=told["num_iterations"],
+        group=told["num_generations"],
+        longest=told["max_completion_length"],
+        response=min(response, told["max_completion_length"]),
+        has_twins=draws_twins(rewards, build_plugins(told, "perturbations")),
+        packed=told["packed"],
+        checkpointing=bool(told["gradient_checkpointing"]),
+        has_reference=told["beta"] > 0,
+        recomputes_old=bool(accumulation % (parts * told["num_iterations"])),
+        itemsize=BF16 if computes_in_bf16 else FP32,
+        engine=told["vllm_mode"] if told["use_vllm"] else "hf",
+        utilization=told["vllm_gpu_memory_utilization"],
         offloads=launch.offloads,
-        offloads_reference=args.offload_reference,
-        sleeps=args.vllm_enable_sleep_mode,
-        gathers=args.ds3_gather_for_generation,
+        offloads_reference=told["offload_reference"],
+        sleeps=told["vllm_enable_sleep_mode"],
+        gathers=told["ds3_gather_for_generation"],
     )
-    return Planned(run, checkpoint, args, model_config)
+    return Planned(run, checkpoint, told, precision)
 
 
-def fits(run: Run) -> bool:
-    """Whether the longest step needs no more than the GPU has, and a colocated engine has enough."""
-    return memory(run).peak <= run.gpu.memory and (run.engine != "colocate" or engine_fits(run))
-
-
-def engine_fits(run: Run) -> bool:
-    """Whether a colocated vLLM engine's share holds its weights and the cache of one response."""
-    model = run.model
-    one = (model.prompt_length + run.longest) * key_value_bytes(model, BF16)
-    return run.utilization * run.gpu.memory >= BF16 * model.num_language + one
-
-
-def changes(planned: Planned) -> list[Change]:
-    """Settings that save memory: those that change no result first, those that change the training last."""
-
-    def halved(run: Run) -> Run:
-        rows = run.rows // 2
-        return replace(
-            run, rows=rows, accumulation=run.accumulation * 2, generation_parts=run.generation_parts * 2
-        )
-
-    def with_adapters(run: Run) -> Run:
-        model_config = replace(planned.model_config, use_peft=True, lora_r=LORA_RANK)
-        return replace(run, model=measure(planned.checkpoint, model_config, has_masters=run.zero > 0))
-
+def warnings_of(planned: Planned) -> list[str]:
+    """What training would warn of."""
     run = planned.run
-    found: list[Change] = []
-    if not run.checkpointing:
-        found.append(("--gradient_checkpointing true", lambda r: replace(r, checkpointing=True)))
-    if not run.packed:
-        found.append(("--packed true", lambda r: replace(r, packed=True)))
-    if run.has_copy and not run.offloads_reference and run.zero < 3:
-        found.append(("--offload_reference true", lambda r: replace(r, offloads_reference=True)))
-    rows, accumulation = run.rows, run.accumulation
-    while rows % 2 == 0:
-        rows, accumulation = rows // 2, accumulation * 2
-        label = f"--per_device_train_batch_size {rows} --gradient_accumulation_steps {accumulation}"
-        found.append((label, halved))
-    if 0 < run.zero < 3 and run.num_gpus > 1:
-        found.append(
-            (
-                "recipes/accelerate/zero3.yaml instead (all weights sharded)",
-                lambda r: replace(r, zero=3, offloads_reference=False),
-            )
-        )
-    if run.engine == "colocate" and not run.sleeps:
-        found.append(("--vllm_enable_sleep_mode true", lambda r: replace(r, sleeps=True)))
-    if run.engine == "colocate":
-        label = "--vllm_mode server (rollouts on other GPUs)"
-        found.append((label, lambda r: replace(r, engine="server", sleeps=False)))
-    if run.longest > 1024:
-        found.append(("--max_completion_length 1024", lambda r: replace(r, longest=1024)))
-    if run.has_copy:
-        found.append(("--beta 0 (no reference model)", lambda r: replace(r, has_reference=False)))
-    if not run.model.has_adapters:
-        found.append((f"--use_peft true --lora_r {LORA_RANK} (LoRA)", with_adapters))
-    return found
-
-
-def remedy(planned: Planned) -> tuple[list[str], Run] | None:
-    """The first few changes with which a run fits, without those that prove needless; None if none do."""
-    taken: list[Change] = []
-    run = planned.run
-    for change in changes(planned):
-        run = change[1](run)
-        taken.append(change)
-        if fits(run):
-            break
-    else:
-        return None
-    for change in taken[:-1]:
-        shorter = [other for other in taken if other is not change]
-        candidate = apply(planned.run, shorter)
-        if fits(candidate):
-            taken, run = shorter, candidate
-    return [label for label, _ in taken], run
-
-
-def apply(run: Run, taken: Sequence[Change]) -> Run:
-    """A run after some changes."""
-    for _, change in taken:
-        run = change(run)
-    return run
+    if run.model.trains_low and not run.zero:
+        return [
+            "Weights are trained in 16 bits without fp32 master weights, which rounds most updates of a "
+            "small learning rate away: use DeepSpeed (--config_file zero2), or --dtype float32 (--bf16 true "
+            "computes in bfloat16)"
+        ]
+    return []

@@ -1,27 +1,45 @@
-"""The sizes of a model, read from its configuration: the real classes are built without memory (`meta`)."""
+"""The sizes of a model, by arithmetic on its configuration.
+
+`tests/test_plan.py` holds them against the real classes. Settings that are not counted here (LoRA on other
+layers, say) are measured on the real classes, in `vqathinker.training.measure`, which takes torch.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from trl.trainer.model_config import ModelConfig
-
-from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.model.assemble import PROCESSOR_FILE
-from vqathinker.model.modeling import VQAThinkerConfig
-from vqathinker.prompts import Prompt
-from vqathinker.training.hardware import MODELS
-from vqathinker.training.setup import lora
+from vqathinker.launch.fields import read_fields
+from vqathinker.training.checkpoint import Checkpoint
 
 FP32, BF16 = 4, 2  # bytes of a number
-PAPER_FRAMES = FrameSetting(6, 448)
-CHARACTERS_PER_TOKEN = 4  # of English, where no tokenizer is at hand
+ITEMSIZES = {"float32": FP32, "bfloat16": BF16, "float16": BF16}
+TEXT_CONFIGS = {
+    "qwen2": ("transformers/models/qwen2/configuration_qwen2.py", "Qwen2Config"),
+    "qwen3": ("transformers/models/qwen3/configuration_qwen3.py", "Qwen3Config"),
+}
+VISION_CONFIG = ("transformers/models/internvl/configuration_internvl.py", "InternVLVisionConfig")
+# of the model's own configuration
+DEFAULTS: dict[str, Any] = {
+    "motion": "slowfast", "slowfast_depth": 50, "slowfast_stem_dim": 64, "max_frames": 64,
+    "downsample_ratio": 0.5, "tie_word_embeddings": True,
+}  # fmt: skip
+SLOWFAST_BYTES = {(50, 64): 134821584, (18, 16): 2795752}  # by depth and stem; weights and statistics, fp32
+CHANNEL_RATIO, EXPANSION = 8, 32  # of SlowFast's pathways; of its last stage against the stem
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What sizes depend on: the entries of TRL's `ModelConfig` for the weights' type and for LoRA."""
+
+    dtype: str | None = "float32"
+    use_peft: bool = False
+    lora_r: int = 16
+    lora_target_modules: list[str] | None = None
+    lora_target_parameters: list[str] | None = None
+    lora_modules_to_save: list[str] | None = None
+    use_dora: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,137 +99,157 @@ class ModelSizes:
         """Positions of the vision tower: four per visual token, and one for the whole frame."""
         return 4 * self.tokens_per_frame + 1
 
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A configuration and the prompt that goes with it.
-
-    Attributes:
-        config: the model's.
-        frames: keyframes in training.
-        prompt_length: tokens of a prompt.
-        is_counted: whether `prompt_length` is the tokenizer's own count, not an estimate.
-    """
-
-    config: VQAThinkerConfig
-    frames: FrameSetting
-    prompt_length: int
-    is_counted: bool
+    @property
+    def trains_low(self) -> bool:
+        """Whether weights are trained in 16 bits."""
+        return self.trained_bytes < FP32 * self.num_trained
 
 
-def read_checkpoint(name: str) -> Checkpoint:
-    """Read a checkpoint folder, a `config.json`, or take a published model by name; no weights are loaded.
-
-    Raises:
-        ValueError: if `name` is none of these.
-    """
-    path = Path(name)
-    if name in MODELS:
-        text, vision = MODELS[name]
-        return _without_processor(
-            VQAThinkerConfig(text_config=dict(text), vision_config=dict(vision), tie_word_embeddings=False)
-        )
-    file = path / "config.json" if path.is_dir() else path
-    if not file.is_file():
-        raise ValueError(
-            f"{name}: neither a checkpoint folder, nor a config.json, nor one of {', '.join(MODELS)}"
-        )
-    values = json.loads(file.read_text(encoding="utf-8"))
-    if values.get("model_type") not in {"internvl", VQAThinkerConfig.model_type}:
-        raise ValueError(
-            f"{file} describes a {values.get('model_type')!r} model; give an InternVL in the Hugging Face "
-            "format (-hf), or a checkpoint made by `vqathinker init`"
-        )
-    config = VQAThinkerConfig(**{k: v for k, v in values.items() if k != "model_type"})
-    if not (file.parent / PROCESSOR_FILE).is_file():
-        return _without_processor(config)
-    processor = VQAThinkerProcessor.from_pretrained(file.parent)
-    frames = processor.training
-    length = len(processor.prompt_ids(frames.num_frames, frames.tokens_per_frame))
-    return Checkpoint(config, frames, length, is_counted=True)
+def is_counted(checkpoint: Checkpoint, told: Precision) -> bool:
+    """Whether arithmetic knows the model and the adapters; `measure` does otherwise."""
+    config = DEFAULTS | dict(checkpoint.config)
+    others = (told.lora_target_modules, told.lora_target_parameters, told.lora_modules_to_save)
+    usual = not told.use_peft or not (any(others) or told.use_dora)
+    known = (config["slowfast_depth"], config["slowfast_stem_dim"]) in SLOWFAST_BYTES
+    return usual and known and _text_type(config) in TEXT_CONFIGS
 
 
-def _without_processor(config: VQAThinkerConfig) -> Checkpoint:
-    """The paper's frames, and the tokens of the default wording estimated from its length."""
-    frames, prompt = PAPER_FRAMES, Prompt()
-    label = len(prompt.frame_label) // CHARACTERS_PER_TOKEN
-    around = prompt.opening + prompt.motion_label + prompt.question
-    per_frame = frames.tokens_per_frame + label + 3  # the two ends of an image and a line feed
-    length = frames.num_frames * per_frame + len(around) // CHARACTERS_PER_TOKEN + 12  # the chat's own
-    return Checkpoint(config, frames, length, is_counted=False)
-
-
-def measure(checkpoint: Checkpoint, model_config: ModelConfig, *, has_masters: bool) -> ModelSizes:
-    """Count the weights of the model as a run would hold it.
+def count(checkpoint: Checkpoint, told: Precision, *, has_masters: bool) -> ModelSizes:
+    """Sizes of the model as a run would hold it.
 
     Args:
-        checkpoint: what to build.
-        model_config: precision and LoRA.
+        checkpoint: what to count.
+        told: precision and LoRA, on the language model's linear layers; see `is_counted`.
         has_masters: DeepSpeed in bf16, which brings every parameter to bf16.
     """
-    config = checkpoint.config
-    dtype = model_config.dtype if model_config.dtype not in {None, "auto"} else config.dtype
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype or torch.float32
-    with torch.device("meta"):
-        model: Any = VQAThinkerForConditionalGeneration(config)
-        model.to(dtype)
-    language = [model.model.language_model, model.lm_head]
-    num_language = _count(_unique(parameter for part in language for parameter in part.parameters()))
-    policy: nn.Module = model
-    if model_config.use_peft:
-        from peft import get_peft_model
-
-        adapters = lora(model_config, model)
-        assert adapters is not None
-        policy = get_peft_model(model, adapters)
-    if has_masters:
-        policy.to(torch.bfloat16)
-    weights = _unique(policy.parameters())
-    trained = [weight for weight in weights if weight.requires_grad]
+    config = DEFAULTS | dict(checkpoint.config)
+    text = _filled(TEXT_CONFIGS[_text_type(config)], config.get("text_config"))
+    vision = _filled(VISION_CONFIG, config.get("vision_config"))
+    text_tower, vision_tower = _text_tower(text), _vision_tower(vision)
+    itemsize = BF16 if has_masters else _itemsize(config, told.dtype)
+    motion = _motion_projector(config, text_tower.width)
+    head = 0 if config["tie_word_embeddings"] else text["vocab_size"] * text_tower.width
+    language = _language(text, text_tower)
+    whole = language + head + _vision(vision, vision_tower) + motion
+    whole += _projector(config, vision_tower.width, text_tower.width)
+    weights = trained = whole
+    weight_bytes = trained_bytes = itemsize * whole
+    if told.use_peft:
+        lora = _lora(text_tower, told.lora_r)
+        lora_bytes = (BF16 if has_masters else FP32) * lora  # PEFT keeps adapters in fp32
+        weights = whole + lora + motion  # the motion projector is trained in a copy
+        trained = lora + motion
+        weight_bytes += lora_bytes + itemsize * motion
+        trained_bytes = lora_bytes + itemsize * motion
+    has_motion = config["motion"] != "none"
     return ModelSizes(
-        text=_text_tower(config.text_config),
-        vision=_vision_tower(config.vision_config),
-        vocabulary=config.text_config.vocab_size,  # type: ignore[union-attr]
+        text=text_tower,
+        vision=vision_tower,
+        vocabulary=text["vocab_size"],
         num_frames=checkpoint.frames.num_frames,
         tokens_per_frame=checkpoint.frames.tokens_per_frame,
         prompt_length=checkpoint.prompt_length,
-        num_weights=_count(weights),
-        num_trained=_count(trained),
-        weight_bytes=num_bytes(weights),
-        trained_bytes=num_bytes(trained),
-        num_language=num_language,
-        slowfast_bytes=num_bytes(model.model.slowfast.buffers()) if config.motion != "none" else 0,
-        trains_tower=any(weight.requires_grad for weight in model.model.vision_tower.parameters()),
-        trains_vision=model.model.trains_vision,
-        itemsize=model.get_input_embeddings().weight.itemsize,
-        has_adapters=bool(model_config.use_peft),
+        num_weights=weights,
+        num_trained=trained,
+        weight_bytes=weight_bytes,
+        trained_bytes=trained_bytes,
+        num_language=language + head,
+        slowfast_bytes=SLOWFAST_BYTES[config["slowfast_depth"], config["slowfast_stem_dim"]] * has_motion,
+        trains_tower=not told.use_peft,
+        trains_vision=not told.use_peft,
+        itemsize=itemsize,
+        has_adapters=bool(told.use_peft),
     )
 
 
-def num_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of some tensors."""
-    return sum(tensor.numel() * tensor.itemsize for tensor in tensors)
+def _text_type(config: Mapping[str, Any]) -> str:
+    return str((config.get("text_config") or {}).get("model_type", "qwen2"))
 
 
-def _count(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() for tensor in tensors)
+def _filled(source: tuple[str, str], values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A configuration's entries with the defaults of its class."""
+    defaults = {name: field.default for name, field in read_fields(*source).items()}
+    return defaults | dict(values or {})
 
 
-def _unique(tensors: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    return list({id(tensor): tensor for tensor in tensors}.values())
+def _itemsize(config: Mapping[str, Any], told: str | None) -> int:
+    own = config.get("dtype") or config.get("torch_dtype") or "float32"
+    return ITEMSIZES[str(own if told in {None, "auto"} else told)]
 
 
-def _text_tower(config: Any) -> Tower:  # noqa: ANN401  of any language model
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+def _text_tower(config: Mapping[str, Any]) -> Tower:
+    heads = config["num_attention_heads"]
+    size = config.get("head_dim") or config["hidden_size"] // heads
+    keys = config["num_key_value_heads"] or heads
     return Tower(
-        config.num_hidden_layers,
-        config.hidden_size,
-        config.intermediate_size,
-        config.num_attention_heads * head,
-        config.num_key_value_heads * head,
+        config["num_hidden_layers"],
+        config["hidden_size"],
+        config["intermediate_size"],
+        heads * size,
+        keys * size,
     )
 
 
-def _vision_tower(config: Any) -> Tower:  # noqa: ANN401  transformers declares it so
-    width = config.hidden_size
-    return Tower(config.num_hidden_layers, width, config.intermediate_size, width, width, config.use_qk_norm)
+def _vision_tower(config: Mapping[str, Any]) -> Tower:
+    width = config["hidden_size"]
+    return Tower(
+        config["num_hidden_layers"], width, config["intermediate_size"], width, width, config["use_qk_norm"]
+    )
+
+
+def _language(config: Mapping[str, Any], tower: Tower) -> int:
+    """Embeddings, layers and last norm of a Qwen language model."""
+    is_qwen2 = "attention_bias" not in config
+    linear = tower.width * (2 * tower.query + 2 * tower.key) + 3 * tower.width * tower.mlp
+    biases = tower.query + 2 * tower.key if is_qwen2 else 0
+    if config.get("attention_bias"):
+        biases = tower.query + 2 * tower.key + tower.width
+    norms = 2 * tower.width
+    if not is_qwen2:
+        norms += 2 * (tower.query // config["num_attention_heads"])  # of queries and keys, per head
+    embeddings = int(config["vocab_size"]) * tower.width
+    return embeddings + tower.layers * (linear + biases + norms) + tower.width
+
+
+def _vision(config: Mapping[str, Any], tower: Tower) -> int:
+    """InternViT: patches, positions, layers."""
+    width = tower.width
+    sides = [_pair(config[name]) for name in ("image_size", "patch_size")]
+    (height, breadth), (patch_height, patch_breadth) = sides
+    positions = (height // patch_height) * (breadth // patch_breadth) + 1
+    patches = int(config["num_channels"]) * patch_height * patch_breadth * width + width
+    marks = width * (2 if config["use_mask_token"] else 1)
+    embeddings = patches + marks + (positions * width if config["use_absolute_position_embeddings"] else 0)
+    norm = width if config["norm_type"] == "rms_norm" else 2 * width
+    attention = 4 * width**2 + width + (3 * width if config["attention_bias"] else 0)
+    attention += 2 * width if config["use_qk_norm"] else 0
+    mlp = 2 * width * tower.mlp + tower.mlp + width
+    scales = 2 * width
+    last = 0 if config["use_mean_pooling"] else 2 * width
+    return embeddings + tower.layers * (attention + mlp + 2 * norm + scales) + last
+
+
+def _pair(size: Any) -> tuple[int, int]:  # noqa: ANN401  a number or two
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _projector(config: Mapping[str, Any], vision: int, text: int) -> int:
+    merged = vision * int(1 / config["downsample_ratio"]) ** 2
+    return 2 * merged + merged * text + text + text**2 + text
+
+
+def _motion_projector(config: Mapping[str, Any], text: int) -> int:
+    """LayerNorm, two linear layers, and for "fast" the positions."""
+    if config["motion"] == "none":
+        return 0
+    stem = int(config["slowfast_stem_dim"])
+    fast = stem // CHANNEL_RATIO * EXPANSION
+    width = fast if config["motion"] == "fast" else stem * EXPANSION + fast
+    positions = int(config["max_frames"]) * width if config["motion"] == "fast" else 0
+    return 2 * width + width * text + text + text**2 + text + positions
+
+
+def _lora(tower: Tower, rank: int) -> int:
+    """Two factors for each linear layer of the language model."""
+    queries, keys = tower.width + tower.query, tower.width + tower.key
+    return tower.layers * rank * (2 * queries + 2 * keys + 3 * (tower.width + tower.mlp))
