@@ -197,11 +197,13 @@ def _read_packets(
     coding = Coding.of(stream.codec_context.name, stream.codec_context.extradata)
     first: av.VideoFrame | None = None
     failure = "the video stream has no frames"
-    packets, end = [], 0.0
+    packets: list[Packet] = []
+    ends: dict[int, int] = {}
     for packet in container.demux():
-        if packet.pts is not None and packet.time_base:
-            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        if packet.stream.index != stream.index:
+        index = packet.stream_index
+        if packet.pts is not None:
+            ends[index] = max(ends.get(index, 0), packet.pts + (packet.duration or 0))
+        if index != stream.index:
             continue
         if first is None:
             try:
@@ -212,7 +214,9 @@ def _read_packets(
             packets.append(_packet_of(packet, coding))
     if first is None:
         raise VideoError(path, failure)
-    return first, packets, end
+    units = {index: container.streams[index].time_base for index in ends}
+    seconds = [float(end * (units[index] or 0)) for index, end in ends.items()]
+    return first, packets, max(seconds, default=0.0)
 
 
 def _packet_of(packet: av.Packet[Any], coding: Coding) -> Packet:
