@@ -298,6 +298,18 @@ def test_other_language_models_are_refused_by_name(
         assemble(str(source), None, tmp_path / "out", motion="none", **FRAMES)
 
 
+def test_settings_that_cannot_be_saved_are_left_out(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    source = Path(shutil.copytree(checkpoints["none"], tmp_path / "source"))
+    file = source / "generation_config.json"
+    settings = json.loads(file.read_text()) | {"eos_token_id": [2, 0], "do_sample": False, "temperature": 0.6}
+    file.write_text(json.dumps(settings))
+    model, _ = load_policy(source)
+    model.save_pretrained(tmp_path / "out")
+    assert load_policy(tmp_path / "out")[0].generation_config.eos_token_id == [2, 0]
+    file.write_text(json.dumps(settings | {"do_sample": True}))
+    assert load_policy(source)[0].generation_config.temperature == 0.6
+
+
 def test_loading_needs_a_directory(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="missing is not a directory"):
         load_policy(tmp_path / "missing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,46 @@ def test_logprobs_equal_a_full_forward_pass(policies: Policies, motion: str, tem
                 assert (
                     logits.argsort(-1, descending=True).argsort(-1)[torch.arange(len(ids)), ids] < 20
                 ).all()
+
+
+# of transformers' generation settings all that change tokens, log-probabilities, their form or their number
+ODD: dict[str, Any] = {
+    "temperature": 0.2, "top_p": 0.3, "top_k": 2, "min_p": 0.4, "typical_p": 0.5, "top_h": 0.4,
+    "epsilon_cutoff": 0.01, "eta_cutoff": 0.01, "repetition_penalty": 1.7, "encoder_repetition_penalty": 1.2,
+    "no_repeat_ngram_size": 2, "bad_words_ids": [[9], [10]], "forced_bos_token_id": 11,
+    "forced_eos_token_id": 12, "suppress_tokens": [13, 14], "begin_suppress_tokens": [15],
+    "sequence_bias": [[[16], 8.0]], "exponential_decay_length_penalty": (1, 1.9), "guidance_scale": 1.5,
+    "remove_invalid_values": True, "renormalize_logits": True, "num_beams": 3, "num_return_sequences": 2,
+    "length_penalty": 2.0, "early_stopping": True, "min_length": 9, "min_new_tokens": 9, "max_length": 10,
+    "max_time": 1e-4, "stop_strings": ["e"], "penalty_alpha": 0.6, "do_sample": True, "use_cache": False,
+    "cache_implementation": "static", "return_dict_in_generate": True, "output_scores": True,
+    "prompt_lookup_num_tokens": 2, "bos_token_id": 17, "pad_token_id": 18, "token_healing": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "names", [*([name] for name in ODD), list(ODD)], ids=lambda names: "+".join(names[:2])
+)
+def test_the_checkpoints_own_settings_do_not_count(
+    policy: tuple[Any, Any],
+    requests: list[RolloutRequest],
+    temperature: float,
+    names: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, processor = policy
+    sampling = Sampling(temperature=temperature, max_new_tokens=6)
+    torch.manual_seed(0)
+    expected = HFEngine(model, processor).generate(requests[:1], 2, sampling)
+    odd = copy.deepcopy(model.generation_config)
+    for name in names:
+        setattr(odd, name, ODD[name])
+    monkeypatch.setattr(model, "generation_config", odd)
+    torch.manual_seed(0)
+    found = HFEngine(model, processor).generate(requests[:1], 2, sampling)
+    assert found == expected
+    assert model.generation_config is odd
 
 
 def test_greedy_does_not_depend_on_the_batch(policy: tuple[Any, Any], requests: list[RolloutRequest]) -> None:

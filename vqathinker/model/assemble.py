@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import GenerationConfig
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from vqathinker.checkpoints import ADAPTER_FILE, HOW_TO_MERGE, base_folder, checkpoint_folder, is_adapter
@@ -18,6 +20,8 @@ from vqathinker.prompts import Prompt
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+logger = logging.getLogger(__name__)
 
 PROCESSOR_FILE, SHARD_SIZE = "processor_config.json", "5GB"
 
@@ -131,7 +135,24 @@ def _load_model(path: str | Path, **kwargs: Any) -> VQAThinkerForConditionalGene
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(f"{path} lacks {len(missing)} weights such as {missing[0]}")
+    model.generation_config = _that_can_be_saved(model.generation_config, path)
     return model  # type: ignore[no-any-return]
+
+
+def _that_can_be_saved(own: GenerationConfig, path: str | Path) -> GenerationConfig:
+    """A checkpoint's generation settings; only the ids at a response's ends if they contradict one another.
+
+    Transformers loads such settings and refuses to save them, at the first checkpoint of a run.
+    """
+    try:
+        own.validate(strict=True)
+    except ValueError as error:
+        logger.warning(
+            "%s: its generation_config.json is not kept but for the ids that end a response: %s", path, error
+        )
+        ids = ("eos_token_id", "pad_token_id", "bos_token_id")
+        return GenerationConfig(**{name: getattr(own, name) for name in ids})
+    return own
 
 
 def assemble(

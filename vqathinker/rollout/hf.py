@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -85,14 +86,16 @@ class HFEngine:
         cache = self._prefill(embeds, mask)
         cache.batch_repeat_interleave(drawn)
         chosen = ChosenLogprobs(sampling.logit_temperature, watched)
-        sequences: Tensor = self.model.generate(  # type: ignore[misc, assignment]
-            inputs_embeds=embeds.repeat_interleave(drawn, 0),
-            attention_mask=mask.repeat_interleave(drawn, 0),
-            past_key_values=cache,
-            generation_config=self._generation_config(sampling),
-            logits_processor=LogitsProcessorList([chosen]),
-            synced_gpus=None if self._is_sharded else False,
-        )
+        settings = self._generation_config(sampling)
+        with without_defaults(self.model):
+            sequences: Tensor = self.model.generate(  # type: ignore[misc, assignment]
+                inputs_embeds=embeds.repeat_interleave(drawn, 0),
+                attention_mask=mask.repeat_interleave(drawn, 0),
+                past_key_values=cache,
+                generation_config=settings,
+                logits_processor=LogitsProcessorList([chosen]),
+                synced_gpus=None if self._is_sharded else False,
+            )
         logprobs = chosen.finish(sequences)
         ends = torch.isin(sequences, torch.tensor(self.eos_ids, device=sequences.device)).int()
         lengths = torch.where(ends.any(1), ends.argmax(1) + 1, sequences.shape[1]).tolist()
@@ -147,9 +150,24 @@ class HFEngine:
             eos_token_id=self.eos_ids,
             pad_token_id=self.processor.tokenizer.pad_token_id,
             bos_token_id=None,
-            repetition_penalty=1.0,  # the checkpoint's own would shift the log-probabilities
+            use_cache=True,
             **(drawn if sampling.temperature else {}),
         )
+
+
+@contextmanager
+def without_defaults(model: VQAThinkerForConditionalGeneration) -> Iterator[None]:
+    """Set the checkpoint's own generation settings aside: transformers takes them for all that is not given.
+
+    Beams, penalties, forced and further suppressed ids would make the tokens, or their log-probabilities,
+    other ones than the request asks for.
+    """
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 class ChosenLogprobs(LogitsProcessor):
