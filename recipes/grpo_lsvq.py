@@ -43,7 +43,6 @@ def compose(settings: Settings) -> tuple[VQAThinkerTrainer, str | None, str]:
     rewards = build_plugins(settings, "rewards")
     perturbations = build_plugins(settings, "perturbations")
     train, validation = load_sets(data, max_missing=args.max_unreadable)
-    checkpoint = begin(settings)
     model, processor = load_model(model_config, settings.given)
     trainer = VQAThinkerTrainer(
         model,
@@ -56,6 +55,7 @@ def compose(settings: Settings) -> tuple[VQAThinkerTrainer, str | None, str]:
         eval_dataset=validation,
         peft_config=lora(model_config, model),
     )
+    checkpoint = begin(settings)  # nothing has failed: the output folder is this run's
     return trainer, checkpoint, data.save_to or str(Path(args.output_dir, "final"))
 
 

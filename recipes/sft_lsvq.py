@@ -40,7 +40,6 @@ def compose(settings: Settings) -> tuple[SupervisedTrainer, str | None, str]:
 
     data, args, model_config = settings.build(SupervisedDataConfig, SFTConfig, ModelConfig)
     train, validation = load_sets(data, max_missing=data.max_unreadable)
-    checkpoint = begin(settings)
     model, processor = load_model(model_config, settings.given)
     trainer = SupervisedTrainer(
         model,
@@ -51,6 +50,7 @@ def compose(settings: Settings) -> tuple[SupervisedTrainer, str | None, str]:
         max_unreadable=data.max_unreadable,
         peft_config=lora(model_config, model),
     )
+    checkpoint = begin(settings)  # nothing has failed: the output folder is this run's
     return trainer, checkpoint, data.save_to or str(Path(args.output_dir, "final"))
 
 

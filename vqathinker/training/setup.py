@@ -114,8 +114,6 @@ def begin(settings: Settings) -> str | None:
     Returns:
         The checkpoint to resume from, None for a new run.
     """
-    if not sys.stderr.isatty():
-        disable_progress_bar()  # a bar in a file is a line per update
     checkpoint = checkpoint_of(settings)
     state = PartialState()
     state.wait_for_everyone()  # nobody writes before everybody has looked
@@ -135,6 +133,8 @@ def load_sets(data: DataConfig, *, max_missing: float) -> tuple[Dataset, Dataset
     Raises:
         ValueError: as `load_data`, or if the sets share videos and `allow_overlap` is not set.
     """
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # a bar in a file is a line per update
     train = load_data(data, "train", max_missing=max_missing)
     assert train is not None, "the settings have been checked"
     validation = load_data(data, "eval", max_missing=max_missing)
