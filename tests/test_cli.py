@@ -175,10 +175,10 @@ def test_init(internvl: Path, tmp_path: Path) -> None:
     [
         (["--internvl", "nowhere/at/all", "--motion", "none"], "nowhere/at/all"),
         ([], "motion='slowfast' needs a SlowFast checkpoint"),
-        (["--motion", "optical"], "unknown motion 'optical', choose one of slowfast, fast, none"),
-        (["--dtype", "int8"], "unknown dtype 'int8'"),
+        (["--motion", "optical"], "unknown --motion 'optical', choose one of slowfast, fast, none"),
+        (["--dtype", "int8"], "unknown --dtype 'int8'"),
         (["--slowfast", "none.pyth"], "--slowfast none.pyth is not a file"),
-        (["--motion", "none", "--frame-size", "57"], "frame size 57 is not a multiple of 28"),
+        (["--motion", "none", "--frame-size", "57"], "--frame-size 57: a frame size is a multiple of 28"),
         (["--motion", "none", "--prompt", "none.txt"], "none.txt"),
     ],
 )

@@ -840,7 +840,7 @@ def test_the_command(released: tuple[Path, Released], copy: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--to", "gguf"], "unknown target 'gguf', choose one of vqathinker, internvl-hf"),
+        (["--to", "gguf"], "unknown --to 'gguf', choose one of vqathinker, internvl-hf"),
         (["--slowfast", "none.pyth"], "--slowfast none.pyth is not a file"),
         (["--prompt", "none.txt"], "none.txt"),
         (["--report", "none/r.json"], "--report none/r.json: none is not a folder"),

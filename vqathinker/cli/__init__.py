@@ -16,6 +16,7 @@ from vqathinker.cli.convert import MOTIONS, TARGETS, convert, require_source
 from vqathinker.cli.datasets import datasets
 from vqathinker.cli.doctor import doctor
 from vqathinker.cli.evaluate import evaluate
+from vqathinker.cli.files import read_prompt, require_new, require_size, require_slowfast
 from vqathinker.cli.labels import Reading, load_rows
 from vqathinker.cli.merge import DTYPES, merge
 from vqathinker.cli.options import (
@@ -36,7 +37,7 @@ from vqathinker.cli.score import score
 from vqathinker.cli.serve import serve
 from vqathinker.cli.show import fail, progress_bar, require_free, show_findings
 from vqathinker.cli.train import train
-from vqathinker.cli.usage import Commands
+from vqathinker.cli.usage import Commands, require_choice
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -112,12 +113,10 @@ def init(
     ] = None,
     motion: Annotated[str, typer.Option(help="Motion tokens: slowfast, fast or none.")] = "slowfast",
     prompt: Annotated[Path | None, typer.Option(help="Question (text) or whole wording (YAML).")] = None,
-    num_frames: Annotated[int | None, typer.Option(help="Keyframes in training, 6 by default.")] = None,
-    frame_size: Annotated[int | None, typer.Option(help="Their side in pixels, 448 by default.")] = None,
-    scoring_num_frames: Annotated[
-        int | None, typer.Option(help="Keyframes in scoring, 12 by default.")
-    ] = None,
-    scoring_frame_size: Annotated[int | None, typer.Option(help="Their side, 560 by default.")] = None,
+    num_frames: Annotated[int | None, typer.Option(min=1, help="Keyframes in training: 6.")] = None,
+    frame_size: Annotated[int | None, typer.Option(help="Their side in pixels: 448.")] = None,
+    scoring_num_frames: Annotated[int | None, typer.Option(min=1, help="Keyframes in scoring: 12.")] = None,
+    scoring_frame_size: Annotated[int | None, typer.Option(help="Their side: 560.")] = None,
     dtype: Annotated[
         str, typer.Option(help="Precision to write: auto, bfloat16, float16 or float32.")
     ] = "auto",
@@ -129,12 +128,13 @@ def init(
 
     Exit code 2: a part is missing or does not fit.
     """
-    if motion not in MOTIONS:
-        fail(f"unknown motion {motion!r}, choose one of {', '.join(MOTIONS)}")
-    if dtype not in DTYPES:
-        fail(f"unknown dtype {dtype!r}, choose one of {', '.join(DTYPES)}")
-    if slowfast is not None and not slowfast.is_file():
-        fail(f"--slowfast {slowfast} is not a file")
+    require_choice("--motion", motion, MOTIONS)
+    require_choice("--dtype", dtype, DTYPES)
+    require_slowfast(slowfast)
+    require_size("--frame-size", frame_size)
+    require_size("--scoring-frame-size", scoring_frame_size)
+    wording = read_prompt(prompt)
+    require_new(out, overwrite=overwrite)
     require_source(internvl, motion=motion, slowfast=slowfast, target=TARGETS[0])
     options = {
         "num_frames": num_frames,
@@ -143,7 +143,6 @@ def init(
         "scoring_frame_size": scoring_frame_size,
     }
     from vqathinker.model.assemble import assemble
-    from vqathinker.prompts import Prompt
 
     try:
         assemble(
@@ -151,7 +150,7 @@ def init(
             slowfast,
             out,
             motion=motion,
-            prompt=None if prompt is None else Prompt.from_file(prompt),
+            prompt=wording,
             dtype=dtype,
             overwrite=overwrite,
             **{name: value for name, value in options.items() if value is not None},

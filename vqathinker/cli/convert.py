@@ -10,7 +10,9 @@ import typer
 
 from vqathinker.checkpoints import CONFIG_FILE, HOW_TO_MERGE, checkpoint_folder, is_adapter
 from vqathinker.cli.checkpoint import read_json
+from vqathinker.cli.files import read_prompt, require_new, require_slowfast
 from vqathinker.cli.show import fail, progress_bar, require_free
+from vqathinker.cli.usage import require_choice
 
 if TYPE_CHECKING:
     from vqathinker.model.matching import Report
@@ -46,17 +48,16 @@ def convert(
 
     Exit code 2: the source cannot be converted whole; nothing is written but the report.
     """
-    if target not in TARGETS:
-        fail(f"unknown target {target!r}, choose one of {', '.join(TARGETS)}")
+    require_choice("--to", target, TARGETS)
     require_free(report, overwrite=overwrite)
-    if motion is not None and motion not in MOTIONS:
-        fail(f"unknown motion {motion!r}, choose one of {', '.join(MOTIONS)}")
-    if slowfast is not None and not slowfast.is_file():
-        fail(f"--slowfast {slowfast} is not a file")
+    if motion is not None:
+        require_choice("--motion", motion, MOTIONS)
+    require_slowfast(slowfast)
+    wording = read_prompt(prompt)
+    require_new(out, overwrite=overwrite)
     require_source(source, motion=motion, slowfast=slowfast, target=target)
     from vqathinker.model.convert import convert as convert_checkpoint
     from vqathinker.model.matching import ConversionError
-    from vqathinker.prompts import Prompt
 
     try:
         with progress_bar("shards") as progress:
@@ -67,7 +68,7 @@ def convert(
                 target=target,
                 motion=motion,
                 slowfast=slowfast,
-                prompt=None if prompt is None else Prompt.from_file(prompt),
+                prompt=wording,
                 overwrite=overwrite,
                 on_shard=lambda done, total: progress.update(task, completed=done, total=total, visible=True),
             )

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from vqathinker.cli.files import require_label_file
 from vqathinker.cli.show import fail
+from vqathinker.cli.usage import nearest_path
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -48,6 +50,7 @@ def load_rows(
     """Read a label file or leave with what the user can correct."""
     from vqathinker.media.dataset import load_labels
 
+    require_label_file(labels)
     require_folder(videos)
     try:
         return load_labels(
@@ -80,6 +83,7 @@ def load_named_rows(
         require_folder(videos)
     try:
         benchmark = require(name)
+        require_label_file(labels)
         rows = load_benchmark(
             benchmark, labels, video_dir=videos, on_match=on_match, need_video=need_video, **asdict(reading)
         )
@@ -91,4 +95,4 @@ def load_named_rows(
 def require_folder(videos: Path) -> None:
     """Leave if the folder of the videos is none."""
     if not videos.is_dir():
-        fail(f"--videos {videos} is not a folder")
+        fail(f"--videos {videos} is not a folder{nearest_path(videos)}")

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from vqathinker.checkpoints import ADAPTER_FILE, base_folder, checkpoint_folder, is_adapter
+from vqathinker.cli.files import require_new
 from vqathinker.cli.show import fail
+from vqathinker.cli.usage import require_choice
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
@@ -30,8 +32,8 @@ def merge(
 
     Exit code 2: it is no adapter, its base is missing, or the two do not fit; nothing is written.
     """
-    if dtype not in DTYPES:
-        fail(f"unknown dtype {dtype!r}, choose one of {', '.join(DTYPES)}")
+    require_choice("--dtype", dtype, DTYPES)
+    require_new(out, overwrite=overwrite)
     folder = _adapter_folder(adapter, base)
     from vqathinker.model.assemble import merge_adapter
 

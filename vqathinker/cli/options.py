@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vqathinker.cli.files import require_size
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import nearest, require_choice
 from vqathinker.launch.processes import became_one
 from vqathinker.scoring.settings import COMBINATIONS, DTYPES, ENGINES
-from vqathinker.types import PIXELS_PER_TOKEN
 
 if TYPE_CHECKING:
     from vqathinker.scoring import Scorer
@@ -104,8 +104,7 @@ class EngineOptions:
         if kind not in DEVICES:
             meant = nearest(kind, DEVICES) or f", it is none of {', '.join(DEVICES)}"
             fail(f"--device {self.device!r} cannot be used{meant}")
-        if self.size is not None and (self.size < PIXELS_PER_TOKEN or self.size % PIXELS_PER_TOKEN):
-            fail(f"--size {self.size} is not a multiple of {PIXELS_PER_TOKEN} pixels")
+        require_size("--size", self.size)
         if self.engine == "vllm":
             if mode.expected or mode.levels:
                 fail("--expected and --levels need probabilities that only --engine hf tells")

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vqathinker.cli.datasets import show_differences
+from vqathinker.cli.files import require_label_file
 from vqathinker.cli.labels import Reading, load_named_rows, load_rows, require_folder
 from vqathinker.cli.options import DatasetName, LabelFormat, MosColumn, NativeRange, Split, VideoColumn
 from vqathinker.cli.show import RANGE_DOUBTFUL, fail
-from vqathinker.cli.usage import nearest, nearest_path
+from vqathinker.cli.usage import nearest, nearest_path, require_choice
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -81,11 +82,10 @@ class LabelledSet:
 
         if self.labels is None and not Path(self.source).is_file() and find(self.source) is not None:
             fail(f"{self.source} needs its label file: --labels FILE")
-        if not self.label_file.is_file():
-            fail(f"{self.label_file}: no such label file{nearest_path(self.label_file)}")
+        require_label_file(self.label_file)
         require_folder(self.videos)
-        if self.options.scale is not None and self.options.scale not in SCALES:
-            fail(f"unknown scale {self.options.scale!r}, choose one of {', '.join(SCALES)}")
+        if self.options.scale is not None:
+            require_choice("--scale", self.options.scale, SCALES)
         if self.labels is not None and (self.options.dataset or self.options.mos_range or self.options.scale):
             fail(
                 f"name, range and scale of {self.source} are known: leave --dataset, --range and --scale out"
