@@ -186,7 +186,7 @@ def probe(path: str) -> Stream:
     times = _frame_times(packets, shown) if is_timed else None
     by_index = times is not None and is_alone and orientation == IDENTITY
     starts = _ordered_starts(packets) if by_index else frozenset()
-    starts = starts if starts.issuperset(indexed) else frozenset()
+    starts = starts if starts == indexed else frozenset()
     return Stream(len(shown), fps, orientation, seconds, end, times, starts)
 
 
@@ -265,7 +265,8 @@ def _frame_times(packets: list[Packet], shown: list[Packet]) -> NDArray[np.int64
 def _indexed_positions(stream: av.VideoStream, packets: list[Packet]) -> set[int]:
     """The packets that the container's index leads to; -1 for a place where none is.
 
-    Seeking follows the index. FFmpeg corrects the packets' flags of some codecs, but not the index.
+    Seeking follows the index. FFmpeg corrects the packets' flags of some codecs and not the index; who
+    believes the flags then starts elsewhere than it thinks.
     """
     entries = list(stream.index_entries)
     if len(entries) == len(packets):  # of every frame, as MP4 has it

@@ -212,10 +212,10 @@ def _finish(frame: Frames, orientation: Orientation, resize: Resize | None) -> F
 def _read_by_index(
     path: str, wanted: list[IndexArray], stream: Stream, num_threads: int, finish: Resize
 ) -> dict[int, Frames] | None:
-    """Frames by index with decord, None where it cannot read them or would start where nothing starts."""
+    """Frames by index with decord, None where it cannot read them or sees other starts than there are."""
     try:
         reader = decord.VideoReader(local_address(path), num_threads=num_threads)
-        if len(reader) != stream.num_packets or not stream.starts.issuperset(reader.get_key_indices()):
+        if len(reader) != stream.num_packets or stream.starts != set(reader.get_key_indices()):
             return None
         return {i: finish(reader.get_batch([i]).asnumpy()[0]) for i in sorted(_all(wanted))}
     except (decord.DECORDError, RuntimeError, AssertionError, UnicodeEncodeError):
