@@ -34,7 +34,7 @@ KEPT_BY_OPTIMISER = {
 HARMLESS = re.compile(
     "save_.*|eval_.*|log_.*|logging_.*|report_to|run_name|project|trackio_.*|hub_.*|push_to_hub|disable_tqdm"
     "|metric_for_best_model|greater_is_better|load_best_model_at_end|max_steps|num_train_epochs"
-    "|decode_.*|motion_cache.*|max_unreadable|max_logp_gap|num_completions_to_print"
+    "|decode_.*|motion_cache.*|rehearsal_seconds|max_unreadable|max_logp_gap|num_completions_to_print"
     "|per_device_eval_batch_size|packed|packed_attention|offload_reference|gradient_checkpointing.*"
     "|use_vllm|vllm_(?!importance).*|ds3_gather_for_generation|use_cpu|ddp_.*|deepspeed|fsdp.*|debug"
     "|dataloader_(pin_memory|num_workers)|torch_empty_cache_steps|attn_implementation"
