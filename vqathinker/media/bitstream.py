@@ -46,11 +46,6 @@ class Coding(NamedTuple):
             return cls(codec, 0)
         return cls(codec, (extradata[place] & 3) + 1)
 
-    @property
-    def is_known(self) -> bool:
-        """Whether `is_start` can say yes."""
-        return self.codec in STARTS or self.codec in INTRA_ONLY
-
     def is_start(self, data: Data) -> bool:
         """Whether a decoder that knows nothing yet shows this frame and all that follow as they are.
 
