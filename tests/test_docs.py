@@ -11,6 +11,7 @@ import pydoc
 import re
 import runpy
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,6 +222,8 @@ def run_python(code: str, names: dict[str, Any], is_marked: bool) -> None:
     title = re.match(r"# (\w+)\.py\n", code)
     if title is not None:
         Path(f"{title[1]}.py").write_text(code)
+        sys.modules.pop(title[1], None)  # another page's
+        importlib.invalidate_caches()
         importlib.import_module(title[1])
     elif not is_marked:
         exec(compiled, names)
