@@ -46,6 +46,7 @@ OF_OTHERS = {f"--{name}" for name in (*LAUNCHER, "help")}
 WIDEST = 80  # columns of code that a page shows without scrolling
 LOADING = {"score", "evaluate"}  # commands of which one on a page is run
 TRAINING_STEPS = 40
+TAUGHT_SCORE = 3.45
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def teach(source: Path, out: Path, clip: Path) -> None:
     from vqathinker.training.sft import SupervisedCollator
 
     model, processor = load_policy(source)
-    batch = SupervisedCollator(processor)([{"path": str(clip), "target": 3.45, "dataset": "a"}])
+    batch = SupervisedCollator(processor)([{"path": str(clip), "target": TAUGHT_SCORE, "dataset": "a"}])
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
     model.train()
     for _ in range(TRAINING_STEPS):
@@ -279,16 +280,8 @@ def test_blocks(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) ->
             run_bash(block.code, block.needs is not None, ran)
         elif block.language == "yaml":
             check_yaml(block.code)
-
-
-def test_the_taught_checkpoint_answers(workplace: Path) -> None:
-    """So that the pages' blocks run to their end."""
-    from vqathinker import Scorer
-
-    with Scorer.from_pretrained(workplace / "CHECKPOINT", max_new_tokens=64) as scorer:
-        result = scorer.score(workplace / "clip.mp4")
-    assert result.score == 3.45
-    assert result.reasoning.startswith("The quality is")
+    if "result" in names:  # a page that scores a video
+        assert names["result"].score == TAUGHT_SCORE
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
