@@ -305,7 +305,8 @@ def test_settings_that_cannot_be_saved_are_left_out(checkpoints: dict[str, Path]
     file.write_text(json.dumps(settings))
     model, _ = load_policy(source)
     model.save_pretrained(tmp_path / "out")
-    assert load_policy(tmp_path / "out")[0].generation_config.eos_token_id == [2, 0]
+    again = VQAThinkerForConditionalGeneration.from_pretrained(tmp_path / "out")
+    assert again.generation_config.eos_token_id == [2, 0]
     file.write_text(json.dumps(settings | {"do_sample": True}))
     assert load_policy(source)[0].generation_config.temperature == 0.6
 
