@@ -18,6 +18,7 @@ import pytest
 import torch
 import trl.trainer.utils
 from click.testing import Result
+from peft import get_peft_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -28,7 +29,7 @@ from typer.testing import CliRunner
 import rewards
 from vqathinker.cli import app
 from vqathinker.media.dataset import load_labels
-from vqathinker.model.assemble import load_policy
+from vqathinker.model.assemble import load_adapted, load_policy
 from vqathinker.model.attention import BRANCH_ATTENTION
 from vqathinker.model.slowfast import SlowFast
 from vqathinker.model.tiny import build_tiny
@@ -333,6 +334,32 @@ def test_arithmetic_counts_what_the_classes_hold(
     assert is_counted(checkpoint, Precision(**told))
     found = count(checkpoint, Precision(**told), has_masters=has_masters)
     assert found == measure(checkpoint, ModelConfig(**told), has_masters=has_masters)
+
+
+@pytest.mark.parametrize("targets", [None, ["q_proj", "v_proj"]])
+def test_an_adapter_that_is_trained_on(
+    tiny_checkpoint: Path, tmp_path: Path, targets: list[str] | None
+) -> None:
+    """Its own rank counts, and a copy of it as it was loaded."""
+    model, processor = load_policy(tiny_checkpoint)
+    own = lora(ModelConfig(use_peft=True, lora_r=8, lora_target_modules=targets), model)
+    get_peft_model(model, own).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    checkpoint = read_checkpoint(str(tmp_path))
+    assert checkpoint.is_counted
+    found = measure(checkpoint, ModelConfig(dtype="float32", use_peft=True), has_masters=False)
+    told = Precision(use_peft=True)
+    assert is_counted(checkpoint, told) is (targets is None)
+    if targets is None:
+        assert count(checkpoint, told, has_masters=False) == found
+    policy, _ = load_adapted(tmp_path, dtype=torch.float32)
+    policy.add_adapter("ref", policy.peft_config["default"])
+    weights = list(policy.parameters())
+    assert found.num_weights == sum(weight.numel() for weight in weights)
+    assert found.weight_bytes == num_bytes(weights)
+    assert found.num_trained == sum(weight.numel() for weight in weights if weight.requires_grad)
+    whole = count(checkpoint, Precision(), has_masters=False)
+    assert whole == count(read_checkpoint(str(tiny_checkpoint)), Precision(), has_masters=False)
 
 
 def test_what_arithmetic_does_not_know_is_measured(tiny_checkpoint: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vqathinker.checkpoints import checkpoint_folder, is_hub_id
+from vqathinker.checkpoints import ADAPTER_FILE, base_folder, checkpoint_folder, is_adapter, is_hub_id
 from vqathinker.launch.values import nearest
 from vqathinker.prompts import Prompt, visual_text
 from vqathinker.training.hardware import MODELS
@@ -30,16 +30,20 @@ class Checkpoint:
         frames: keyframes in training.
         prompt_length: tokens of a prompt.
         is_counted: whether `prompt_length` is the tokenizer's own count, not an estimate.
+        adapter: the entries of its `adapter_config.json`, None if it is no adapter.
     """
 
     config: Mapping[str, Any]
     frames: FrameSetting
     prompt_length: int
     is_counted: bool
+    adapter: Mapping[str, Any] | None = None
 
 
 def read_checkpoint(name: str) -> Checkpoint:
     """Read a checkpoint folder, a `config.json`, or take a published model by name; no weights are loaded.
+
+    Of an adapter its base is read.
 
     Raises:
         ValueError: if `name` is none of these.
@@ -49,6 +53,9 @@ def read_checkpoint(name: str) -> Checkpoint:
         config = {"text_config": dict(text), "vision_config": dict(vision), "tie_word_embeddings": False}
         return _without_processor(config)
     path = checkpoint_folder(name) if is_hub_id(name) else Path(name)
+    if is_adapter(path):
+        own = json.loads((path / ADAPTER_FILE).read_text(encoding="utf-8"))
+        return replace(read_checkpoint(str(base_folder(path))), adapter=own)
     file = path / CONFIG_FILE if path.is_dir() else path
     if not file.is_file():
         hint = nearest(name, list(MODELS))

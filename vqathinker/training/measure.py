@@ -12,6 +12,7 @@ from trl.trainer.model_config import ModelConfig
 from vqathinker.model import VQAThinkerForConditionalGeneration
 from vqathinker.model.modeling import VQAThinkerConfig
 from vqathinker.training.checkpoint import Checkpoint
+from vqathinker.training.reference import REFERENCE_ADAPTER
 from vqathinker.training.setup import lora
 from vqathinker.training.sizes import ModelSizes, Tower
 
@@ -34,11 +35,16 @@ def measure(checkpoint: Checkpoint, model_config: ModelConfig, *, has_masters: b
     num_language = _count(_unique(parameter for part in language for parameter in part.parameters()))
     policy: nn.Module = model
     if model_config.use_peft:
-        from peft import get_peft_model
+        from peft import PeftConfig, get_peft_model
 
-        adapters = lora(model_config, model)
-        assert adapters is not None
-        policy = get_peft_model(model, adapters)
+        if checkpoint.adapter is None:
+            policy = get_peft_model(model, lora(model_config, model))  # type: ignore[arg-type]
+        else:
+            settings = {**checkpoint.adapter, "inference_mode": False, "base_model_name_or_path": None}
+            own = PeftConfig.from_peft_type(**settings)  # type: ignore[no-untyped-call]
+            adapted: Any = get_peft_model(model, own)
+            adapted.add_adapter(REFERENCE_ADAPTER, own)
+            policy = adapted
     if has_masters:
         policy.to(torch.bfloat16)
     weights = _unique(policy.parameters())

@@ -29,11 +29,11 @@ from vqathinker.media.overlap import find_overlap
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.assemble import load_adapted, load_policy
 from vqathinker.training.checks import check_files
+from vqathinker.training.sizes import LANGUAGE_LAYERS
 
 logger = logging.getLogger(__name__)
 
 SPLIT_COLUMNS = {"split", "is_test"}
-LANGUAGE_LAYERS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 VISION_LAYERS = r".*vision_tower.*"
 ADAPTER_OPTIONS = {  # TRL's name → PEFT's
     "lora_r": "r",

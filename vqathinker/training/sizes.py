@@ -25,6 +25,12 @@ DEFAULTS: dict[str, Any] = {
     "motion": "slowfast", "slowfast_depth": 50, "slowfast_stem_dim": 64, "max_frames": 64,
     "downsample_ratio": 0.5, "tie_word_embeddings": True,
 }  # fmt: skip
+LANGUAGE_LAYERS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"  # that an adapter changes by default
+# entries of an `adapter_config.json` that arithmetic knows
+USUAL_ADAPTER: dict[str, Any] = {
+    "peft_type": "LORA", "target_modules": LANGUAGE_LAYERS, "use_dora": False, "rank_pattern": {},
+    "lora_bias": False, "bias": "none", "target_parameters": None,
+}  # fmt: skip
 SLOWFAST_BYTES = {(50, 64): 134821584, (18, 16): 2795752}  # by depth and stem; weights and statistics, fp32
 CHANNEL_RATIO, EXPANSION = 8, 32  # of SlowFast's pathways; of its last stage against the stem
 
@@ -110,6 +116,10 @@ def is_counted(checkpoint: Checkpoint, told: Precision) -> bool:
     config = DEFAULTS | dict(checkpoint.config)
     others = (told.lora_target_modules, told.lora_target_parameters, told.lora_modules_to_save)
     usual = not told.use_peft or not (any(others) or told.use_dora)
+    if told.use_peft and checkpoint.adapter is not None:
+        saved = ["motion_projector"] if config["motion"] != "none" else None
+        expected = {**USUAL_ADAPTER, "modules_to_save": saved}
+        usual = {name: checkpoint.adapter.get(name) for name in expected} == expected
     known = (config["slowfast_depth"], config["slowfast_stem_dim"]) in SLOWFAST_BYTES
     return usual and known and _text_type(config) in TEXT_CONFIGS
 
@@ -135,12 +145,14 @@ def count(checkpoint: Checkpoint, told: Precision, *, has_masters: bool) -> Mode
     weights = trained = whole
     weight_bytes = trained_bytes = itemsize * whole
     if told.use_peft:
-        lora = _lora(text_tower, told.lora_r)
+        adapter = checkpoint.adapter
+        lora = _lora(text_tower, told.lora_r if adapter is None else adapter["r"])
         lora_bytes = (BF16 if has_masters else FP32) * lora  # PEFT keeps adapters in fp32
-        weights = whole + lora + motion  # the motion projector is trained in a copy
+        copies = 1 if adapter is None else 2  # an adapter that is trained on is kept as it was: the reference
+        weights = whole + copies * (lora + motion)  # the motion projector is trained in a copy
         trained = lora + motion
-        weight_bytes += lora_bytes + itemsize * motion
         trained_bytes = lora_bytes + itemsize * motion
+        weight_bytes += copies * trained_bytes
     has_motion = config["motion"] != "none"
     return ModelSizes(
         text=text_tower,
