@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from torch import Tensor
 from trl import ModelConfig, SFTConfig
 
 import perturbations
@@ -506,3 +508,58 @@ def test_supervised_fine_tuning(
     assert (tmp_path / "out" / "final" / "adapter_config.json").is_file()
     assert "eval_loss" in (tmp_path / "out" / "trainer_state.json").read_text()
     load_policy(tmp_path / "out" / "final")
+
+
+@torch.no_grad()
+def logits(folder: Path) -> Tensor:
+    """Of the policy in a folder, for frames and a prompt that are always the same."""
+    model, processor = load_policy(folder)
+    frames = np.random.default_rng(0).integers(0, 255, (6, 56, 56, 3), dtype=np.uint8)
+    return model.eval()(**processor([frames])).logits  # type: ignore[no-any-return]
+
+
+@pytest.mark.slow
+def test_from_one_stage_to_the_next(
+    tiny_checkpoint: Path,
+    labelled_videos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A supervised adapter, trained on by both recipes and merged: each result holds what came before it."""
+    common = [*data_options(labelled_videos), "--save_strategy", "no", "--learning_rate", 0.01]
+    lora = ["--use_peft", "true", "--lora_r", 4]
+    short = ["--max_completion_length", 4, "--rewards", "length", "--gradient_accumulation_steps", 2]
+    base, first, second, third, whole = tiny_checkpoint, *(tmp_path / name / "final" for name in "1234")
+
+    def run(recipe: str, start: Path, out: Path, *options: object) -> None:
+        where = ["--model_name_or_path", start, "--output_dir", out.parent]
+        run_recipe(recipe, tmp_path, monkeypatch, *common, *where, *options)
+
+    run("sft_lsvq.py", base, first, *lora)
+    run("sft_lsvq.py", first, second, *lora)
+    run("grpo_lsvq.py", second, third, "--use_peft", "true", *short)
+    run("sft_lsvq.py", second, whole)
+    settings = [json.loads((folder / "adapter_config.json").read_text()) for folder in (first, second, third)]
+    assert [own["base_model_name_or_path"] for own in settings] == [str(tiny_checkpoint.resolve())] * 3
+    assert [own["r"] for own in settings] == [4] * 3
+    assert settings[2]["lora_dropout"] == 0  # the recipe's own, not that of the first stage
+    assert not (whole / "adapter_config.json").exists()
+    assert not (third / "ref").exists()
+
+    # one step of Adam moves no weight by more than the learning rate, two steps of one direction do
+    weights = [dict(load_policy(folder)[0].named_parameters()) for folder in (base, first, second)]
+    name = next(name for name in weights[0] if "motion_projector.linear_2.weight" in name)
+    assert (weights[1][name] - weights[0][name]).abs().max() < 0.0101
+    assert (weights[2][name] - weights[1][name]).abs().max() < 0.0101
+    assert (weights[2][name] - weights[0][name]).abs().max() > 0.015
+    assert (logits(second) - logits(first)).abs().max() > 1e-3
+    assert (logits(whole) - logits(second)).abs().max() > 1e-3
+
+    given = [*common, "--model_name_or_path", first, "--output_dir", "5", "--use_peft", "true", "--lora_r", 8]
+    message = refusal("sft_lsvq.py", tmp_path, monkeypatch, *given, capsys=capsys)
+    assert f"--lora_r 8 contradicts the adapter {first}, whose r is 4" in message
+    assert f"vqathinker merge {first} OUT" in message
+    (first / "adapter_config.json").write_text(json.dumps(settings[0] | {"base_model_name_or_path": "/gone"}))
+    message = refusal("sft_lsvq.py", tmp_path, monkeypatch, *given[:-2], capsys=capsys)
+    assert "was trained on /gone, which is not there" in message

@@ -81,7 +81,7 @@ def base_folder(adapter: Path, base: str | Path | None = None) -> Path:
     Raises:
         ValueError: if there is no such checkpoint, or it is an adapter itself.
     """
-    named = base or _settings(adapter).get("base_model_name_or_path")
+    named = base or adapter_settings(adapter).get("base_model_name_or_path")
     if not named:
         raise ValueError(f"the adapter {adapter} names no base; say where it is (merge … --base DIR)")
     cached = HUB_CACHE.search(str(named))
@@ -101,7 +101,12 @@ def base_folder(adapter: Path, base: str | Path | None = None) -> Path:
     return found
 
 
-def _settings(adapter: Path) -> dict[str, Any]:
+def adapter_settings(adapter: Path) -> dict[str, Any]:
+    """The entries of an adapter's configuration.
+
+    Raises:
+        ValueError: if they cannot be read.
+    """
     try:
         values = json.loads((adapter / ADAPTER_FILE).read_text(encoding="utf-8"))
     except ValueError as error:

@@ -11,6 +11,7 @@ from netrc import NetrcParseError, netrc
 from pathlib import Path
 
 from vqathinker.checkpoints import is_hub_id
+from vqathinker.launch.adapters import wrong_adapter
 from vqathinker.launch.effects import without_effect
 from vqathinker.launch.resume import check_output
 from vqathinker.launch.settings import Settings
@@ -122,6 +123,7 @@ def check(settings: Settings) -> None:
         *without_effect(settings),
         *out_of_range(settings),
         *missing_files(settings),
+        *wrong_adapter(settings),
         *not_installed(settings),
         *contradictions(settings),
         *check_output(settings),

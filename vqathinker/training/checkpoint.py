@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vqathinker.checkpoints import ADAPTER_FILE, base_folder, checkpoint_folder, is_adapter, is_hub_id
+from vqathinker.checkpoints import adapter_settings, base_folder, checkpoint_folder, is_adapter, is_hub_id
 from vqathinker.launch.values import nearest
 from vqathinker.prompts import Prompt, visual_text
 from vqathinker.training.hardware import MODELS
@@ -54,8 +54,7 @@ def read_checkpoint(name: str) -> Checkpoint:
         return _without_processor(config)
     path = checkpoint_folder(name) if is_hub_id(name) else Path(name)
     if is_adapter(path):
-        own = json.loads((path / ADAPTER_FILE).read_text(encoding="utf-8"))
-        return replace(read_checkpoint(str(base_folder(path))), adapter=own)
+        return replace(read_checkpoint(str(base_folder(path))), adapter=adapter_settings(path))
     file = path / CONFIG_FILE if path.is_dir() else path
     if not file.is_file():
         hint = nearest(name, list(MODELS))

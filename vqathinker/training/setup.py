@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +21,9 @@ from transformers.utils.logging import disable_progress_bar
 from trl.trainer.model_config import ModelConfig
 from trl.trainer.utils import get_peft_config
 
-from vqathinker.checkpoints import HOW_TO_MERGE, checkpoint_folder, is_adapter
+from vqathinker.checkpoints import checkpoint_folder, is_adapter
 from vqathinker.launch import Settings
+from vqathinker.launch.adapters import other_settings
 from vqathinker.launch.resume import checkpoint_of, record
 from vqathinker.media.dataset import load_labels
 from vqathinker.media.overlap import find_overlap
@@ -35,14 +36,6 @@ logger = logging.getLogger(__name__)
 
 SPLIT_COLUMNS = {"split", "is_test"}
 VISION_LAYERS = r".*vision_tower.*"
-ADAPTER_OPTIONS = {  # TRL's name → PEFT's
-    "lora_r": "r",
-    "lora_alpha": "lora_alpha",
-    "lora_target_modules": "target_modules",
-    "lora_modules_to_save": "modules_to_save",
-    "use_rslora": "use_rslora",
-    "use_dora": "use_dora",
-}
 
 
 @dataclass
@@ -206,7 +199,7 @@ def _without(rows: Dataset, seen: Dataset, none_left: str) -> Dataset:
 
 
 def load_model(
-    model: ModelConfig, told: Collection[str] = ()
+    model: ModelConfig, told: Mapping[str, Any] | None = None
 ) -> tuple[VQAThinkerForConditionalGeneration | PeftModel, VQAThinkerProcessor]:
     """Model and processor of the configured checkpoint.
 
@@ -215,7 +208,7 @@ def load_model(
 
     Args:
         model: the settings.
-        told: names of those that the user gave.
+        told: those that the user gave, by name.
 
     Raises:
         ValueError: if it is incomplete, or LoRA options contradict the adapter that would be trained on.
@@ -223,35 +216,13 @@ def load_model(
     path = checkpoint_folder(str(model.model_name_or_path)).resolve()  # an adapter remembers it
     attention = {"attn_implementation": model.attn_implementation} if model.attn_implementation else {}
     dtype = model.dtype if model.dtype in {None, "auto"} else getattr(torch, model.dtype)
+    told = told or {}
     if model.use_peft and is_adapter(path):
-        check_same_adapter(model, told, path)
+        if problems := list(other_settings(path, told)):
+            raise ValueError("\n".join(problems))
         dropout = model.lora_dropout if "lora_dropout" in told else None
         return load_adapted(path, dtype=dtype or "auto", dropout=dropout, **attention)
     return load_policy(path, dtype=dtype or "auto", **attention)
-
-
-def check_same_adapter(model: ModelConfig, told: Collection[str], path: Path) -> None:
-    """Refuse LoRA options that the adapter to be trained on does not have.
-
-    Raises:
-        ValueError: naming the option and the way out.
-    """
-    adapter = PeftConfig.from_pretrained(str(path))
-    for option, name in ADAPTER_OPTIONS.items():
-        given, own = getattr(model, option), getattr(adapter, name, None)
-        if option in told and _plain(given) != _plain(own):
-            raise ValueError(
-                f"--{option} {given} contradicts the adapter {path}, whose {name} is {own}: leave it out to "
-                f"train that adapter on, or begin a new one on the merged model "
-                f"({HOW_TO_MERGE.format(adapter=path)})"
-            )
-
-
-def _plain(setting: Any) -> Any:  # noqa: ANN401  names of layers, a number or a switch
-    """A setting of LoRA in one form: names without order, one name alone as itself."""
-    if isinstance(setting, str) or not isinstance(setting, Collection):
-        return setting
-    return sorted(setting) if len(setting) != 1 else next(iter(setting))
 
 
 def lora(model: ModelConfig, policy: VQAThinkerForConditionalGeneration | PeftModel) -> PeftConfig | None:
