@@ -13,7 +13,7 @@ import typer
 
 from vqathinker.cli.files import require_size
 from vqathinker.cli.show import fail
-from vqathinker.cli.usage import nearest, require_choice
+from vqathinker.cli.usage import hint, require_choice
 from vqathinker.launch.processes import became_one
 from vqathinker.scoring.settings import COMBINATIONS, DTYPES, ENGINES
 
@@ -102,7 +102,7 @@ class EngineOptions:
         require_choice("--dtype", self.dtype, DTYPES)
         kind = (self.device or "cpu").partition(":")[0]
         if kind not in DEVICES:
-            meant = nearest(kind, DEVICES) or f", it is none of {', '.join(DEVICES)}"
+            meant = hint(kind, DEVICES) or f", it is none of {', '.join(DEVICES)}"
             fail(f"--device {self.device!r} cannot be used{meant}")
         require_size("--size", self.size)
         if self.engine == "vllm":

@@ -14,7 +14,7 @@ from vqathinker.cli.files import require_label_file
 from vqathinker.cli.labels import Reading, load_named_rows, load_rows, require_folder
 from vqathinker.cli.options import DatasetName, LabelFormat, MosColumn, NativeRange, Split, VideoColumn
 from vqathinker.cli.show import RANGE_DOUBTFUL, fail
-from vqathinker.cli.usage import nearest, nearest_path, require_choice
+from vqathinker.cli.usage import hint, nearest_path, require_choice
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -144,7 +144,7 @@ def _entry(file: Path, name: str, entry: Any) -> LabelledSet:  # noqa: ANN401  w
     known = ("labels", "videos", *ENTRY)
     for key in entry:
         if key not in known:
-            fail(f"{place}: unknown {key!r}{nearest(str(key), known)}; there are {', '.join(known)}")
+            fail(f"{place}: unknown {key!r}{hint(str(key), known)}; there are {', '.join(known)}")
     for key in ("labels", "videos"):
         if not isinstance(entry.get(key), str):
             fail(f"{place}: {key} is missing, the {'label file' if key == 'labels' else 'folder of videos'}")

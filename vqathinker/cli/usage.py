@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from vqathinker.cli.show import fail
+from vqathinker.launch.values import nearest
 
 # of the click that typer brings or depends on
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
@@ -53,17 +54,17 @@ def _one_line() -> Iterator[None]:
         if wrong is None:
             fail(f"{error.format_message().rstrip('.')}; {see}")  # type: ignore[attr-defined]
         known = [name for parameter in context.command.params for name in parameter.opts]
-        fail(f"{context.info_name} has no option {wrong}{nearest(wrong, known)}; {see}")
+        fail(f"{context.info_name} has no option {wrong}{hint(wrong, known)}; {see}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that was probably meant, in words; nothing if none is near.
+def hint(name: str, known: Iterable[str]) -> str:
+    """The known name that was probably meant, in words to go on with; nothing if none is near.
 
-    >>> nearest("--smaples", ["--samples", "--stride"]), nearest("x", ["--samples"])
+    >>> hint("--smaples", ["--samples", "--stride"]), hint("x", ["--samples"])
     (', did you mean --samples?', '')
     """
-    found = difflib.get_close_matches(name, list(known), 1)
-    return f", did you mean {found[0]}?" if found else ""
+    meant = nearest(name, list(known))
+    return f", {meant}" if meant else ""
 
 
 def nearest_path(path: str | os.PathLike[str]) -> str:
@@ -82,7 +83,7 @@ def nearest_path(path: str | os.PathLike[str]) -> str:
 def require_choice(option: str, value: str, choices: Sequence[str]) -> None:
     """Leave unless an option has one of its values."""
     if value not in choices:
-        meant = nearest(value, choices)
+        meant = hint(value, choices)
         fail(f"unknown {option} {value!r}{meant or ','} choose one of {', '.join(choices)}")
 
 
