@@ -18,6 +18,8 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from torch import Tensor
 from trl import ModelConfig, SFTConfig
 
@@ -383,8 +385,8 @@ def test_processes_on_a_cpu(
 @pytest.mark.vllm
 @pytest.mark.parametrize(
     ("adapter", "processes"),
-    [([], ""), (LORA, ""), ([], "cpu_two"), ([], "zero2"), ([], "zero3")],
-    ids=["all weights", "lora", "two processes", "zero2", "zero3"],
+    [([], ""), (LORA, ""), ([], "cpu_two"), ([], "zero2"), ([], "zero3"), (LORA, "zero3")],
+    ids=["all weights", "lora", "two processes", "zero2", "zero3", "lora under zero3"],
 )
 def test_rollouts_by_vllm(
     adapter: list[object], processes: str, tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
@@ -563,3 +565,34 @@ def test_from_one_stage_to_the_next(
     (first / "adapter_config.json").write_text(json.dumps(settings[0] | {"base_model_name_or_path": "/gone"}))
     message = refusal("sft_lsvq.py", tmp_path, monkeypatch, *given[:-2], capsys=capsys)
     assert "was trained on /gone, which is not there" in message
+
+
+@pytest.mark.slow
+@pytest.mark.vllm  # which DeepSpeed is installed with
+def test_an_adapter_is_trained_on_under_zero3(
+    tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
+) -> None:
+    """The reference, and without learning the result, are the adapter that was loaded."""
+    model, processor = load_policy(tiny_checkpoint)
+    torch.manual_seed(0)
+    settings = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], modules_to_save=["motion_projector"])
+    adapted = get_peft_model(model, settings)
+    with torch.no_grad():
+        for weight in adapted.parameters():
+            if weight.requires_grad:
+                weight += 0.05 * torch.randn_like(weight)
+    adapted.save_pretrained(tmp_path / "first")
+    processor.save_pretrained(tmp_path / "first")
+    (tmp_path / "my_plug_in.py").write_text(PLUG_IN)
+    options = [*ON_CPU, *data_options(labelled_videos), "--model_name_or_path", tmp_path / "first"]
+    options += ["--use_peft", "true", "--rewards", "my_plug_in:short", "--max_steps", 2, "--logging_steps", 1]
+    options += ["--optim", "sgd", "--learning_rate", 0, "--per_device_train_batch_size", 8, "--beta", 0.04]
+    options += ["--gradient_accumulation_steps", 1, "--max_completion_length", 8, "--output_dir", "out"]
+    launch_elsewhere(tmp_path, options, two_processes("zero3", tmp_path), DS_ACCELERATOR="cpu")
+    history = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
+    assert [entry["kl"] for entry in history if "kl" in entry] == [pytest.approx(0, abs=1e-6)] * 2
+    file = "adapter_model.safetensors"
+    first, final = (load_file(tmp_path / folder / file) for folder in ("first", "out/final"))
+    assert first.keys() == final.keys()
+    for name, weight in first.items():
+        torch.testing.assert_close(final[name], weight, msg=name)

@@ -15,18 +15,21 @@ from conftest import run_in_two_processes
 
 PROGRAM = """
 import sys
+from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 
 import torch
+from peft import LoraConfig, get_peft_model
 from torch.distributed import destroy_process_group, get_rank
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from trl.generation.vllm_generation import VLLMGeneration
 
+from vqathinker.model.adapters import merged_weights
 from vqathinker.model.assemble import load_policy
 from vqathinker.rollout import HFEngine, Sampling, VideoEncoder
-from vqathinker.training.sharding import whole_weights
+from vqathinker.training.sharding import whole_tensor, whole_weights
 
 
 def rollout(model, processor, videos):
@@ -76,6 +79,24 @@ for _ in range(2):  # before and after an update
 place = SimpleNamespace(accelerator=SimpleNamespace(device="cpu"))
 place._fix_param_name_to_vllm = partial(VLLMGeneration._fix_param_name_to_vllm, place)
 torch.testing.assert_close(dict(VLLMGeneration._iter_fsdp2_params(place, model)), weights)
+
+
+@contextmanager
+def gathered(tensors):
+    yield [whole_tensor(tensor, "cpu") for tensor in tensors]
+
+
+model, _ = load_policy(sys.argv[1], dtype=torch.bfloat16)
+torch.manual_seed(0)
+options = {"target_modules": ["q_proj"], "modules_to_save": ["motion_projector"]}
+adapted = get_peft_model(model, LoraConfig(r=2, init_lora_weights=False, **options))
+weights = {name: value.clone() for name, value in merged_weights(adapted)}
+untouched = dict(load_policy(sys.argv[1], dtype=torch.bfloat16)[0].named_parameters())
+assert any(not torch.equal(value, weights[name]) for name, value in untouched.items())
+for part in [*model.model.language_model.layers, adapted]:
+    fully_shard(part, mesh=mesh)
+assert all(hasattr(value, "full_tensor") for value in adapted.parameters())
+torch.testing.assert_close(dict(merged_weights(adapted, gathered)), weights, rtol=0, atol=0)
 destroy_process_group()
 """
 
