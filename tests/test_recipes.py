@@ -270,7 +270,7 @@ def short(prompts, completions, **columns):
 """
 WITH_TWINS = """
 def short_with_twins(prompts, completions, twin_text, **columns):
-    assert all(twin_text) and len(twin_text) == len(completions)
+    assert all(isinstance(text, str) for text in twin_text) and len(twin_text) == len(completions)
     return short(prompts, completions, **columns)
 """
 COMPUTE_IT = """
