@@ -22,6 +22,7 @@ import torch
 
 from vqathinker.media.video import read_keyframes
 from vqathinker.model.assemble import load_policy
+from vqathinker.model.tiny import build_tiny
 from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling, VideoEncoder
 from vqathinker.rollout.vllm import CPU_BLOCK, VLLMEngine
 from vqathinker.rollout.vllm_server import RolloutServerError, ServerEngine
@@ -458,3 +459,24 @@ def test_a_server_killed_in_the_middle_of_a_run(
     assert steps_seen == list(range(1, 9))
     assert max(entry["sampling/logp_gap_mean"] for entry in history if "reward" in entry) < 0.05
     assert not list((tmp_path / "out").glob("rollout_weights/*"))
+
+
+@pytest.mark.slow
+def test_an_internvl_3_5_with_settings_of_its_own(tmp_path: Path) -> None:
+    """Its language model is a Qwen3; what its generation_config.json says of sampling does not count."""
+    build_tiny(tmp_path, text={"model_type": "qwen3", "head_dim": 32})
+    file = tmp_path / "generation_config.json"
+    odd = {"do_sample": True, "temperature": 0.1, "top_k": 1, "repetition_penalty": 1.9, "min_p": 0.5}
+    file.write_text(json.dumps(json.loads(file.read_text()) | odd))
+    model, processor = load_policy(tmp_path, dtype=torch.float32)
+    policy = (model.eval(), processor)
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
+    made = VLLMEngine(tmp_path, processor, max_length=MAX_LENGTH, dtype="float32")
+    asked = requests(policy, 0)
+    found = made.generate(asked, 1, GREEDY)
+    assert_same(found, HFEngine(model, processor).generate(asked, 1, GREEDY))
+    sampled = made.generate(asked, 1, Sampling(temperature=1.0, max_new_tokens=12))
+    assert sampled != found
+    for request, (response,) in zip(asked, sampled, strict=True):
+        expected = expected_logprobs(policy, request, response, 1.0)
+        torch.testing.assert_close(torch.tensor(response.logprobs), expected, rtol=0, atol=1e-3)
