@@ -256,7 +256,7 @@ def test_a_damaged_line_is_told(tmp_path: Path) -> None:
     [
         (
             {"fingerprint": "b", "sampling": {"top_k": 0}, "mean": [0.5, 0.5]},
-            'fingerprint is "a" there and "b" here',
+            r'the model is another one \(.*\): its fingerprint is "a" there and "b" here',
         ),
         (
             {"fingerprint": "a", "sampling": {"top_k": 5}, "mean": [0.5, 0.5]},
