@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import subprocess
+import runpy
+import socket
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: with tiny tensors more threads only wait
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,11 @@ settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.register_profile("soak", deadline=None, max_examples=1000)
 settings.load_profile("soak" if SOAK else "fixed")
 
+# each process starts with what takes seconds to import
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    ["vqathinker.evaluation", "vqathinker.training.trainer", "vqathinker.training.sft"]
+)
 NUM_BITS = 7
 CELL = 16
 
@@ -39,12 +46,33 @@ def run_in_two_processes(program: str, folder: Path, *arguments: str) -> None:
     """Run a Python program, written to a folder, as two processes of one group on the CPU."""
     path = folder / "program.py"
     path.write_text(program)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launch, str(path), *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    ranks = [PROCESSES.Process(target=run_rank, args=(path, rank, port, arguments)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+    said = "".join(file.read_text() for file in sorted(folder.glob("said-*")))
+    assert [process.exitcode for process in ranks] == [0, 0], said[-3000:]
+
+
+def run_rank(path: Path, rank: int, port: int, arguments: Sequence[str]) -> None:
+    """Run a program as a launcher would that started two processes."""
+    group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in group.items()}
+    os.environ |= {"MASTER_ADDR": "localhost", "ACCELERATE_USE_CPU": "1"}
+    redirect_output(path.parent / f"said-{rank}")
+    sys.argv = [str(path), *arguments]
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def redirect_output(path: Path) -> None:
+    """Let this process write what it says into a file."""
+    said = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(said, stream)
 
 
 def numbered_frame(index: int, width: int, height: int) -> np.ndarray:

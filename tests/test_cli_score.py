@@ -26,7 +26,8 @@ COMMAND = [sys.executable, "-c", "from vqathinker.cli import app; app()", "score
 
 
 def call(*arguments: object, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(app, ["score", *(str(argument) for argument in arguments)], input=stdin)
+    given = ["score", *(str(argument) for argument in arguments), "--workers", "1"]
+    return CliRunner().invoke(app, given, input=stdin)
 
 
 def rows(text: str) -> list[dict[str, Any]]:

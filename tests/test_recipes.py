@@ -184,7 +184,8 @@ def test_no_perturbations_in_a_yaml(value: str, tmp_path: Path) -> None:
 def run_recipe(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *options: object) -> None:
     """Run a recipe in this process, from another directory."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", [name, *ON_CPU, *SHORT, *map(str, options)])
+    decoders = ["--decode_workers", "1"] if "grpo" in name else []
+    monkeypatch.setattr(sys, "argv", [name, *ON_CPU, *SHORT, *decoders, *map(str, options)])
     runpy.run_path(str(RECIPES / name), run_name="__main__")
 
 
@@ -285,7 +286,7 @@ def launch_elsewhere(
 ) -> str:
     """Run the GRPO recipe in processes of its own from a folder whose modules it can import; its messages."""
     done = subprocess.run(
-        [sys.executable, *launcher, RECIPES / "grpo_lsvq.py", *map(str, options)],
+        [sys.executable, *launcher, RECIPES / "grpo_lsvq.py", *map(str, options), "--decode_workers", "1"],
         env={
             **os.environ,
             "OMP_NUM_THREADS": "1",

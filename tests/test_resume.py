@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -17,14 +16,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import rounds
+from conftest import PROCESSES, redirect_output, rounds
 
 from vqathinker.cli import app
 from vqathinker.evaluation.journal import Journal, read, read_all, remove
 
 NUM_VIDEOS = rounds(18, 32)
-PROCESSES = multiprocessing.get_context("forkserver")  # each process starts with torch already imported
-PROCESSES.set_forkserver_preload(["vqathinker.evaluation", "vqathinker.model.assemble"])
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +95,7 @@ def start(arguments: list[str], out: Path, *options: object, **kwargs: Any) -> A
 
 def invoke(arguments: list[str], folder: Path, max_bytes: int | None = None) -> None:
     """Run the command with its output in `folder / "said"`, in files of at most `max_bytes`."""
-    said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
+    redirect_output(folder / "said")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     if max_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))

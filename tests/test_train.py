@@ -30,6 +30,8 @@ BRIEF = [
     "no",
     "--max_completion_length",
     8,
+    "--decode_workers",
+    1,
 ]
 PLUG_IN = """
 def short(prompts, completions, **columns):

@@ -60,7 +60,7 @@ SETTINGS = {
     "gradient_accumulation_steps": 1,
     "max_completion_length": 12,
     "learning_rate": 1e-3,
-    "decode_workers": 2,
+    "decode_workers": 1,
 }
 
 
@@ -777,7 +777,7 @@ def test_packed_and_plain_runs_end_with_the_same_weights(
     ends = {}
     for packed in (True, False):
         options = {
-            "max_steps": rounds(8, 20),
+            "max_steps": rounds(4, 20),
             "packed": packed,
             "learning_rate": 0.05,
             "log_completions": False,
