@@ -2,8 +2,9 @@
 #   make env      build .venv with the versions of constraints.txt
 #   make env-vllm add the CPU build of vLLM, and DeepSpeed, to it
 #   make demo     the whole way on a tiny model, on a CPU
-#   make test     all tests that need neither a GPU nor vLLM (MARKERS="not slow" for the quick ones)
-#   make soak     the same tests with many more examples, kills and damaged files, other ones each time
+#   make test     the tests that need neither a GPU nor vLLM nor much time
+#   make test-slow  those above ten seconds: several processes, kills, whole runs
+#   make soak     both with many more examples, kills and damaged files, other ones each time
 #   make test-vllm those that need vLLM
 #   make check    lint, format, types
 #   make docs     the documentation as a site in out/site; a broken link or name fails
@@ -11,7 +12,7 @@
 #   make bench-check  an update's time and memory and the reading of data again, against the stored ratios (minutes)
 PYTHON ?= python3
 JOBS ?= 2
-MARKERS ?= not gpu and not vllm
+MARKERS ?= not slow and not gpu and not vllm
 
 BIN := .venv/bin
 READY := .venv/.complete
@@ -24,7 +25,7 @@ DOCS_READY := .venv/.docs
 # gibibytes: on a CPU vLLM's cache takes half of the memory if it is not told how much
 export VLLM_CPU_KVCACHE_SPACE ?= 2
 
-.PHONY: env env-vllm demo test soak test-vllm check docs bench bench-check
+.PHONY: env env-vllm demo test test-slow soak test-vllm check docs bench bench-check
 
 env: $(READY)
 
@@ -58,11 +59,14 @@ demo: $(READY)
 test: $(READY)
 	$(PYTEST) -n $(JOBS) -m "$(MARKERS)" --ignore-glob='vqathinker/rollout/vllm*' $(PACKAGES) tests
 
+test-slow: $(READY)
+	$(PYTEST) -n $(JOBS) -m "slow and not gpu and not vllm" tests
+
 soak: export SOAK := 1
-soak: test
+soak: test test-slow
 
 test-vllm: $(VLLM_READY)
-	$(PYTEST) -m vllm tests
+	$(PYTEST) -n $(JOBS) -m vllm tests
 
 check: $(READY)
 	$(BIN)/ruff check

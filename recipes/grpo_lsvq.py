@@ -54,6 +54,7 @@ def compose(settings: Settings) -> tuple[VQAThinkerTrainer, str | None, str]:
         train_dataset=train,
         eval_dataset=validation,
         peft_config=lora(model_config, model),
+        base=model_config.model_name_or_path,
     )
     checkpoint = begin(settings)  # nothing has failed: the output folder is this run's
     return trainer, checkpoint, data.save_to or str(Path(args.output_dir, "final"))

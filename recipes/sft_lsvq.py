@@ -49,6 +49,7 @@ def compose(settings: Settings) -> tuple[SupervisedTrainer, str | None, str]:
         eval_dataset=validation,
         max_unreadable=data.max_unreadable,
         peft_config=lora(model_config, model),
+        base=model_config.model_name_or_path,
     )
     checkpoint = begin(settings)  # nothing has failed: the output folder is this run's
     return trainer, checkpoint, data.save_to or str(Path(args.output_dir, "final"))

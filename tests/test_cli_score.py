@@ -155,6 +155,7 @@ def test_every_fault_has_its_line(checkpoint: Path, broken_videos: dict[str, Pat
     ))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_timeline_and_answers(checkpoint: Path, files: list[Path]) -> None:
     result = call(checkpoint, *files[:2], "--timeline", 0.4, "--stride", 0.2, "--expected", "--json")
     lines = rows(result.stdout)
@@ -205,6 +206,7 @@ def test_user_errors_are_one_line(
     assert result.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk(checkpoint: Path, files: list[Path]) -> None:
     with open("/dev/full", "w") as full:
@@ -220,6 +222,7 @@ def test_a_full_disk(checkpoint: Path, files: list[Path]) -> None:
     assert "Exception" not in run.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_ctrl_c_keeps_what_is_written(checkpoint: Path, files: list[Path]) -> None:
     paths = [str(files[0])] * 5000
@@ -249,6 +252,7 @@ def test_ctrl_c_keeps_what_is_written(checkpoint: Path, files: list[Path]) -> No
     assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves(checkpoint: Path, files: list[Path]) -> None:
     command = f"{sys.executable} -c '{COMMAND[2]}' score {checkpoint} {files[0]}"
     run = subprocess.run(
@@ -260,6 +264,7 @@ def test_a_reader_that_leaves(checkpoint: Path, files: list[Path]) -> None:
     assert "Error" not in run.stderr
 
 
+@pytest.mark.slow
 def test_names_need_not_be_text(checkpoint: Path, files: list[Path], tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/bad\xff.mp4"
     shutil.copy(files[0], name)

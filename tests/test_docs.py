@@ -345,6 +345,6 @@ def test_the_picture_is_what_its_command_draws() -> None:
 
 
 def test_no_page_names_a_path_of_a_machine() -> None:
-    path = re.compile(r"\.\./shared|/(?:work|tmp|home|root|Users)/")
+    path = re.compile(r"/(?:tmp|home|root|Users)/")
     for page in PAGES:
         assert not path.search(page.read_text(encoding="utf-8")), page.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def test_every_option_has_help_but_trls_without() -> None:
     [
         ("grpo", []),
         ("sft", []),
-        ("grpo", ["--rewards", "format", "linear", "--packed", "false", "--no_log_completions"]),
+        ("grpo", ["--rewards", "format", "linear", "--packed", "false"]),
         ("grpo", ["--learning-rate=2e-6", "--lora_target_modules", "q_proj", "v_proj", "--use_peft"]),
         ("grpo", ["--lr_scheduler_kwargs", '{"num_cycles": 2}', "--lr_scheduler_type", "cosine"]),
         (
@@ -80,7 +81,6 @@ def test_every_option_has_help_but_trls_without() -> None:
     ids=str,
 )
 def test_settings_are_those_that_trl_reads(recipe: str, options: list[str]) -> None:
-    options = [option for option in options if option != "--no_log_completions"]
     file = SHIPPED / f"{recipe}_lsvq.yaml"
     fixed = FIXED["sft"] if recipe == "sft" else {}
     ours = merge(recipe, file, [*ON_CPU, *options]).build(*REAL[recipe])
@@ -91,6 +91,27 @@ def test_settings_are_those_that_trl_reads(recipe: str, options: list[str]) -> N
         for field in dataclasses.fields(mine):
             if field.name != "accelerator_config":  # an object each
                 assert getattr(mine, field.name) == getattr(other, field.name), field.name
+
+
+def test_an_option_is_switched_off() -> None:
+    assert settings("grpo", "--no_log_completions")["log_completions"] is False
+    with pytest.raises(ValueError, match="takes one value, got false 5"):
+        settings("grpo", "--no_packed", "5")
+
+
+def test_no_token_is_written() -> None:
+    told = settings("grpo", "--push_to_hub", "true", "--hub_token", "hf_secret")
+    assert "hf_secret" not in as_yaml(told, 1)
+
+
+def test_bf16_false_holds_whatever_the_launch_file_says(
+    monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    given = ["--model_name_or_path", tiny_checkpoint, "--output_dir", tmp_path / "out"]
+    given += ["--train_labels", labelled_videos / "train.csv", "--train_videos", labelled_videos]
+    read_settings("sft", SHIPPED / "sft_lsvq.yaml", [*ON_CPU, *map(str, given)])
+    assert os.environ["ACCELERATE_MIXED_PRECISION"] == "no"
 
 
 @pytest.mark.parametrize("name", ["demo_grpo", "demo_sft", "grpo_lsvq", "sft_lsvq"])

@@ -142,6 +142,7 @@ def test_reading_never_stops_a_run(tmp_path: Path, file: str, monkeypatch: pytes
     assert cache.get(place) is None
 
 
+@pytest.mark.slow
 def test_processes_share_a_folder(tmp_path: Path) -> None:
     paths = [tmp_path / f"{'x' * n}.mp4" for n in range(1, 9)]
     for path in paths:

@@ -205,6 +205,7 @@ def test_activations_are_those_that_autograd_keeps(
     assert predicted == pytest.approx(saved.total, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("packed", "checkpointing"), [(True, False), (True, True), (False, True)])
 def test_the_peak_is_that_of_a_backward_pass(
     make_update: Callable[..., Update], packed: bool, checkpointing: bool

@@ -502,6 +502,7 @@ def test_the_demo_evaluates(
     assert (tmp_path / "out" / "predictions.csv").is_file()
 
 
+@pytest.mark.slow
 def test_supervised_fine_tuning(
     tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,6 +176,7 @@ thread.join()
 """
 
 
+@pytest.mark.slow
 def test_in_another_thread_it_is_only_said() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(

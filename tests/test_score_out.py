@@ -48,6 +48,7 @@ def folder(labelled_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(checkpoint: Path, labelled_videos: Path, tmp_path: Path) -> None:
     """The files are those of a run that nobody killed."""
     videos = tmp_path / "videos"
@@ -93,6 +94,7 @@ def test_shards_fill_one_target(checkpoint: Path, folder: Path, tmp_path: Path) 
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_results_of_other_settings_are_not_mixed(
     checkpoints: dict[str, Path], checkpoint: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -168,6 +170,7 @@ def test_reasoning_and_tags(checkpoint: Path, folder: Path, monkeypatch: pytest.
     assert windows[1].split()[:5] == ["4.20", "0.00", "s", "0.40", "s"]
 
 
+@pytest.mark.slow
 def test_a_log_has_lines_and_no_bars(checkpoint: Path, folder: Path) -> None:
     command = [sys.executable, "-m", "vqathinker.cli", "score", str(checkpoint), str(folder), *LIMITS]
     run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"})
@@ -199,6 +202,7 @@ def sets(labelled_videos: Path, tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_several_sets_at_once(checkpoint: Path, sets: Path, tmp_path: Path) -> None:
     """Each set as an evaluation of its own, the model loaded once, then the mean weighted by videos."""
     out = tmp_path / "results"

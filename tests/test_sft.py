@@ -17,6 +17,7 @@ from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import read_keyframes
 from vqathinker.training.sft import LEVELS, SupervisedCollator, templated_answer
 from vqathinker.training.unreadable import UnreadableVideos
+from vqathinker.types import RunStopped
 
 Policies = Callable[..., tuple[Any, Any]]
 
@@ -110,7 +111,7 @@ def test_unreadable_video_raises(
     collator = SupervisedCollator(processor, unreadable=unreadable, decoders=decoders)
     assert len(collator(rows)["input_ids"]) == 1
     assert unreadable.report.is_file()
-    with pytest.raises(VideoError, match="text"):
+    with pytest.raises(RunStopped, match=r"no video of a batch can be read, the last one is .*text"):
         collator(rows[1:])
 
 

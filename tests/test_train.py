@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from vqathinker.cli.train import plan_launch, split, status
 from vqathinker.launch import recipes
@@ -143,6 +142,27 @@ def test_a_launch_by_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_shipped_launch_files_have_names() -> None:
-    for name in ("cpu", "one_gpu", "zero2", "zero3", "fsdp2"):
-        values = yaml.safe_load(recipes.launch_file(name).read_text())
-        assert values == recipes.launch_values(recipes.launch_file(name))
+    for name in ("cpu", "cpu_two", "one_gpu", "zero2", "zero3", "fsdp2"):
+        assert recipes.launch_file(name) == ROOT / "recipes" / "accelerate" / f"{name}.yaml"
+        assert "distributed_type" in recipes.launch_values(recipes.launch_file(name))
+    with pytest.raises(ValueError, match="no configuration of accelerate"):
+        recipes.launch_values(ROOT / "recipes" / "grpo_lsvq.yaml")
+
+
+def test_the_users_gpu_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr(recipes, "has_gpu", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert plan_launch({}).options == {"gpu_ids": "3"}
+    assert plan_launch({"gpu_ids": "1"}).options == {"gpu_ids": "1"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert plan_launch({}).on_cpu
+
+
+def test_processes_are_those_of_all_machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr(recipes, "has_gpu", lambda: True)
+    for devices, number in (("0", 2), ("0,1,2,3", 8)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
+        file, processes = recipes.default_launch(None, num_machines=2) or (Path(), None)
+        assert (file.stem, processes) == ("zero2", number)

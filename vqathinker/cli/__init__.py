@@ -17,7 +17,7 @@ from vqathinker.cli.datasets import datasets
 from vqathinker.cli.doctor import doctor
 from vqathinker.cli.evaluate import evaluate
 from vqathinker.cli.files import read_prompt, require_new, require_size, require_slowfast
-from vqathinker.cli.labels import Reading, load_rows
+from vqathinker.cli.labels import LabelReading, load_rows
 from vqathinker.cli.merge import DTYPES, merge
 from vqathinker.cli.options import (
     DatasetName,
@@ -90,7 +90,7 @@ def prepare(
     """
     require_free(report, overwrite=overwrite)
     matched: list[Matches] = []
-    reading = Reading(split, label_format, video_column, mos_column)
+    reading = LabelReading(split, label_format, video_column, mos_column)
     rows = load_rows(labels, videos, dataset, mos_range, scale, reading, matched.append)
     findings = replace(_inspect(rows, keyframes if decode else 0, workers), matches=matched[0])
     show_findings(findings)

@@ -71,7 +71,8 @@ def _packages() -> Iterator[Finding]:
     for line in lines:
         requirement = Requirement(line)
         extra = _extra_of(line)
-        if extra == "dev" or (extra is None and requirement.marker and not requirement.marker.evaluate()):
+        applies = requirement.marker is None or requirement.marker.evaluate()
+        if extra in {"dev", "docs"} or (extra is None and not applies):
             continue
         found = _installed(requirement.name)
         wanted = f"{requirement.name}{requirement.specifier}"
@@ -106,13 +107,18 @@ def _installed(name: str) -> str | None:
 def _torch() -> Iterator[Finding]:
     """Whether what is built on torch can be imported together, and on which devices it computes."""
     command = [sys.executable, "-c", PROGRAM]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=START_LIMIT)
+    title = "importing torch and its neighbours"
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=START_LIMIT)
+    except subprocess.TimeoutExpired:  # a driver that hangs
+        yield Finding(title, "fails", f"no answer within {START_LIMIT} s", "look at nvidia-smi")
+        return
     if run.returncode:
         last = (run.stderr.strip() or f"exit code {run.returncode}").splitlines()[-1]
         way_out = (
             "install the versions of constraints.txt together: pip install -c constraints.txt vqathinker"
         )
-        yield Finding("importing torch and its neighbours", "fails", last, way_out)
+        yield Finding(title, "fails", last, way_out)
         return
     found = json.loads(run.stdout.strip().splitlines()[-1])
     if not found["gpus"]:
@@ -140,10 +146,18 @@ def _caches() -> Iterator[Finding]:
         if not there.exists():
             yield Finding(name, "ok", f"{there}, not there yet")
             continue
-        size = sum(file.lstat().st_size for file in there.rglob("*") if file.is_file())
+        size = sum(map(_size_of, there.rglob("*")))
         writable = os.access(there, os.W_OK)
         way_out = "" if writable else "it cannot be written: move it by the variable in brackets"
         yield Finding(name, "ok" if writable else "note", f"{there}, {size / GIB:.2f} GiB", way_out)
+
+
+def _size_of(path: Path) -> int:
+    """Bytes of a file; 0 for a folder, and for a file that another process has removed."""
+    try:
+        return path.lstat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0
 
 
 def _space() -> Iterator[Finding]:

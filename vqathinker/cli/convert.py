@@ -15,7 +15,7 @@ from vqathinker.cli.show import fail, progress_bar, require_free
 from vqathinker.cli.usage import require_choice
 
 if TYPE_CHECKING:
-    from vqathinker.model.matching import Report
+    from vqathinker.model.matching import Conversion
 
 TARGETS = ("vqathinker", "internvl-hf")
 MOTIONS = ("slowfast", "fast", "none")
@@ -104,7 +104,7 @@ def require_source(source: str, *, motion: str | None, slowfast: Path | None, ta
         )
 
 
-def _show(report: Report) -> None:
+def _show(report: Conversion) -> None:
     """Print how many tensors of each part of the source were used, and what became of the others."""
     from rich.console import Console
     from rich.table import Table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.labels import Reading, load_named_rows, tell
+from vqathinker.cli.labels import LabelReading, load_named_rows, tell
 from vqathinker.cli.options import LabelFormat, MosColumn, Split, VideoColumn
 from vqathinker.cli.show import NUM_SHOWN, fail
 
@@ -42,7 +42,7 @@ def datasets(
             fail("--videos needs --labels FILE, which names the videos")
         return show_benchmark(name)
     matched: list[Matches] = []
-    reading = Reading(split, label_format, video_column, mos_column)
+    reading = LabelReading(split, label_format, video_column, mos_column)
     benchmark, rows = load_named_rows(name, labels, videos, reading, matched.append)
     low, high = rows["mos_low"][0], rows["mos_high"][0]
     typer.echo(
@@ -51,7 +51,7 @@ def datasets(
     )
     is_right = show_differences(benchmark, rows)
     if videos is not None:
-        is_right &= _show_videos(rows, matched)
+        is_right = _show_videos(rows, matched) and is_right
     raise typer.Exit(0 if is_right else 1)
 
 

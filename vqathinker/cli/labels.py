@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Reading:
+class LabelReading:
     """How to read a label file: its format, its columns and which of its rows, found or all where None."""
 
     split: str | None = None
@@ -42,7 +42,7 @@ def load_rows(
     dataset: str | None,
     mos_range: tuple[float, float] | None,
     scale: str,
-    reading: Reading,
+    reading: LabelReading,
     on_match: Callable[[Matches], None] = tell,
     *,
     need_video: bool = False,
@@ -71,7 +71,7 @@ def load_named_rows(
     name: str,
     labels: Path,
     videos: Path | None,
-    reading: Reading,
+    reading: LabelReading,
     on_match: Callable[[Matches], None] = tell,
     *,
     need_video: bool = False,

@@ -12,7 +12,7 @@ from vqathinker.cli.files import require_new
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import require_choice
 
-DTYPES = ("auto", "bfloat16", "float16", "float32")
+DTYPES = ("float32", "bfloat16", "float16", "auto")
 
 
 def merge(

@@ -69,7 +69,7 @@ class ModeOptions:
         require_choice("--combine", self.combine, COMBINATIONS)
         if self.combine != "mean" and self.samples == 1:
             fail(f"--combine {self.combine} needs --samples 2 or more")
-        if (self.samples > 1) + self.expected + self.levels > 1:
+        if [self.samples > 1, self.expected, self.levels].count(True) > 1:
             fail("choose one of --samples, --expected and --levels")
         return asdict(self)
 

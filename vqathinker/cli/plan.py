@@ -150,7 +150,8 @@ def _show_time(planned: Planned, assumed: Assumptions, num_videos: int) -> None:
 
     from vqathinker.training.cost import phases, schedule
 
-    run, told = planned.run, planned.settings
+    run = planned.run
+    told = planned.settings
     parts = phases(run, assumed)
     whole = schedule(
         run, parts, num_videos=num_videos, epochs=told["num_train_epochs"], max_steps=told["max_steps"]

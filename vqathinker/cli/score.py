@@ -206,7 +206,8 @@ class Tally:
     """
 
     def __init__(self, options: PrintOptions, task: Task, *, is_kept: bool) -> None:
-        self.options, self.is_kept = options, is_kept
+        self.options = options
+        self.is_kept = is_kept
         self.has_windows = task.window is not None
         self.last_unusable: str | None = None  # one line for all windows of a file
         self.num_written = self.num_failed = self.num_clipped = self.num_lost = 0

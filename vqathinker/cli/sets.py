@@ -11,7 +11,7 @@ import typer
 
 from vqathinker.cli.datasets import show_differences
 from vqathinker.cli.files import require_label_file
-from vqathinker.cli.labels import Reading, load_named_rows, load_rows, require_folder
+from vqathinker.cli.labels import LabelReading, load_named_rows, load_rows, require_folder
 from vqathinker.cli.options import DatasetName, LabelFormat, MosColumn, NativeRange, Split, VideoColumn
 from vqathinker.cli.show import RANGE_DOUBTFUL, fail
 from vqathinker.cli.usage import hint, nearest_path, require_choice
@@ -37,14 +37,15 @@ class LabelOptions:
     mos_column: MosColumn = None
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> LabelReading:
         """What the reader of label files takes."""
-        return Reading(self.split, self.label_format, self.video_column, self.mos_column)
+        return LabelReading(self.split, self.label_format, self.video_column, self.mos_column)
 
 
+RANGE = "range"
 # what an entry of the YAML file may say, and the option of the command line that says the same
 ENTRY = {
-    "range": "mos_range",
+    RANGE: "mos_range",
     "scale": "scale",
     "split": "split",
     "format": "label_format",
@@ -148,7 +149,11 @@ def _entry(file: Path, name: str, entry: Any) -> LabelledSet:  # noqa: ANN401  w
     for key in ("labels", "videos"):
         if not isinstance(entry.get(key), str):
             fail(f"{place}: {key} is missing, the {'label file' if key == 'labels' else 'folder of videos'}")
-    values = {option: entry[key] for key, option in ENTRY.items() if key in entry}
+    given = {key: option for key, option in ENTRY.items() if entry.get(key) is not None}
+    # YAML reads a column's number and a split's year as numbers
+    values: dict[str, Any] = {
+        option: entry[key] if key == RANGE else str(entry[key]) for key, option in given.items()
+    }
     if "mos_range" in values:
         values["mos_range"] = _range(place, values["mos_range"])
     is_known = find(name) is not None

@@ -18,7 +18,7 @@ from vqathinker.launch.checks import WITHOUT_DEEPSPEED
 from vqathinker.launch.errors import WITHOUT_NOTES
 from vqathinker.launch.recipes import default_launch, launch_file, launch_values, recipe_file
 from vqathinker.launch.settings import RECIPES
-from vqathinker.launch.values import nearest
+from vqathinker.launch.values import or_nearest
 
 # options of `accelerate launch` that are passed on
 LAUNCHER = (
@@ -31,9 +31,9 @@ usage: vqathinker train grpo|sft [--config_file FILE] [--num_processes N] [--con
 
 Train as the recipes do: GRPO, or supervised fine-tuning. `vqathinker train grpo --help` lists all options.
 
-  --config_file FILE    launch configuration: a file, or cpu, one_gpu, zero2, zero3, fsdp2; if omitted, by the
-                        GPUs found
-  --num_processes N     processes, one per GPU; the configuration's if omitted
+  --config_file FILE    launch configuration: a file, or cpu, cpu_two, one_gpu, zero2, zero3, fsdp2; if
+                        omitted, your default one of accelerate, or else by the GPUs found
+  --num_processes N     processes of all machines, one per GPU; the configuration's if omitted
   --num_machines, --machine_rank, --main_process_ip, --main_process_port, --gpu_ids
                         as for accelerate launch
 
@@ -42,7 +42,7 @@ Exit code 2: a wrong argument, setting or file.
 
 
 @dataclass(frozen=True)
-class Launch:
+class LaunchPlan:
     """What the launcher is told.
 
     Attributes:
@@ -65,8 +65,7 @@ def train(context: typer.Context, recipe: Annotated[str, typer.Argument(help="gr
         raise typer.Exit(0 if recipe else 2)
     with user_errors():
         if recipe not in RECIPES:
-            hint = nearest(recipe, list(RECIPES))
-            raise ValueError(f"train {recipe}: expected grpo or sft{'; ' if hint else ''}{hint}")
+            raise ValueError(f"train {recipe}: expected grpo or sft{or_nearest(recipe, list(RECIPES))}")
         script = recipe_file(recipe)
         launcher, arguments = split(context.args)
         launch = plan_launch(launcher)
@@ -100,33 +99,41 @@ def split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return launcher, rest
 
 
-def plan_launch(told: dict[str, str]) -> Launch:
+def plan_launch(told: dict[str, str]) -> LaunchPlan:
     """How the processes are started.
 
     Raises:
         ValueError: for a configuration or a number of processes that cannot be.
     """
-    number = told.get("num_processes")
-    if number is not None and (not number.isdecimal() or int(number) < 1):
-        raise ValueError(f"--num_processes: is {number!r}, expected 1 or more")
-    num_processes = None if number is None else int(number)
+    num_processes = _number(told, "num_processes")
     options = {name: value for name, value in told.items() if name not in {"config_file", "num_processes"}}
     if "config_file" in told:
         file = launch_file(told["config_file"])
     else:
-        found = default_launch(num_processes)
+        found = default_launch(num_processes, _number(told, "num_machines") or 1)
         if found is None:
-            return Launch(None, options, on_cpu=False, num_processes=num_processes)
+            return LaunchPlan(None, options, on_cpu=False, num_processes=num_processes)
         file, num_processes = found
     values = launch_values(file)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if visible and "gpu_ids" in values:  # the file's "0" would be another card
+        options.setdefault("gpu_ids", visible.split(",")[0])
     if values["distributed_type"] == "DEEPSPEED" and find_spec("deepspeed") is None:
         raise ValueError(WITHOUT_DEEPSPEED)
     if num_processes is None:
         num_processes = int(str(values.get("num_processes", 1)))
-    return Launch(file, options, on_cpu=bool(values.get("use_cpu")), num_processes=num_processes)
+    return LaunchPlan(file, options, on_cpu=bool(values.get("use_cpu")), num_processes=num_processes)
 
 
-def run(launch: Launch, script: Path, arguments: Sequence[str]) -> int:
+def _number(told: dict[str, str], name: str) -> int | None:
+    """A number of the launcher's, None if it was not told."""
+    number = told.get(name)
+    if number is not None and (not number.isdecimal() or int(number) < 1):
+        raise ValueError(f"--{name}: is {number!r}, expected 1 or more")
+    return None if number is None else int(number)
+
+
+def run(launch: LaunchPlan, script: Path, arguments: Sequence[str]) -> int:
     """Start the processes and wait for them; the status of the first that failed, 0 if none did."""
     # torch takes seconds to import
     from subprocess import CalledProcessError

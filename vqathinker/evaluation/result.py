@@ -94,7 +94,7 @@ class Evaluation:
                 *(cell(getattr(metrics, metric)) for metric in METRICS),
             ]
             for name, metrics in self.datasets.items()
-        ] + overall * (len(self.datasets) > 1)
+        ] + (overall if len(self.datasets) > 1 else [])
 
     def overall(self) -> dict[str, float]:
         """Return each metric's mean over the data sets, weighted by their numbers of videos."""

@@ -15,7 +15,7 @@ from vqathinker.launch.adapters import wrong_adapter
 from vqathinker.launch.effects import without_effect
 from vqathinker.launch.resume import check_output
 from vqathinker.launch.settings import Settings
-from vqathinker.launch.values import nearest
+from vqathinker.launch.values import or_nearest
 
 HOW_TO_GET = {
     "model_name_or_path": (
@@ -141,9 +141,9 @@ def out_of_range(settings: Settings) -> Iterator[str]:
     for name, choices in CHOICES[settings.recipe].items():
         value = settings[name]
         if isinstance(value, str) and value not in choices:
-            hint = nearest(value, choices)
+            hint = or_nearest(value, choices)
             told = settings.origin.get(name, name)
-            yield f"{told}: is {value!r}, expected one of {', '.join(choices)}; {hint}"
+            yield f"{told}: is {value!r}, expected one of {', '.join(choices)}{hint}"
 
 
 def missing_files(settings: Settings) -> Iterator[str]:
@@ -153,7 +153,7 @@ def missing_files(settings: Settings) -> Iterator[str]:
         fault = ""
         if value is None:
             fault = "not given" if name in REQUIRED else ""
-        elif name == MODEL and is_hub_id(value):
+        elif name == MODEL and is_hub_id(value) and not Path(value).parent.is_dir():
             continue
         elif not Path(value).exists():
             fault = f"{value} does not exist"
@@ -178,8 +178,8 @@ def not_installed(settings: Settings) -> Iterator[str]:
     for reporter in [told] if isinstance(told, str) else told:
         package = REPORTERS.get(reporter)
         if package is None and reporter not in {"none", "all"}:
-            hint = nearest(reporter, list(REPORTERS))
-            yield f"--report_to {reporter}: expected none, all or one of {', '.join(REPORTERS)}; {hint}"
+            hint = or_nearest(reporter, list(REPORTERS))
+            yield f"--report_to {reporter}: expected none, all or one of {', '.join(REPORTERS)}{hint}"
         elif package is not None and find_spec(package) is None:
             yield f"--report_to {reporter}: not installed; pip install {package}"
         elif reporter == "wandb" and not _has_wandb_account():

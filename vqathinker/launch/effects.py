@@ -1,7 +1,7 @@
 """Settings that TRL and transformers know and a recipe would ignore. They are refused by name.
 
-`tests/test_effects.py` holds the list of those that are used; an option of a new version that is in neither
-fails there.
+`tests/used_options_grpo.txt` and `used_options_sft.txt` list those that are used; an option of a new version
+that is in neither list fails in `tests/test_launch.py`.
 """
 
 from __future__ import annotations
@@ -151,7 +151,10 @@ NEEDS: tuple[Needs, ...] = (
     ),
     (("torch_compile_backend", "torch_compile_mode"), {"torch_compile": (True,)}),
 )  # fmt: skip
-NEEDED_LABELS = ("eval_videos", "eval_mos_low", "eval_mos_high", "eval_num_videos")
+NEEDED_LABELS = (
+    "eval_videos", "eval_split", "eval_video_column", "eval_mos_column", "eval_mos_low", "eval_mos_high",
+    "eval_num_videos", "allow_overlap",
+)  # fmt: skip
 
 
 def without_effect(settings: Settings) -> list[str]:

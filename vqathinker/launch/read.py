@@ -15,6 +15,7 @@ from vqathinker.launch.resume import notes
 from vqathinker.launch.settings import Settings, merge
 
 HELP = {"--help", "-h"}
+PRECISION = "ACCELERATE_MIXED_PRECISION"  # set by `accelerate launch`
 
 
 def read_settings(
@@ -46,6 +47,9 @@ def read_settings(
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # plug-ins beside the run; what is installed comes first
     settings = merge(recipe, default_config, given, others=others)
+    # transformers takes the launch file's precision where neither bf16 nor fp16 is on
+    if PRECISION in os.environ and settings["bf16"] is False and not settings["fp16"]:
+        os.environ[PRECISION] = "no"
     check(settings)
     check_plugins(settings)
     if os.environ.get("RANK", "0") == "0" and WITHOUT_NOTES not in os.environ:

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from vqathinker.launch.checks import has_gpu
-from vqathinker.launch.values import nearest
+from vqathinker.launch.values import or_nearest
 
 PACKAGE = Path(__file__).parents[1]
 PLACES = (PACKAGE.parent / "recipes", PACKAGE / "recipes")
@@ -50,18 +50,23 @@ def launch_file(name: str | Path) -> Path:
     if str(name) in shipped:
         return shipped[str(name)]
     known = ", ".join(sorted(shipped))
-    hint = nearest(Path(name).stem, list(shipped))
-    raise ValueError(f"--config_file {name}: neither a file nor one of {known}{'; ' if hint else ''}{hint}")
+    hint = or_nearest(Path(name).stem, list(shipped))
+    raise ValueError(f"--config_file {name}: neither a file nor one of {known}{hint}")
 
 
-def default_launch(num_processes: int | None) -> tuple[Path, int | None] | None:
-    """The shipped configuration for this machine and the number of processes, if `accelerate` has none."""
+def default_launch(num_processes: int | None, num_machines: int = 1) -> tuple[Path, int | None] | None:
+    """The shipped configuration for this machine and the number of processes, if `accelerate` has none.
+
+    Args:
+        num_processes: of all machines, as told; None for one per GPU.
+        num_machines: with as many GPUs as this one.
+    """
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface"), "accelerate/default_config.yaml")
     if home.expanduser().is_file():
         return None
-    if not has_gpu():
+    if not has_gpu() or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return launch_file(CPU), num_processes
-    number = num_processes or num_gpus()
+    number = num_processes or num_gpus() * num_machines
     return (launch_file(SEVERAL_GPUS), number) if number > 1 else (launch_file(ONE_GPU), 1)
 
 

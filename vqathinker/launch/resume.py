@@ -19,8 +19,14 @@ STATE_FILE = "trainer_state.json"
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 OURS = {"DataConfig", "SupervisedDataConfig", "TrainingConfig"}
 PACKAGES = ("vqathinker", "trl", "transformers", "torch")
-# about one launch, not about the run
-OF_A_LAUNCH = {"resume_from_checkpoint", "overwrite_output_dir", "allow_changes", "output_dir"}
+# about one launch, not about the run; a token is nobody else's to read
+OF_A_LAUNCH = {
+    "resume_from_checkpoint",
+    "overwrite_output_dir",
+    "allow_changes",
+    "output_dir",
+    "hub_token",
+}
 # the optimiser's saved state brings its own
 KEPT_BY_OPTIMISER = {
     "learning_rate",
@@ -42,7 +48,7 @@ HARMLESS = re.compile(
 
 
 @dataclass(frozen=True)
-class Change:
+class SettingChange:
     """A setting that a resumed run was told otherwise than at its start."""
 
     name: str
@@ -103,14 +109,14 @@ def check_output(settings: Settings) -> list[str]:
     return problems
 
 
-def changes(settings: Settings) -> list[Change]:
+def changes(settings: Settings) -> list[SettingChange]:
     """What differs from the settings kept where a run is resumed; nothing where none are kept."""
     file = _kept(settings)
     if file is None:
         return []
     before = values_of(settings.options, read_yaml(file))
     names = [name for name in settings.options if name not in OF_A_LAUNCH]
-    found = [Change(name, before.get(name, settings.default(name)), settings[name]) for name in names]
+    found = [SettingChange(name, before.get(name, settings.default(name)), settings[name]) for name in names]
     return [change for change in found if _plain(change.before) != _plain(change.now)]
 
 
@@ -141,7 +147,9 @@ def record(settings: Settings, num_processes: int) -> Path:
     if checkpoint is not None and file.exists():
         if not any(change.name not in KEPT_BY_OPTIMISER for change in changes(settings)):
             return file
-        file.rename(folder / f"settings_until_{checkpoint.name}.yaml")
+        until = folder / f"settings_until_{checkpoint.name}.yaml"
+        if not until.exists():  # at a second start from here, what led to the checkpoint is kept already
+            file.rename(until)
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(as_yaml(settings, num_processes), encoding="utf-8")
     return file

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from vqathinker.launch.fields import UNKNOWN, Field, Kind, read_fields
-from vqathinker.launch.values import from_words, from_yaml, nearest
+from vqathinker.launch.values import from_words, from_yaml, or_nearest
 
 CONFIG = "config"
 ENVIRONMENT = "env"  # a YAML's mapping of environment variables
@@ -144,8 +144,7 @@ def merge(
 
 def _known(name: object, options: Mapping[str, Field]) -> Field:
     if name not in options:
-        hint = nearest(str(name), list(options))
-        raise ValueError(f"there is no such setting{'; ' if hint else ''}{hint}")
+        raise ValueError(f"there is no such setting{or_nearest(str(name), list(options))}")
     return options[str(name)]
 
 
@@ -204,9 +203,10 @@ def _split(
             found[name] = current
         elif positive in options and bool in options[positive].kind.scalars:
             found[positive] = ["false"]
+            current = found[positive]  # words after it are told as too many
         else:
-            hint = nearest(name, [*options, *others, CONFIG]).replace("mean ", "mean --")
-            problems.append(f"{word}: there is no such option{'; ' if hint else ''}{hint}")
+            hint = or_nearest(name, [*options, *others, CONFIG]).replace("mean ", "mean --")
+            problems.append(f"{word}: there is no such option{hint}")
     return found, problems
 
 

@@ -25,6 +25,16 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"did you mean {near[0]}?" if near else ""
 
 
+def or_nearest(name: str, known: Sequence[str]) -> str:
+    """As `nearest`, to follow the words of a message; nothing where no name is near.
+
+    >>> or_nearest("learning_rat", ["learning_rate"]), or_nearest("x", ["learning_rate"])
+    ('; did you mean learning_rate?', '')
+    """
+    hint = nearest(name, known)
+    return f"; {hint}" if hint else ""
+
+
 def from_words(field: Field, words: Sequence[str]) -> Any:  # noqa: ANN401  any option's value
     """The value that the words after an option stand for.
 
@@ -115,8 +125,8 @@ def _from_text(kind: Kind, text: str) -> Any:  # noqa: ANN401
     if kind.choices:
         if text in kind.choices:
             return text
-        hint = nearest(text, [str(choice) for choice in kind.choices])
-        raise ValueError(f"is {text!r}, expected {expected(kind)}{'; ' if hint else ''}{hint}")
+        hint = or_nearest(text, [str(choice) for choice in kind.choices])
+        raise ValueError(f"is {text!r}, expected {expected(kind)}{hint}")
     word = text.lower()
     if bool in kind.scalars and word in TRUE | FALSE:
         return word in TRUE

@@ -46,7 +46,8 @@ def work() -> None:
         connection.send(True)  # what the job needs is imported, its time runs
         if silence is None:  # decoders print what they think of a file
             silence = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(silence, 1), os.dup2(silence, 2)
+            os.dup2(silence, 1)
+            os.dup2(silence, 2)
         try:
             connection.send((True, _attempt(job, path)))
         except Exception as error:  # whatever a job raises reaches the caller, then ends this process
@@ -129,7 +130,9 @@ class Caller:
     """The processes that read for one caller, who may leave before they are done."""
 
     def __init__(self) -> None:
-        self.has_left, self._workers, self._lock = False, set[Worker](), threading.Lock()
+        self.has_left = False
+        self._workers: set[Worker] = set()
+        self._lock = threading.Lock()
 
     def add(self, worker: Worker) -> None:
         """Take note of a process; one that comes too late is ended."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from os import fspath
@@ -160,31 +159,6 @@ def read_spans(
         Clip(np.stack([frames[i] for i in indices.tolist()]), indices, told, stream.fps, path, num_lost)
         for indices in wanted
     ]
-
-
-def read_many(
-    paths: Sequence[StrPath], num_keyframes: int, num_workers: int = 4, *, num_threads: int = 1
-) -> list[Clip | VideoError]:
-    """Read the keyframes of several videos at once.
-
-    Args:
-        paths: N video files.
-        num_keyframes: T, frames per video.
-        num_workers: videos read at the same time.
-        num_threads: decoding threads per video.
-
-    Returns:
-        N clips in the order of `paths`; the error itself where a file cannot be used.
-    """
-
-    def read(path: StrPath) -> Clip | VideoError:
-        try:
-            return read_keyframes(path, num_keyframes, num_threads=num_threads)
-        except VideoError as error:
-            return error
-
-    with ThreadPoolExecutor(num_workers, thread_name_prefix="video") as pool:
-        return list(pool.map(read, paths))
 
 
 def _spread(path: str, num_frames: int, num_keyframes: int, spans: Sequence[Span]) -> list[IndexArray]:

@@ -25,7 +25,7 @@ from transformers import (
 
 from vqathinker.checkpoints import checkpoint_folder
 from vqathinker.model import layouts
-from vqathinker.model.matching import Piece, Report, assign, check, find_tie, leave_out
+from vqathinker.model.matching import Conversion, Piece, assign, check, find_tie, leave_out
 from vqathinker.model.modeling import (
     MotionProjector,
     VQAThinkerConfig,
@@ -59,7 +59,7 @@ def convert(
     seed: int = 0,
     frames: Mapping[str, int] | None = None,
     on_shard: Callable[[int, int], None] = lambda done, total: None,
-) -> Report:
+) -> Conversion:
     """Write a checkpoint in another layout; the logits stay the same.
 
     Args:
@@ -91,7 +91,7 @@ def convert(
     if out.exists() and folder.resolve().is_relative_to(out):
         raise ValueError(f"{out} holds the source; choose another directory")
     config = read_config(folder)
-    report = Report(source=source, layout=config["model_type"], target=target)
+    report = Conversion(source=source, layout=config["model_type"], target=target)
     if report.layout == LAYOUT_OF[target]:
         raise ValueError(f"{source} is in the layout {target!r} already")
     values = layouts.chat_values(config) if report.layout == CHAT else internvl_values(folder, config)
@@ -118,7 +118,7 @@ def convert(
     return report
 
 
-def _motion(wish: str | None, slowfast: str | Path | None, report: Report, *, has_motion: bool) -> str:
+def _motion(wish: str | None, slowfast: str | Path | None, report: Conversion, *, has_motion: bool) -> str:
     """The motion variant of the target; raises where it can be none that was meant."""
     if report.target == PUBLISHED:
         reason = "becomes a model without motion"
@@ -172,7 +172,7 @@ def _empty_model(
     values: dict[str, Any],
     processor: VQAThinkerProcessor,
     weights: Mapping[str, Piece | Tensor],
-    report: Report,
+    report: Conversion,
     dtype: torch.dtype | None,
 ) -> PreTrainedModel:
     """The target model on no device: shapes and configuration.
@@ -253,7 +253,7 @@ def _read(
 
 
 def _write_settings(
-    folder: Path, source: Path, model: PreTrainedModel, processor: VQAThinkerProcessor, report: Report
+    folder: Path, source: Path, model: PreTrainedModel, processor: VQAThinkerProcessor, report: Conversion
 ) -> None:
     """Configurations, tokenizer and, for ours, what else the processor knows."""
     model.config.architectures = [type(model).__name__]

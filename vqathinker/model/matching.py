@@ -15,7 +15,7 @@ NUM_NAMED = 3
 
 
 @dataclass
-class Report:
+class Conversion:
     """What became of every tensor.
 
     Attributes:
@@ -47,7 +47,7 @@ class Report:
         wrong = [f"{name} ({fault})" for name, fault in self.mismatched.items()]
         kinds = {"unused": self.unused, "missing": self.missing, "mismatched": wrong}
         return [
-            f"{len(names)} {kind}: {', '.join(names[:NUM_NAMED])}{', …' * (len(names) > NUM_NAMED)}"
+            f"{len(names)} {kind}: {', '.join(names[:NUM_NAMED])}{', …' if len(names) > NUM_NAMED else ''}"
             for kind, names in kinds.items()
             if names
         ]
@@ -60,7 +60,7 @@ class Report:
 class ConversionError(ValueError):
     """Tensors and configuration of a checkpoint do not match; `report` names all of them."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Conversion) -> None:
         self.report = report
         super().__init__(
             f"the tensors of {report.source} are not those of its config.json: {'; '.join(report.faults())}; "
@@ -86,7 +86,7 @@ class Piece:
         return self.stored.read(self.part, self.num_parts)
 
 
-def assign(stored: Mapping[str, Stored], report: Report) -> dict[str, Piece]:
+def assign(stored: Mapping[str, Stored], report: Conversion) -> dict[str, Piece]:
     """Pieces by the names of our weights; reports what has no such name, or one that is taken."""
     pieces: dict[str, Piece] = {}
     for tensor in stored.values():
@@ -100,13 +100,13 @@ def assign(stored: Mapping[str, Stored], report: Report) -> dict[str, Piece]:
     return pieces
 
 
-def leave_out(pieces: dict[str, Piece], report: Report) -> None:
+def leave_out(pieces: dict[str, Piece], report: Conversion) -> None:
     """Remove the motion branch from `pieces`."""
     for name in [name for name in pieces if name.startswith(layouts.MOTION_PARTS)]:
         report.left_out.append(pieces.pop(name).stored.name)
 
 
-def find_tie(pieces: dict[str, Piece], report: Report, *, in_text: bool | None, at_top: bool) -> bool:
+def find_tie(pieces: dict[str, Piece], report: Conversion, *, in_text: bool | None, at_top: bool) -> bool:
     """Whether the language model's head is its embeddings; removes such a head from `pieces`.
 
     A head that is stored and differs is none, whatever a default says. One that is stored in spite of the
@@ -137,7 +137,7 @@ def check(
     pieces: dict[str, Piece],
     extras: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
-    report: Report,
+    report: Conversion,
     *,
     is_tied: bool,
 ) -> None:

@@ -48,6 +48,11 @@ def load(
             raise ValueError(f"unknown {kind} {value!r}, choose one of {', '.join(choices)}")
     place = usable_device(device)
     path = checkpoint_folder(path)
+    if engine == "vllm" and is_adapter(path):
+        how = HOW_TO_MERGE.format(adapter=path)
+        raise ValueError(
+            f"{path} holds an adapter, which vLLM cannot read; merge it ({how}), or take engine='hf'"
+        )
     model, processor = load_policy(path, dtype=dtype)
     model.train(False)
     setting = FrameSetting(
@@ -86,11 +91,6 @@ def _vllm_engine(
 ) -> RolloutEngine:
     from vqathinker.rollout.vllm import VLLMEngine
 
-    if is_adapter(path):
-        how = HOW_TO_MERGE.format(adapter=path)
-        raise ValueError(
-            f"{path} holds an adapter, which vLLM cannot read; merge it ({how}), or take engine='hf'"
-        )
     prompt = len(processor.prompt_ids(setting.num_frames, setting.tokens_per_frame))
     context: int = model.config.text_config.max_position_embeddings  # type: ignore[union-attr]
     length = min(prompt + QUESTION_ROOM + max_new_tokens, context)

@@ -71,10 +71,13 @@ class Scorer:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: at least one video is answered at a time")
-        self.model, self.processor = model, processor
+        self.model = model
+        self.processor = processor
         self.engine = engine or HFEngine(model, processor)
         self.setting = setting or processor.scoring
-        self.batch_size, self.max_new_tokens, self.think = batch_size, max_new_tokens, think
+        self.batch_size = batch_size
+        self.max_new_tokens = max_new_tokens
+        self.think = think
         self.reader = GuardedReader(num_workers=num_workers, time_limit=time_limit)
         self._name = name
         self._keys = itertools.count()
@@ -270,8 +273,9 @@ class Scorer:
         """Every part with its responses (none where there is no clip) and the attributes of `Seen`."""
         encoder = VideoEncoder(self.model, self.processor, self.setting, question=question)
         options: dict[str, Any] = {"watched": watched} if watched else {}
-        start, device = time.perf_counter(), self.model.device
-        for batch in iter(lambda: list(itertools.islice(parts, self.batch_size)), []):
+        device = self.model.device
+        start = time.perf_counter()
+        while batch := list(itertools.islice(parts, self.batch_size)):
             clips = [part.clip for part in batch if not isinstance(part.clip, VideoError)]
             requests = [
                 encoder.request(video, str(next(self._keys)))
@@ -288,7 +292,8 @@ class Scorer:
             start = time.perf_counter()
 
     def _seen(self, part: Part, seconds: float) -> dict[str, Any]:
-        clip, span = part.clip, {"start": part.start, "end": part.end, "seconds": seconds}
+        clip = part.clip
+        span = {"start": part.start, "end": part.end, "seconds": seconds}
         if isinstance(clip, VideoError):
             return {"path": clip.path, "error": clip.reason, **span}
         return {

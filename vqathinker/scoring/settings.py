@@ -49,7 +49,7 @@ class Mode:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise ValueError(f"{self.samples} samples: at least one is needed")
-        if (self.samples > 1) + self.expected + self.levels > 1:
+        if [self.samples > 1, self.expected, self.levels].count(True) > 1:
             raise ValueError("choose one of samples, expected and levels")
         if self.combine not in COMBINATIONS:
             raise ValueError(f"unknown combination {self.combine!r}: one of {', '.join(COMBINATIONS)}")

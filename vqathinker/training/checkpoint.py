@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker.checkpoints import adapter_settings, base_folder, checkpoint_folder, is_adapter, is_hub_id
-from vqathinker.launch.values import nearest
+from vqathinker.launch.values import or_nearest
 from vqathinker.prompts import Prompt, visual_text
 from vqathinker.training.hardware import MODELS
 from vqathinker.types import FrameSetting
@@ -57,10 +57,9 @@ def read_checkpoint(name: str) -> Checkpoint:
         return replace(read_checkpoint(str(base_folder(path))), adapter=adapter_settings(path))
     file = path / CONFIG_FILE if path.is_dir() else path
     if not file.is_file():
-        hint = nearest(name, list(MODELS))
         raise ValueError(
             f"{name}: neither a checkpoint folder, nor a config.json, nor one of {', '.join(MODELS)}"
-            f"{'; ' if hint else ''}{hint}"
+            f"{or_nearest(name, list(MODELS))}"
         )
     config = json.loads(file.read_text(encoding="utf-8"))
     if config.get("model_type") not in MODEL_TYPES:

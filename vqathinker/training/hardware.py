@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from vqathinker.launch.values import nearest
+from vqathinker.launch.values import or_nearest
 
 GIB = 2**30
 
@@ -79,10 +79,9 @@ def find_gpu(name: str) -> GPU:
     keys |= {_plain(gpu.name): gpu for gpu in GPUS.values()}
     if _plain(name) in keys:
         return keys[_plain(name)]
-    hint = nearest(name.lower().replace(" ", ""), list(GPUS))
+    hint = or_nearest(name.lower().replace(" ", ""), list(GPUS))
     raise ValueError(
-        f"unknown GPU {name!r}, choose one of {', '.join(GPUS)}, or give its memory, such as 24GiB"
-        f"{'; ' if hint else ''}{hint}"
+        f"unknown GPU {name!r}, choose one of {', '.join(GPUS)}, or give its memory, such as 24GiB{hint}"
     )
 
 

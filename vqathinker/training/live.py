@@ -173,9 +173,8 @@ def log_file(folder: str | Path, *, write: bool) -> Iterator[None]:
     kept = logging.FileHandler(Path(folder, LOG_FILE), encoding="utf-8")
     kept.setFormatter(logging.Formatter(RECORD))
     handlers: list[logging.Handler] = [kept]
-    if (
-        not root.handlers
-    ):  # with a handler of its own, logging no longer writes warnings to the terminal itself
+    # once the root has a handler, logging itself no longer writes warnings to the terminal
+    if not root.handlers:
         shown = logging.StreamHandler()
         shown.setLevel(logging.WARNING)
         handlers.append(shown)

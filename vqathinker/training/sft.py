@@ -26,6 +26,7 @@ from vqathinker.training.checks import check_processes
 from vqathinker.training.live import SUPERVISED_COLUMNS, log_file, show_live
 from vqathinker.training.packing import IGNORED
 from vqathinker.training.unreadable import UnreadableVideos
+from vqathinker.types import RunStopped
 
 LEVELS = ("bad", "poor", "fair", "good", "excellent")
 REASONING = "The quality is {level}."
@@ -71,8 +72,8 @@ class SupervisedCollator:
         """Build `input_ids`, `attention_mask`, `labels` (B, L) and `pixel_values` (B·T, 3, S, S).
 
         Raises:
-            VideoError: if no video can be read, or one cannot and `unreadable` is None.
-            RuntimeError: if too many cannot be read.
+            VideoError: if a video cannot be read and `unreadable` is None.
+            RunStopped: if too many cannot be read, or none of the batch.
         """
         setting = self.processor.training
         clips = read_clips(self.decoders, [row["path"] for row in rows], setting)
@@ -80,8 +81,13 @@ class SupervisedCollator:
         if errors and self.unreadable is not None:
             noted = [(error.path, error.reason) for error in errors]
             self.unreadable.add(noted, len(clips), None, write=True)
-        if errors and (self.unreadable is None or len(errors) == len(clips)):
+        if errors and self.unreadable is None:
             raise errors[0]
+        if len(errors) == len(clips):
+            raise RunStopped(
+                f"no video of a batch can be read, the last one is {errors[-1]}; take it out of the labels, "
+                "or give a larger --per_device_train_batch_size"
+            )
         rows = [row for row, clip in zip(rows, clips, strict=True) if not isinstance(clip, VideoError)]
         frames = [clip.frames for clip in clips if not isinstance(clip, VideoError)]
         prompt = self.processor.prompt_ids(setting.num_frames, setting.tokens_per_frame)
@@ -119,6 +125,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         eval_dataset: rows whose loss is logged at each evaluation.
         max_unreadable: share of the videos that may be missing or unreadable before the run stops.
         decoders: the processes that decode, if others share them.
+        base: what the run starts from, for the model card; the model's name if omitted.
         kwargs: passed on to TRL's `SFTTrainer`, e.g. `peft_config`, `callbacks`.
     """
 
@@ -132,9 +139,10 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         eval_dataset: Dataset | None = None,
         max_unreadable: float = 0.05,
         decoders: GuardedReader | None = None,
+        base: str | None = None,
         **kwargs: Any,
     ) -> None:
-        self.base = str(model.name_or_path)
+        self.base = base or str(model.name_or_path)
         self.rows = (train_dataset, eval_dataset)
         num_videos = len(train_dataset) + len(eval_dataset or ())
         self.unreadable = UnreadableVideos(str(args.output_dir), num_videos, max_unreadable, is_shared=True)

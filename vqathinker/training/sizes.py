@@ -154,6 +154,7 @@ def count(checkpoint: Checkpoint, told: Precision, *, has_masters: bool) -> Mode
         trained_bytes = lora_bytes + itemsize * motion
         weight_bytes += copies * trained_bytes
     has_motion = config["motion"] != "none"
+    slowfast = config["slowfast_depth"], config["slowfast_stem_dim"]
     return ModelSizes(
         text=text_tower,
         vision=vision_tower,
@@ -166,7 +167,7 @@ def count(checkpoint: Checkpoint, told: Precision, *, has_masters: bool) -> Mode
         weight_bytes=weight_bytes,
         trained_bytes=trained_bytes,
         num_language=language + head,
-        slowfast_bytes=SLOWFAST_BYTES[config["slowfast_depth"], config["slowfast_stem_dim"]] * has_motion,
+        slowfast_bytes=SLOWFAST_BYTES[slowfast] if has_motion else 0,
         trains_tower=not told.use_peft,
         trains_vision=not told.use_peft,
         itemsize=itemsize,

@@ -69,6 +69,7 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         eval_dataset: rows scored at each evaluation.
         reward_weights: label → weight, 1 where not given.
         decoders: the processes that decode, if several trainers are to share them; its own if omitted.
+        base: what the run starts from, for the model card; the model's name if omitted.
         kwargs: passed on to TRL's `GRPOTrainer`, e.g. `peft_config`, `callbacks`.
 
     Raises:
@@ -87,6 +88,7 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         eval_dataset: Dataset | None = None,
         reward_weights: Mapping[str, float] | None = None,
         decoders: GuardedReader | None = None,
+        base: str | None = None,
         **kwargs: Any,
     ) -> None:
         self.rewards = {label: as_reward(reward) for label, reward in rewards.items()}
@@ -98,7 +100,7 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         check_setup(args, processor, self.rewards, self.perturbations, train_dataset)
         check_packed_attention(bare(model).model)
         self.processor = processor
-        self.base = str(model.name_or_path)
+        self.base = base or str(model.name_or_path)
         args.reward_weights = [float((reward_weights or {}).get(label, 1.0)) for label in self.rewards]
         super().__init__(
             model=model,
