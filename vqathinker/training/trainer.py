@@ -92,11 +92,7 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         **kwargs: Any,
     ) -> None:
         self.rewards = {label: as_reward(reward) for label, reward in rewards.items()}
-        self.perturbations = dict(perturbations or {})
-        if self.perturbations and not draws_twins(self.rewards.values(), self.perturbations):
-            if args.process_index == 0:
-                logger.warning(WITHOUT_TWINS)
-            self.perturbations = {}
+        self.perturbations = self._wanted(perturbations or {}, says=args.process_index == 0)
         check_setup(args, processor, self.rewards, self.perturbations, train_dataset)
         check_packed_attention(bare(model).model)
         self.processor = processor
@@ -137,6 +133,14 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         self._places: dict[Key, Path | None] = {}
         self._encoded: dict[Key, VideoInputs] = {}
         self._drawn: dict[Key, tuple[str, IndexArray]] = {}
+
+    def _wanted(self, perturbations: Mapping[str, Perturbation], *, says: bool) -> dict[str, Perturbation]:
+        """The modes of the twins; none where no reward asks for twins."""
+        if perturbations and not draws_twins(self.rewards.values(), perturbations):
+            if says:
+                logger.warning(WITHOUT_TWINS)
+            return {}
+        return dict(perturbations)
 
     def train(
         self,
