@@ -6,6 +6,8 @@ import numpy as np
 
 from vqathinker.types import FloatArray, Reward, RolloutBatch
 
+NO_SCORE = "; its score is NaN, as it is wherever a response has none: give it a value, e.g. by np.nan_to_num"
+
 
 def evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
     """Return `reward(batch)` as float64 (N, K) if it is finite and of that shape.
@@ -30,7 +32,10 @@ def evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
         ) from error
     values = np.asarray(result)
     if values.shape != batch.scores.shape:
-        raise ValueError(f"reward {name!r} returned shape {values.shape} instead of {batch.scores.shape}")
+        raise ValueError(
+            f"reward {name!r} returned shape {values.shape} instead of {batch.scores.shape}, a row for each "
+            "video and a column for each of its responses"
+        )
     if values.dtype.kind not in "fiub":
         raise ValueError(f"reward {name!r} returned {values.dtype} values instead of numbers")
     is_left_out = result.mask if isinstance(result, np.ma.MaskedArray) else False
@@ -40,5 +45,6 @@ def evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
         raise ValueError(
             f"reward {name!r} returned {len(bad)} values that are not finite, the first, "
             f"{values[video, response]}, for response {response} of the video {batch.video_id[video]!r}"
+            + (NO_SCORE if np.isnan(batch.scores[video, response]) else "")
         )
     return np.where(is_left_out, np.nan, values.astype(np.float64))

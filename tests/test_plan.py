@@ -634,7 +634,11 @@ def test_sixteen_bit_training_without_masters_is_warned_of() -> None:
     assert warning in call(*arguments).stdout
     assert warning not in call(*arguments, "--dtype", "float32").stdout
     assert warning not in call(*arguments, "--zero", 2).stdout
-    assert warning in call(*arguments, "--use_peft", "true").stdout  # the motion projector is trained whole
+    adapted = call(*arguments, "--use_peft", "true").stdout
+    assert warning not in adapted
+    assert (
+        "The adapters are trained in fp32, the motion projector in 16 bits" in adapted
+    )  # it is trained whole
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,15 @@ def test_a_reward_that_reads_twins_without_asking(function: Callable[..., Any]) 
             rf"^reward 'mine' raised ZeroDivisionError.* in the rehearsal, at {__file__}, line \d+$",
         ),
         (refuses, "^reward 'mine': the column 'judge' is missing$"),
-        (lambda batch: batch.scores[0], r"^reward 'mine' returned shape \(4,\) instead of \(4, 4\)$"),
+        (
+            lambda batch: batch.scores[0],
+            r"^reward 'mine' returned shape \(4,\) instead of \(4, 4\), a row for each video",
+        ),
+        (
+            lambda batch: batch.scores[:, :3] - batch.target,
+            rf"could not be broadcast .*, at {__file__}, line \d+; target has the shape \(N,\)",
+        ),
+        (lambda batch: batch.scores, "its score is NaN, as it is wherever a response has none"),
         (lambda batch: [None], "^reward 'mine' returned shape"),
     ],
 )

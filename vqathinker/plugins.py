@@ -78,7 +78,9 @@ def import_path(path: str) -> Callable[..., Any]:
     try:
         target: object = operator.attrgetter(attribute)(module)
     except AttributeError as error:
-        raise ValueError(f"{path!r}: the module {module_name!r} has no {attribute!r}") from error
+        near = difflib.get_close_matches(attribute, dir(module), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{path!r}: the module {module_name!r} has no {attribute!r}{hint}") from error
     if not callable(target):
         raise ValueError(f"{path!r} is {target!r}, neither a class nor a function")
     return target
@@ -89,7 +91,7 @@ def _way_to(module_name: str) -> str:
     top = module_name.partition(".")[0]
     if Path(f"{top}.py").is_file() or Path(top).is_dir():
         return f"; {top} lies in this folder, which Python does not search: start with PYTHONPATH=."
-    return "; the folder of a module of your own belongs on PYTHONPATH"
+    return "; a module of your own lies in the folder of the call, or in one that PYTHONPATH names"
 
 
 def find(name: str, registry: Registry, *, group: str) -> Callable[..., Any]:

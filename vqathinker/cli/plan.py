@@ -84,7 +84,9 @@ def plan(
     for line in warnings_of(planned):
         typer.echo(line)
     fits = verdict(run) == "fits"
-    if not fits:
+    if fits:
+        typer.echo("It fits.")
+    else:
         _show_remedies(planned)
     raise typer.Exit(0 if fits else 1)
 

@@ -19,6 +19,13 @@ from vqathinker.launch.fields import UNKNOWN, Field, Kind, read_fields
 from vqathinker.launch.values import from_words, from_yaml, or_nearest
 
 CONFIG = "config"
+# what other trainers call an option
+OTHER_NAMES = {
+    "lr": "learning_rate",
+    "batch_size": "per_device_train_batch_size",
+    "epochs": "num_train_epochs",
+    "steps": "max_steps",
+}
 ENVIRONMENT = "env"  # a YAML's mapping of environment variables
 MODEL = ("trl/trainer/model_config.py", "ModelConfig")
 SETUP = "vqathinker/training/setup.py"
@@ -205,7 +212,9 @@ def _split(
             found[positive] = ["false"]
             current = found[positive]  # words after it are told as too many
         else:
-            hint = or_nearest(name, [*options, *others, CONFIG]).replace("mean ", "mean --")
+            known = [*options, *others, CONFIG]
+            meant = OTHER_NAMES.get(name, name)  # which is known then, and the nearest to itself
+            hint = or_nearest(meant, known).replace("mean ", "mean --")
             problems.append(f"{word}: there is no such option{hint}")
     return found, problems
 

@@ -19,7 +19,7 @@ SPREAD_NAMES = frozenset({
 # Labels of which the lower is the better.
 DIFFERENCE = re.compile(r"d(ifferen(ce|tial))?(mos|meanopinionscore|score)\w*")
 MOST = 0.5  # share of the values that tells what a column holds
-SAY_WHICH = "say which is: --{0}-column ({0}_column)"
+SAY_WHICH = "say which is: --{0}-column ({0}_column), by its name or its number, e.g. --{0}-column 2"
 
 logger = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 REQUIRED_COLUMNS = ("prompt", "video_id", "dataset", "path", "target")
 NUM_SHOWN = 5
+FEW = 0.01  # share of the targets that may lie off the scale: 21 of LSVQ's 28,056 do
 THINK_TAG = "<think>"
 ANSWER_TAG = "<answer>"
 WITHOUT_FLEX = ("cpu", "mps")
@@ -65,6 +66,12 @@ def check_setup(
             f"{target.min():.3g} and {target.max():.3g}; give the native range of the labels as mos_low and "
             "mos_high"
         )
+    if outside > FEW * len(target):
+        logger.warning(
+            "%d of %d training targets lie outside %g to %g, where no answer can reach them; --scale affine "
+            "maps the native range onto it",
+            outside, len(target), low, high,
+        )  # fmt: skip
     if perturbations and processor.num_frames < 2:
         raise ValueError(
             f"perturbations need at least 2 frames per video, the processor takes {processor.num_frames}; "
@@ -114,7 +121,7 @@ def check_prompt(processor: VQAThinkerProcessor, *, think: bool) -> None:
         )
 
 
-def check_files(dataset: Dataset, max_missing: float) -> None:
+def check_files(dataset: Dataset, max_missing: float, option: str = "train_videos") -> None:
     """Look whether the videos are there; report the missing ones.
 
     Raises:
@@ -127,8 +134,8 @@ def check_files(dataset: Dataset, max_missing: float) -> None:
     message = f"{len(missing)} of {len(dataset)} videos do not exist: {shown}"
     if len(missing) > max_missing * len(dataset):
         raise ValueError(
-            f"{message}; more than the allowed share of {max_missing}. Is the video directory right? "
-            "`vqathinker prepare` lists all"
+            f"{message}; more than the allowed share of {max_missing}. Is --{option} right? `vqathinker "
+            "prepare` lists all"
         )
     logger.warning("%s; they will be skipped", message)
 

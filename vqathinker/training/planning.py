@@ -164,6 +164,8 @@ def plan(
 def warnings_of(planned: Planned) -> list[str]:
     """What training would warn of."""
     run = planned.run
+    if run.model.trains_low and not run.zero and run.model.has_adapters:
+        return ["The adapters are trained in fp32, the motion projector in 16 bits as the model is."]
     if run.model.trains_low and not run.zero:
         return [
             "Weights are trained in 16 bits without fp32 master weights, which rounds most updates of a "

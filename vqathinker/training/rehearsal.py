@@ -22,6 +22,7 @@ from vqathinker.training.config import TrainingConfig
 from vqathinker.types import Perturbation, Reward, RolloutBatch
 
 REASONING = ("sharp and steady", "noisy, and the motion stutters from time to time")
+SHAPES = "target has the shape (N,), scores have (N, K): batch.target[:, None] goes with them"
 NUM_DRAWS = 20
 NOTE_AFTER = 15.0  # seconds
 AGAIN_AFTER = 1.0  # seconds, for a plug-in that catches the exception which is to end it
@@ -145,9 +146,11 @@ def _misses_twins(reward: Reward, twins: RolloutBatch, label: str, error: Runtim
 def _told(error: RuntimeError) -> str:
     """What a plug-in says itself, or what it raised and where."""
     cause = error.__cause__
+    assert cause is not None
+    if "broadcast" in str(cause):  # numpy's words
+        return f": {cause}, {_place(traceback.extract_tb(cause.__traceback__))}; {SHAPES}"
     if isinstance(cause, ValueError):
         return f": {cause}"
-    assert cause is not None
     return f" raised {cause!r} in the rehearsal, {_place(traceback.extract_tb(cause.__traceback__))}"
 
 

@@ -46,7 +46,7 @@ from vqathinker.training.reference import HostedModel
 from vqathinker.training.rows import Row, RowResponse, VideoInputs
 from vqathinker.training.unreadable import UnreadableVideos, black_video
 from vqathinker.training.validation import validate
-from vqathinker.types import IndexArray, Perturbation
+from vqathinker.types import FloatArray, IndexArray, Perturbation, Reward, RolloutBatch, RunStopped
 
 logger = logging.getLogger(__name__)
 
@@ -249,12 +249,20 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
             batch, places = collect(records, think=self.think)
             if batch is not None:
                 for column, (label, reward) in enumerate(self.rewards.items()):
-                    table = reward_plugins.evaluate(reward, batch, label)
+                    table = self._values(label, reward, batch)
                     for place, index in places.items():
                         values[place, column] = float(table[index])
                 log_batch(batch, self.rewards, self.log_metric)
         self._log_table(rows, local)
         return values
+
+    def _values(self, label: str, reward: Reward, batch: RolloutBatch) -> FloatArray:
+        """What a reward says; one that fails ends the run with a line, its traceback goes to the log file."""
+        try:
+            return reward_plugins.evaluate(reward, batch, label)
+        except (RuntimeError, ValueError) as error:  # foreign code, or what it returned
+            logger.info("the reward failed", exc_info=error)
+            raise RunStopped(str(error)) from error
 
     def evaluate(
         self,
