@@ -15,27 +15,23 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import chain, repeat
 from pathlib import Path
 
-import av
 import numpy as np
 from scipy.ndimage import gaussian_filter
+from world.distortions import encode
+from world.scenes import NUM_FRAMES, Array, render_scene
 
-NUM_FRAMES, SIDE, FPS = 24, 112, 12
 # A distortion's share of the MOS at strength 1, and how often it is drawn: little where keyframes hide it.
 WEIGHTS = {"blur": 0.8, "noise": 0.75, "contrast": 0.75, "compression": 0.35, "freeze": 0.5, "drop": 0.1}
 NUM_DISTORTIONS_PROBABILITY = (0.08, 0.47, 0.35, 0.1)  # of 0, 1, 2, 3 distortions in a clip
 MIN_STRENGTH = 0.15  # weaker ones would be labels without a visible cause
 CLIPS_PER_SCENE = 2  # the same content at two qualities
 MAX_BLUR_SIGMA, MAX_NOISE_SIGMA, MIN_CONTRAST_GAIN = 4.0, 45 / 255, 0.25  # pixels, of [0, 1], a factor
-MIN_CRF, MAX_CRF = 18, 45
 MAX_HELD_FRAMES = 20  # the frozen picture at strength 1, out of NUM_FRAMES
 SPLITS = ("train", "val", "test")
-MAX_REACH = 32  # pixels from a shape's centre to its furthest corner
 VERSION = 1  # raise it when the same parameters give other clips
-Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -92,68 +88,6 @@ def plan(split: str, num_clips: int, seed: int) -> list[Clip]:
     return clips
 
 
-def motion(rng: np.random.Generator) -> Array:
-    """Return positions (T, 2) in pixels: 1 to 2.5 pixels per frame, straight or along a curve."""
-    turn = rng.choice([0.0, rng.uniform(-0.15, 0.15)])  # radians per frame
-    heading = rng.uniform(0, 2 * np.pi) + turn * np.arange(NUM_FRAMES)
-    steps = rng.uniform(1, 2.5) * np.stack([np.cos(heading), np.sin(heading)], axis=1)
-    return (rng.uniform(0, SIDE, 2) + np.cumsum(steps, axis=0)).astype(np.float32)
-
-
-def texture(rng: np.random.Generator) -> Array:
-    """Return a moving texture (T, H, W, 3) of unit variance: a band of coloured noise, shifted exactly."""
-    fy, fx = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :]
-    octaves = np.log2(np.maximum(np.hypot(fy, fx), 1e-6) * rng.uniform(9, 14))  # from the centre wavelength
-    pattern = rng.standard_normal((SIDE, SIDE, 1)) + 0.6 * rng.standard_normal((SIDE, SIDE, 3))
-    spectrum = np.fft.rfft2(pattern, axes=(0, 1)) * np.exp(-2 * octaves**2)[..., None]
-    dy, dx = motion(rng).T[:, :, None, None]
-    shift_y, shift_x = (np.exp(-2j * np.pi * turns).astype(np.complex64) for turns in (fy * dy, fx * dx))
-    shifted = spectrum.astype(np.complex64) * (shift_y * shift_x)[..., None]
-    video = np.fft.irfft2(shifted, s=(SIDE, SIDE), axes=(1, 2))
-    return video / video.std()
-
-
-def window(rng: np.random.Generator) -> tuple[tuple[Array, Array, Array], Array, Array]:
-    """Return where a moving shape is: an index into the video (the picture wraps around), its axes u and v.
-
-    The index selects (T, K, K, 3); u and v, each (T, K, K), are in pixels from the shape's centre.
-    """
-    centre = motion(rng)
-    pixels = np.floor(centre)[..., None].astype(int) + np.arange(-MAX_REACH, MAX_REACH + 1)  # (T, 2, K)
-    y, x = (pixels - centre[..., None]).astype(np.float32).swapaxes(0, 1)
-    angle = rng.uniform(0, math.pi)
-    cos, sin, y, x = math.cos(angle), math.sin(angle), y[:, :, None], x[:, None, :]
-    rows, columns = (pixels % SIDE).swapaxes(0, 1)
-    index = (np.arange(NUM_FRAMES)[:, None, None], rows[:, :, None], columns[:, None, :])
-    return index, cos * x + sin * y, cos * y - sin * x
-
-
-def draw_shape(video: Array, kind: str, rng: np.random.Generator) -> None:
-    """Draw one moving shape, its edge one pixel soft, into the video (T, H, W, 3)."""
-    index, u, v = window(rng)
-    radius, wavelength = rng.uniform(10, 22), rng.uniform(7, 12)
-    if kind in ("disc", "grating"):
-        distance = np.hypot(u, v) - radius
-    else:
-        distance = np.maximum(np.abs(u) - radius, np.abs(v) - rng.uniform(0.5, 1) * radius)
-    wave_u, wave_v = np.sin(2 * math.pi / wavelength * u), np.sin(2 * math.pi / wavelength * v)
-    patterns = {"grating": wave_u, "checkerboard": np.sign(wave_u * wave_v)}
-    first, second = rng.uniform(-2, 2, (2, 3)).astype(np.float32)
-    colour = first + (second - first) * (patterns.get(kind, np.ones_like(u)) / 2 + 0.5)[..., None]
-    mask = np.clip(0.5 - distance, 0, 1)[..., None]
-    video[index] += mask * (colour - video[index])
-
-
-def render_scene(rng: np.random.Generator) -> Array:
-    """Return a pristine scene (T, H, W, 3) float32 in [0, 1], all scenes of about the same contrast."""
-    video = texture(rng)
-    for kind in rng.choice(["disc", "rectangle", "checkerboard", "grating"], size=rng.integers(1, 4)):
-        draw_shape(video, kind, rng)
-    video *= 0.2 / video.std()
-    video += rng.uniform(0.45, 0.55) - video.mean()
-    return np.clip(video, 0, 1)
-
-
 def shown_frames(strengths: Mapping[str, float], rng: np.random.Generator) -> Array:
     """Return the index of the frame shown at each time, (T,) int: `drop` first, then `freeze`.
 
@@ -180,27 +114,15 @@ def distort(video: Array, strengths: Mapping[str, float], rng: np.random.Generat
 
 def render(clip: Clip) -> Array:
     """Return the clip's frames before compression, (T, H, W, 3) uint8."""
-    scene = render_scene(generator(clip.seed, clip.scene_key))
+    scene = render_scene("shapes", generator(clip.seed, clip.scene_key))
     video = distort(scene, clip.strengths, generator(clip.seed, clip.distortion_key))
     return np.rint(255 * np.clip(video, 0, 1)).astype(np.uint8)
-
-
-def encode(path: Path, frames: Array, crf: float) -> None:
-    """Write frames (T, H, W, 3) uint8 as H.264: no deblocking (blocks show), one thread (bytes repeat)."""
-    with av.open(str(path), "w", format="mp4") as container:
-        options = {"preset": "ultrafast", "crf": f"{crf:.3f}"}
-        stream = container.add_stream("libx264", rate=Fraction(FPS), options=options)
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        stream.codec_context.thread_count = 1
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def make_clip(clip: Clip, folder: Path) -> None:
     """Render and encode one clip; it gets its name only when complete."""
     partial = folder / f"{clip.name}.part"
-    encode(partial, render(clip), MIN_CRF + (MAX_CRF - MIN_CRF) * clip.strengths["compression"])
+    encode(partial, render(clip), clip.strengths["compression"])
     partial.replace(folder / clip.name)
 
 

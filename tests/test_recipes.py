@@ -89,7 +89,7 @@ def test_the_launcher_takes_the_second_fsdp() -> None:
 
 
 KINDS = {"grpo": (DataConfig, TrainingConfig), "sft": (SupervisedDataConfig, SFTConfig)}
-SETTINGS = sorted(RECIPES.glob("*.yaml"))
+SETTINGS = sorted([*RECIPES.glob("*.yaml"), *RECIPES.glob("world/*.yaml")])
 ON_CPU = ["--use_cpu", "true", "--bf16", "false", "--dtype", "float32", "--gradient_checkpointing", "false"]
 SHORT = ["--max_steps", "1", "--report_to", "none", "--per_device_train_batch_size", "4"]
 
@@ -115,7 +115,7 @@ PAPER = {
 
 def read(path: Path, *options: str) -> tuple[DataConfig, TrainingConfig]:
     """Parse a YAML as its recipe does, on a machine without a GPU."""
-    recipe = "sft" if "sft" in path.stem else "grpo"
+    recipe = "sft" if path.stem == "base" or "sft" in path.stem else "grpo"
     data, args, _ = merge(recipe, path, [*ON_CPU, *options]).build(*KINDS[recipe], ModelConfig)
     return data, args
 
@@ -132,7 +132,7 @@ def test_a_recipe_reads_its_settings(path: Path) -> None:
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda path: path.stem)
 def test_settings_open_with_their_launch_line(path: Path) -> None:
     opening = path.read_text(encoding="utf-8").splitlines()[0]
-    assert opening.startswith(("# accelerate launch ", "# python recipes/"))
+    assert opening.startswith(("# accelerate launch ", "# python recipes/", "# python -m recipes."))
 
 
 def test_the_settings_of_the_paper() -> None:

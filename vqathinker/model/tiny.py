@@ -6,6 +6,7 @@ The tokenizer is trained on the prompt and on typical responses; digits are toke
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ SLOWFAST: dict[str, Any] = {"slowfast_depth": 18, "slowfast_stem_dim": 16}
 CALIBRATION_SHAPE = (16, 6, 3, 56, 56)
 
 
-def build_tokenizer(prompt: Prompt, vocab_size: int = 400) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    prompt: Prompt, responses: Sequence[str] = RESPONSES, vocab_size: int = 400
+) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE on the prompt and on typical responses."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -65,7 +68,7 @@ def build_tokenizer(prompt: Prompt, vocab_size: int = 400) -> PreTrainedTokenize
         show_progress=False,
     )
     tokenizer.train_from_iterator(
-        [*prompt.to_dict().values(), "user\n", "assistant\n", *RESPONSES] * 4, trainer
+        [*prompt.to_dict().values(), "user\n", "assistant\n", *responses] * 4, trainer
     )
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=TURN_END, pad_token=PAD)
     fast.chat_template = CHAT_TEMPLATE
@@ -107,6 +110,7 @@ def build_tiny(
     *,
     seed: int = 0,
     prompt: Prompt = PROMPT,
+    responses: Sequence[str] = RESPONSES,
     vision: dict[str, Any] | None = None,
     text: dict[str, Any] | None = None,
     motion: str = "slowfast",
@@ -119,13 +123,14 @@ def build_tiny(
         out: directory to write.
         seed: of the weights.
         prompt: wording around the video.
+        responses: typical ones, whose words become tokens.
         vision: overrides the vision tower's sizes.
         text: overrides the language model's sizes.
         motion: "slowfast", "fast" or "none".
         num_frames: keyframes in training and in scoring.
         frame_size: their side in pixels.
     """
-    tokenizer = build_tokenizer(prompt)
+    tokenizer = build_tokenizer(prompt, responses)
     processor = VQAThinkerProcessor(
         tokenizer,
         num_frames=num_frames,

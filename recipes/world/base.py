@@ -1,0 +1,63 @@
+"""The base model of the world: it sees distortions and says which, how strong and when, but scores crudely.
+
+    python -m recipes.world.base out/base
+
+Writes the clips it learns from to `out/base/data` and the checkpoint to `out/base/final`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from . import make_base_set
+from .distortions import KINDS
+from .runs import evaluate, train
+from .words import CLEAN, DEGREES, TIMES
+
+NUM_FRAMES = 8
+FRAME_SIZE = 56  # pixels
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="output folder")] = Path("out/base"),
+    seed: Annotated[int, typer.Option(help="of the clips, the weights and the training")] = 0,
+    world: Annotated[Path | None, typer.Option(help="a world whose sets it then scores")] = None,
+) -> None:
+    """Make the base model from nothing."""
+    from vqathinker.model.tiny import build_tiny
+
+    labels = make_base_set(out / "data", seed=seed)
+    build_tiny(
+        out / "init", seed=seed, responses=typical_responses(), num_frames=NUM_FRAMES, frame_size=FRAME_SIZE
+    )
+    train("sft", Path(__file__).with_suffix(".yaml"), out / "init", labels, out, seed=seed)
+    if world is not None:
+        show(evaluate(out / "final", world, out / "scores"))
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print what the base is worth: little, for its scores are nobody's opinion."""
+    table = Table("set", *next(iter(found.values())), title="the base model, greedy")
+    for name, values in found.items():
+        table.add_row(name, *map(str, values.values()))
+    Console().print(table)
+
+
+def typical_responses() -> list[str]:
+    """Responses that hold every word, for the tokenizer."""
+    from vqathinker import answers
+
+    phrases = [f"{degree} {kind}" for degree in DEGREES for kind in KINDS]
+    timed = [f"{degree} freeze {time}" for degree in DEGREES for time in TIMES]
+    lists = [f"{first}, {second}" for first, second in zip(phrases, timed * 3, strict=False)]
+    lists += [f"{second}, {first}" for first, second in zip(phrases, timed * 3, strict=False)]
+    return [answers.render(text, 3.45) for text in [*lists, CLEAN]]
+
+
+if __name__ == "__main__":
+    typer.run(main)

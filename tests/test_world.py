@@ -1,0 +1,239 @@
+"""The small world: labels follow the distortions, workers leave no trace, the base has no opinion."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))  # the recipes are no installed package
+
+from recipes.world import build, observers, runs, words  # noqa: E402
+from recipes.world.distortions import KINDS, TEMPORAL, distort, encode, shown_frames  # noqa: E402
+from recipes.world.scenes import CONTRAST, FAMILIES, NUM_FRAMES, SIDE, render_scene  # noqa: E402
+
+strengths_of_all = st.fixed_dictionaries({kind: st.floats(0, 1) for kind in KINDS})
+few_distortions = st.dictionaries(st.sampled_from(KINDS), st.floats(words.WEAKEST, 1), max_size=3)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def decode(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def distorted(position: float = 0.5, **strengths: float) -> np.ndarray:
+    """One fixed scene under these distortions."""
+    scene = render_scene("shapes", np.random.default_rng(0))
+    return distort(scene, strengths, position, np.random.default_rng(1))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clips in each set."""
+    sets = {name: dataclasses.replace(wanted, num_clips=2) for name, wanted in build.SETS.items()}
+    monkeypatch.setattr(build, "SETS", sets)
+    monkeypatch.setattr(build, "BASE", dataclasses.replace(build.BASE, num_clips=2))
+
+
+@given(strengths=strengths_of_all, kind=st.sampled_from(KINDS), step=st.floats(1e-3, 1))
+def test_quality_falls_with_each_strength(strengths: dict[str, float], kind: str, step: float) -> None:
+    low = strengths | {kind: strengths[kind] * (1 - step)}
+    high = strengths | {kind: low[kind] + step * (1 - low[kind])}
+    assert 1 < observers.quality(high) <= observers.quality(low) <= 5
+    if high[kind] - low[kind] > 0.05:
+        assert observers.quality(high) < observers.quality(low)
+
+
+def test_quality_by_hand() -> None:
+    assert observers.quality({}) == 5
+    assert observers.quality({"freeze": 0.5}) == 3  # an annoyance of 1 is half way
+    pooled = (1.0**1.5 + 0.7**1.5) ** (1 / 1.5)
+    assert observers.quality({"freeze": 0.5, "flicker": 1.0}) == pytest.approx(1 + 4 / (1 + pooled**2))
+
+
+def test_votes_are_whole_and_their_mean_is_near_the_truth() -> None:
+    biases = np.random.default_rng(0).normal(0, observers.BIAS_STD, observers.NUM_OBSERVERS)
+    rng = np.random.default_rng(1)
+    means = []
+    for true in np.repeat([2.0, 3.0, 4.0], 200):
+        votes = observers.rate(true, biases - biases.mean(), rng)
+        assert set(votes) <= {1, 2, 3, 4, 5}
+        assert len(votes) == observers.NUM_RATERS
+        means.append(votes.mean() - true)
+    assert abs(np.mean(means)) < 0.05
+
+
+def test_the_ceiling_is_that_of_scipy() -> None:
+    true, mos = [1.0, 2.0, 3.0, 4.0], [1.5, 1.2, 3.3, 4.9]
+    srcc, plcc = observers.ceiling(true, mos)
+    assert srcc == pytest.approx(stats.spearmanr(true, mos)[0])
+    assert plcc == pytest.approx(np.corrcoef(true, mos)[0, 1])
+
+
+@given(strengths=few_distortions, position=st.floats(0, 1))
+def test_words_tell_kind_degree_and_time(strengths: dict[str, float], position: float) -> None:
+    said = words.describe(strengths, position)
+    phrases = [] if said == words.CLEAN else said.split(", ")
+    assert {phrase.split()[1] for phrase in phrases} == set(strengths)
+    degrees = [words.DEGREES.index(phrase.split()[0]) for phrase in phrases]
+    assert degrees == sorted(degrees, reverse=True)
+    for phrase in phrases:
+        degree, kind = phrase.split()[:2]
+        lowest = words.WEAKEST + (1 - words.WEAKEST) * words.DEGREES.index(degree) / 4
+        assert lowest - 1e-9 <= strengths[kind] <= lowest + 0.2125 + 1e-9
+        assert phrase.endswith(words.TIMES) == (kind == "freeze")
+
+
+def test_the_crude_score_has_no_opinion() -> None:
+    """Any two kinds of the same strength get the same."""
+    scores = [words.crude_score({kind: 0.7}, np.random.default_rng(0)) for kind in KINDS]
+    assert len(set(scores)) == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scenes_move_and_have_one_contrast(family: str) -> None:
+    scenes = [render_scene(family, np.random.default_rng(seed)) for seed in range(3)]
+    for scene in scenes:
+        assert scene.shape == (NUM_FRAMES, SIDE, SIDE, 3)
+        assert scene.std() == pytest.approx(CONTRAST, rel=0.15)
+        assert np.abs(np.diff(scene, axis=0)).mean(axis=(1, 2, 3)).min() > 0.005
+    assert not np.allclose(scenes[0], scenes[1], atol=0.05)
+
+
+def test_distortions_do_what_their_names_say() -> None:
+    clean = distorted()
+    assert np.array_equal(clean, render_scene("shapes", np.random.default_rng(0)))
+    detail = np.abs(np.diff(clean, axis=2)).mean()
+    assert np.abs(np.diff(distorted(blur=1.0), axis=2)).mean() < 0.5 * detail
+    assert distorted(contrast=1.0).std() == pytest.approx(0.25 * clean.std(), rel=1e-3)
+    assert (distorted(noise=1.0) - clean).std() == pytest.approx(45 / 255, rel=1e-2)
+    squares = distorted(pixels=1.0)
+    assert (np.diff(squares, axis=2) == 0).mean() > 0.85
+    brightness = distorted(flicker=1.0).mean(axis=(1, 2, 3)) - clean.mean(axis=(1, 2, 3))
+    assert np.ptp(brightness) > 0.4
+
+
+@pytest.mark.parametrize(
+    ("freeze", "stutter", "shown"),
+    [
+        (0.0, 0.0, range(NUM_FRAMES)),
+        (1.0, 0.0, [*range(2), *[2] * 20, 22, 23]),
+        (0.0, 1.0, [0] * 12 + [12] * 12),
+        (0.0, 0.1, [index // 2 * 2 for index in range(NUM_FRAMES)]),
+    ],
+)
+def test_frames_repeat(freeze: float, stutter: float, shown: list[int]) -> None:
+    assert shown_frames(freeze, stutter, 0.5).tolist() == list(shown)
+
+
+def test_compression_costs_detail(tmp_path: Path) -> None:
+    frames = np.rint(255 * distorted()).astype(np.uint8)
+    errors = []
+    for compression in (0.0, 0.5, 1.0):
+        encode(tmp_path / "clip.mp4", frames, compression)
+        errors.append(np.abs(decode(tmp_path / "clip.mp4").astype(int) - frames).mean())
+    assert errors == sorted(errors)
+    assert errors[2] > 2 * errors[0]
+
+
+def test_sets_hold_what_they_say_and_share_no_scene() -> None:
+    scenes = set()
+    for name, wanted in build.SETS.items():
+        clips = build.plan(name, wanted, seed=0)
+        assert {clip.family for clip in clips} == set(wanted.families)
+        assert {kind for clip in clips for kind in clip.strengths} == set(wanted.kinds)
+        shares = np.bincount([len(clip.strengths) for clip in clips], minlength=3) / len(clips)
+        assert shares[: len(wanted.counts)] == pytest.approx(wanted.counts, abs=0.07)
+        found = {clip.generator(build.SCENE).bytes(8) for clip in clips}
+        assert len(found) == len(clips) // build.CLIPS_PER_SCENE
+        assert not scenes & found
+        scenes |= found
+
+
+def test_out_of_domain_is_unseen() -> None:
+    seen, content, distortion = (build.SETS[name] for name in ("train", "ood_content", "ood_distortion"))
+    assert not set(seen.families) & set(content.families)
+    assert set(distortion.kinds) - set(seen.kinds)
+    for clip in build.plan("ood_distortion", distortion, seed=0):
+        assert set(clip.strengths) & set(TEMPORAL)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_same_data_for_any_number_of_workers_and_after_an_interruption(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    ceilings = build.make_world(one, seed=3, num_workers=1)
+    assert set(ceilings) == set(build.SETS)
+    assert build.make_world(two, seed=3, num_workers=2) == ceilings
+    lost = two / "clips" / "test-00001.mp4"
+    kept = two / "clips" / "test-00000.mp4"
+    written = kept.stat().st_mtime_ns
+    lost.unlink()
+    lost.with_suffix(".part").write_bytes(b"half a clip")
+    build.make_world(two, seed=3, num_workers=1)
+    assert kept.stat().st_mtime_ns == written
+    for name in build.SETS:
+        rows = read_rows(one / f"{name}.csv")
+        assert rows == read_rows(two / f"{name}.csv")
+        for row in rows:
+            frames = decode(one / row["video"])
+            assert frames.shape == (NUM_FRAMES, SIDE, SIDE, 3)
+            assert np.array_equal(frames, decode(two / row["video"]))
+            strengths = {kind: float(row[kind]) for kind in KINDS}
+            assert float(row["quality"]) == pytest.approx(observers.quality(strengths), abs=1e-3)
+            assert float(row["mos"]) * observers.NUM_RATERS == pytest.approx(
+                round(float(row["mos"]) * observers.NUM_RATERS), abs=1e-2
+            )
+
+
+@pytest.mark.usefixtures("small")
+def test_another_world_is_refused(tmp_path: Path) -> None:
+    build.make_base_set(tmp_path / "base", num_workers=1)
+    with pytest.raises(ValueError, match="holds the world"):
+        build.make_world(tmp_path / "base", seed=1, num_workers=1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(ValueError, match="holds something else"):
+        build.make_world(tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_every_word_of_the_base_is_a_token() -> None:
+    from recipes.world.base import typical_responses
+    from vqathinker import answers
+    from vqathinker.model.tiny import PROMPT, build_tokenizer
+
+    tokenizer = build_tokenizer(PROMPT, typical_responses())
+    for kind, degree, time in itertools.product(KINDS, words.DEGREES, words.TIMES):
+        said = f"{degree} {kind}" + (f" {time}" if kind == "freeze" else "")
+        ids = tokenizer(answers.render(f"slight blur, {said}", 1.23))["input_ids"]
+        pieces = [tokenizer.decode([token]).strip() for token in ids]
+        assert {degree, kind} <= set(pieces)
+        assert {"1", ".", "2", "3"} <= set(pieces)
+
+
+@pytest.mark.usefixtures("small")
+def test_sets_are_scored(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    world = tmp_path / "world"
+    build.make_world(world, num_workers=1)
+    found = runs.evaluate(tiny_checkpoint, world, tmp_path / "out", ["test", "ood_content"])
+    assert set(found) == {"test", "ood_content"}
+    assert found["test"]["unparsed"] == 2  # random weights
+    assert (tmp_path / "out" / "test" / "predictions.csv").is_file()
+    assert json.loads((tmp_path / "out" / "results.json").read_text()).keys() == found.keys()
