@@ -219,7 +219,7 @@ def test_every_word_of_the_base_is_a_token() -> None:
     from vqathinker import answers
     from vqathinker.model.tiny import PROMPT, build_tokenizer
 
-    tokenizer = build_tokenizer(PROMPT, typical_responses())
+    tokenizer = build_tokenizer(PROMPT, responses=typical_responses())
     for kind, degree, time in itertools.product(KINDS, words.DEGREES, words.TIMES):
         said = f"{degree} {kind}" + (f" {time}" if kind == "freeze" else "")
         ids = tokenizer(answers.render(f"slight blur, {said}", 1.23))["input_ids"]

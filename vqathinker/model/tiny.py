@@ -53,7 +53,7 @@ CALIBRATION_SHAPE = (16, 6, 3, 56, 56)
 
 
 def build_tokenizer(
-    prompt: Prompt, responses: Sequence[str] = RESPONSES, vocab_size: int = 400
+    prompt: Prompt, vocab_size: int = 400, responses: Sequence[str] = RESPONSES
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE on the prompt and on typical responses."""
     tokenizer = Tokenizer(models.BPE())
@@ -130,7 +130,7 @@ def build_tiny(
         num_frames: keyframes in training and in scoring.
         frame_size: their side in pixels.
     """
-    tokenizer = build_tokenizer(prompt, responses)
+    tokenizer = build_tokenizer(prompt, responses=responses)
     processor = VQAThinkerProcessor(
         tokenizer,
         num_frames=num_frames,
