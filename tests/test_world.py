@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT))  # the recipes are no installed package
+sys.path.append(str(ROOT / "recipes"))  # they are no installed package
 
-from recipes.world import build, observers, runs, words  # noqa: E402
-from recipes.world.distortions import KINDS, TEMPORAL, distort, encode, shown_frames  # noqa: E402
-from recipes.world.scenes import CONTRAST, FAMILIES, NUM_FRAMES, SIDE, render_scene  # noqa: E402
+from world import build, observers, runs, words  # noqa: E402
+from world.distortions import KINDS, TEMPORAL, distort, encode, shown_frames  # noqa: E402
+from world.scenes import CONTRAST, FAMILIES, NUM_FRAMES, SIDE, render_scene  # noqa: E402
 
 strengths_of_all = st.fixed_dictionaries({kind: st.floats(0, 1) for kind in KINDS})
 few_distortions = st.dictionaries(st.sampled_from(KINDS), st.floats(words.WEAKEST, 1), max_size=3)
@@ -215,7 +215,8 @@ def test_another_world_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_word_of_the_base_is_a_token() -> None:
-    from recipes.world.base import typical_responses
+    from world.base import typical_responses
+
     from vqathinker import answers
     from vqathinker.model.tiny import PROMPT, build_tokenizer
 
