@@ -60,13 +60,13 @@ test: $(READY)
 	$(PYTEST) -n $(JOBS) -m "$(MARKERS)" --ignore-glob='vqathinker/rollout/vllm*' $(PACKAGES) tests
 
 test-slow: $(READY)
-	$(PYTEST) -n $(JOBS) -m "slow and not gpu and not vllm" tests
+	$(PYTEST) -n $(JOBS) --dist worksteal -m "slow and not gpu and not vllm" tests
 
 soak: export SOAK := 1
 soak: test test-slow
 
 test-vllm: $(VLLM_READY)
-	$(PYTEST) -n $(JOBS) -m vllm tests
+	$(PYTEST) -n $(JOBS) --dist worksteal -m vllm tests
 
 check: $(READY)
 	$(BIN)/ruff check

@@ -136,6 +136,9 @@ def test_missing_videos_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         ValueError, match=r"8 of 8 videos do not exist: \S*0\.mp4, \S*1\.mp4, .*, \.\.\.; more than"
     ):
         load_data(data, "train", max_missing=0.5)
+    data.eval_labels = str(labels)
+    with pytest.raises(ValueError, match=r"Is --eval_videos right\?"):  # though it is not given
+        load_data(data, "eval", max_missing=0.5)
     for i in range(7):
         (tmp_path / f"{i}.mp4").touch()
     load_data(data, "train", max_missing=0.2)

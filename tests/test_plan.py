@@ -636,9 +636,8 @@ def test_sixteen_bit_training_without_masters_is_warned_of() -> None:
     assert warning not in call(*arguments, "--zero", 2).stdout
     adapted = call(*arguments, "--use_peft", "true").stdout
     assert warning not in adapted
-    assert (
-        "The adapters are trained in fp32, the motion projector in 16 bits" in adapted
-    )  # it is trained whole
+    # which is trained whole
+    assert "The adapters are trained in fp32, the motion projector in 16 bits" in adapted
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,13 @@ def test_the_users_gpu_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     assert plan_launch({}).options == {"gpu_ids": "3"}
     assert plan_launch({"gpu_ids": "1"}).options == {"gpu_ids": "1"}
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert plan_launch({}).on_cpu
+    own = tmp_path / "own.yaml"
+    own.write_text("distributed_type: MULTI_GPU\nnum_processes: 2\ngpu_ids: all\n")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert plan_launch({"config_file": str(own)}).options == {}  # both are used
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert plan_launch({}).on_cpu
 
 
 def test_processes_are_those_of_all_machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

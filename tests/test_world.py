@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "recipes"))  # they are no installed package
 
 from world import build, observers, runs, words  # noqa: E402
-from world.distortions import KINDS, TEMPORAL, distort, encode, shown_frames  # noqa: E402
+from world.distortions import KINDS, distort, encode, shown_frames  # noqa: E402
 from world.scenes import CONTRAST, FAMILIES, NUM_FRAMES, SIDE, render_scene  # noqa: E402
 
 strengths_of_all = st.fixed_dictionaries({kind: st.floats(0, 1) for kind in KINDS})
@@ -172,7 +172,7 @@ def test_out_of_domain_is_unseen() -> None:
     assert not set(seen.families) & set(content.families)
     assert set(distortion.kinds) - set(seen.kinds)
     for clip in build.plan("ood_distortion", distortion, seed=0):
-        assert set(clip.strengths) & set(TEMPORAL)
+        assert set(clip.strengths) & {"freeze", "stutter"}
 
 
 @pytest.mark.usefixtures("small")
@@ -236,5 +236,6 @@ def test_sets_are_scored(tiny_checkpoint: Path, tmp_path: Path) -> None:
     found = runs.evaluate(tiny_checkpoint, world, tmp_path / "out", ["test", "ood_content"])
     assert set(found) == {"test", "ood_content"}
     assert found["test"]["unparsed"] == 2  # random weights
+    assert found["test"]["distinct"] == 0
     assert (tmp_path / "out" / "test" / "predictions.csv").is_file()
     assert json.loads((tmp_path / "out" / "results.json").read_text()).keys() == found.keys()

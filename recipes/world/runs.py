@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -57,9 +58,9 @@ def evaluate(checkpoint: Path, world: Path, out: Path, names: Sequence[str] = SC
         for name in names:
             rows = load_labels(world / f"{name}.csv", video_dir=world, mos_range=(1, 5), scale="affine")
             result = evaluate_rows(scorer, rows, out=out / name)
-            scores = [row["score"] for row in result.rows]
+            scores = {row["score"] for row in result.rows if math.isfinite(row["score"])}
             found[name] = {metric: round(getattr(result.metrics, metric).value, 4) for metric in METRICS} | {
-                "distinct": len(set(scores)),
+                "distinct": len(scores),
                 "unparsed": result.metrics.num_failed,
             }
     (out / "results.json").write_text(json.dumps(found, indent=2) + "\n")

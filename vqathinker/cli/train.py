@@ -16,7 +16,14 @@ import typer
 from vqathinker.launch import read_settings, user_errors
 from vqathinker.launch.checks import WITHOUT_DEEPSPEED
 from vqathinker.launch.errors import WITHOUT_NOTES
-from vqathinker.launch.recipes import default_launch, launch_file, launch_values, recipe_file
+from vqathinker.launch.recipes import (
+    ONE_GPU,
+    default_launch,
+    launch_file,
+    launch_values,
+    recipe_file,
+    visible_gpus,
+)
 from vqathinker.launch.settings import RECIPES
 from vqathinker.launch.values import or_nearest
 
@@ -115,9 +122,9 @@ def plan_launch(told: dict[str, str]) -> LaunchPlan:
             return LaunchPlan(None, options, on_cpu=False, num_processes=num_processes)
         file, num_processes = found
     values = launch_values(file)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    if visible and "gpu_ids" in values:  # the file's "0" would be another card
-        options.setdefault("gpu_ids", visible.split(",")[0])
+    visible = visible_gpus()
+    if visible and file == launch_file(ONE_GPU):  # whose "0" would be another card
+        options.setdefault("gpu_ids", visible[0])
     if values["distributed_type"] == "DEEPSPEED" and find_spec("deepspeed") is None:
         raise ValueError(WITHOUT_DEEPSPEED)
     if num_processes is None:

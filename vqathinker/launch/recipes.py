@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import takewhile
 from pathlib import Path
 
 import yaml
@@ -64,17 +65,29 @@ def default_launch(num_processes: int | None, num_machines: int = 1) -> tuple[Pa
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface"), "accelerate/default_config.yaml")
     if home.expanduser().is_file():
         return None
-    if not has_gpu() or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+    if not has_gpu() or visible_gpus() == []:
         return launch_file(CPU), num_processes
     number = num_processes or num_gpus() * num_machines
     return (launch_file(SEVERAL_GPUS), number) if number > 1 else (launch_file(ONE_GPU), 1)
 
 
+def visible_gpus() -> list[str] | None:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves, as it names them; None where it says nothing.
+
+    CUDA takes those before the first that is none, so -1 hides all.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return None
+    stripped = (part.strip() for part in named.split(","))
+    return list(takewhile(lambda part: part not in {"", "-1"}, stripped))
+
+
 def num_gpus() -> int:
     """NVIDIA's GPUs that a process would see, at least one."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = visible_gpus()
     if visible is not None:
-        return max(1, len([part for part in visible.split(",") if part.strip()]))
+        return max(1, len(visible))
     devices = Path("/dev")
     return max(1, sum(DEVICE.fullmatch(path.name) is not None for path in devices.iterdir()))
 

@@ -181,7 +181,7 @@ def load_data(data: DataConfig, split: str, *, max_missing: float) -> Dataset | 
         elif split == "eval" and data.train_split and _is_one_file(labels, data.train_labels):
             seen = load_labels(labels, split=data.train_split, **options)  # type: ignore[arg-type]
             rows = _without(rows, seen, f"{labels} marks no rows outside split {data.train_split!r}")
-    check_files(rows, max_missing, "train_videos" if videos == data.train_videos else "eval_videos")
+    check_files(rows, max_missing, f"{split}_videos")
     return rows
 
 
