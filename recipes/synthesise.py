@@ -10,17 +10,22 @@ clips stay. Content (the scene) and distortions have separate seeds: content say
 import argparse
 import json
 import math
-import multiprocessing
 import os
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from world.distortions import encode
+from world.build import generator, make_all, write_text
+from world.distortions import (
+    MAX_BLUR_SIGMA,
+    MAX_HELD_FRAMES,
+    MAX_NOISE_SIGMA,
+    MIN_CONTRAST_GAIN,
+    encode,
+)
 from world.scenes import NUM_FRAMES, Array, render_scene
 
 # A distortion's share of the MOS at strength 1, and how often it is drawn: little where keyframes hide it.
@@ -28,8 +33,6 @@ WEIGHTS = {"blur": 0.8, "noise": 0.75, "contrast": 0.75, "compression": 0.35, "f
 NUM_DISTORTIONS_PROBABILITY = (0.08, 0.47, 0.35, 0.1)  # of 0, 1, 2, 3 distortions in a clip
 MIN_STRENGTH = 0.15  # weaker ones would be labels without a visible cause
 CLIPS_PER_SCENE = 2  # the same content at two qualities
-MAX_BLUR_SIGMA, MAX_NOISE_SIGMA, MIN_CONTRAST_GAIN = 4.0, 45 / 255, 0.25  # pixels, of [0, 1], a factor
-MAX_HELD_FRAMES = 20  # the frozen picture at strength 1, out of NUM_FRAMES
 SPLITS = ("train", "val", "test")
 VERSION = 1  # raise it when the same parameters give other clips
 
@@ -63,11 +66,6 @@ def mos(strengths: Mapping[str, float]) -> float:
     return 100 * math.prod(1 - WEIGHTS[name] * strength for name, strength in strengths.items())
 
 
-def generator(seed: int, key: tuple[int, ...]) -> np.random.Generator:
-    """Return the generator of one clip or scene, independent of all others and of who renders it."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-
-
 def draw_strengths(rng: np.random.Generator) -> dict[str, float]:
     """Draw zero to three distortions; rounded, so that the table holds exactly what was applied."""
     count = rng.choice(len(NUM_DISTORTIONS_PROBABILITY), p=NUM_DISTORTIONS_PROBABILITY)
@@ -82,7 +80,8 @@ def plan(split: str, num_clips: int, seed: int) -> list[Clip]:
     clips = []
     for i in range(num_clips):
         scene = i // CLIPS_PER_SCENE
-        name, scene_name = f"{split}-{i:05d}.mp4", f"{split}-{scene:05d}"
+        name = f"{split}-{i:05d}.mp4"
+        scene_name = f"{split}-{scene:05d}"
         strengths = draw_strengths(generator(seed, (1, number, i)))
         clips.append(Clip(name, scene_name, seed, (0, number, scene), (2, number, i), strengths))
     return clips
@@ -124,27 +123,6 @@ def make_clip(clip: Clip, folder: Path) -> None:
     partial = folder / f"{clip.name}.part"
     encode(partial, render(clip), clip.strengths["compression"])
     partial.replace(folder / clip.name)
-
-
-def make_clips(clips: list[Clip], folder: Path, num_workers: int) -> None:
-    """Make the clips that are not there yet, in this process if there is one worker."""
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [clip for clip in clips if not (folder / clip.name).exists()]
-    if num_workers == 1:
-        for clip in missing:
-            make_clip(clip, folder)
-        return
-    # Spawned: the caller may hold threads (torch, decord), which do not survive a fork.
-    with ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(make_clip, missing, repeat(folder), chunksize=8))  # a worker's error is raised here
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(path)
 
 
 def table(clips: list[Clip]) -> str:
@@ -200,7 +178,9 @@ def synthesise(
     parameters = {"version": VERSION, "seed": seed, **{f"num_{split}": n for split, n in counts.items()}}
     plans = {split: plan(split, count, seed) for split, count in counts.items()}
     claim(out_dir, parameters, overwrite)
-    make_clips(list(chain.from_iterable(plans.values())), out_dir / "videos", num_workers)
+    videos = out_dir / "videos"
+    missing = [clip for clip in chain.from_iterable(plans.values()) if not (videos / clip.name).exists()]
+    make_all(make_clip, missing, videos, num_workers)
     tables = {split: out_dir / f"{split}.csv" for split in SPLITS}
     for split, path in tables.items():
         write_text(path, table(plans[split]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import multiprocessing
 import os
 import runpy
@@ -164,10 +165,17 @@ def rewrap(
     return path
 
 
-def decode_all(path: Path) -> np.ndarray:
-    """Every frame in order, as PyAV gives it without any seeking."""
+def decode_all(path: Path, codec: str | None = None) -> np.ndarray:
+    """Every frame in order, as PyAV gives it without any seeking; `codec` is what the file has to be in."""
     with av.open(str(path)) as container:
+        assert codec in {None, container.streams.video[0].codec_context.name}
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def write_audio(path: Path) -> Path:

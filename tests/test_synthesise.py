@@ -1,14 +1,14 @@
 """The synthetic data set: labels that follow the distortions, real clips, no trace of the workers."""
 
-import csv
 import importlib.util
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-import av
 import numpy as np
 import pytest
+from conftest import decode_all, read_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,15 +32,7 @@ COUNTS = {"num_train": 4, "num_val": 2, "num_test": 2}
 strength_lists = st.lists(st.floats(0, 1), min_size=len(NAMES), max_size=len(NAMES))
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def decode(path: Path) -> np.ndarray:
-    with av.open(str(path)) as container:
-        assert container.streams.video[0].codec_context.name == "h264"
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+decode = partial(decode_all, codec="h264")
 
 
 def distorted(**strengths: float) -> np.ndarray:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import itertools
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+from conftest import decode_all, read_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -27,15 +27,7 @@ strengths_of_all = st.fixed_dictionaries({kind: st.floats(0, 1) for kind in KIND
 few_distortions = st.dictionaries(st.sampled_from(KINDS), st.floats(words.WEAKEST, 1), max_size=3)
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def decode(path: Path) -> np.ndarray:
-    with av.open(str(path)) as container:
-        assert container.streams.video[0].codec_context.name == "h264"
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+decode = partial(decode_all, codec="h264")
 
 
 def distorted(position: float = 0.5, **strengths: float) -> np.ndarray:

@@ -11,12 +11,12 @@ import io
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ VERSION = 1  # raise it when the same seed gives other clips or labels
 RECORD = "world.json"
 CLIPS_PER_SCENE = 2  # the same content at two qualities
 SCENE, DISTORTION, NOISE, VOTES, CRUDE, POOL = range(6)  # whose generator it is
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,12 @@ class Clip:
         """The clip's own generator for one thing; two clips share a scene's."""
         number, index = self.key
         index = index // CLIPS_PER_SCENE if what == SCENE else index
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(what, number, index)))
+        return generator(self.seed, (what, number, index))
+
+
+def generator(seed: int, key: tuple[int, ...]) -> np.random.Generator:
+    """One clip's or scene's generator, independent of all others and of who renders it."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def plan(name: str, wanted: Set, seed: int) -> list[Clip]:
@@ -98,7 +104,7 @@ def plan(name: str, wanted: Set, seed: int) -> list[Clip]:
     number = NUMBERS[name]
     clips = []
     for index in range(wanted.num_clips):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(DISTORTION, number, index)))
+        rng = generator(seed, (DISTORTION, number, index))
         family = wanted.families[index // CLIPS_PER_SCENE % len(wanted.families)]
         strengths = draw_strengths(wanted, rng)
         clips.append(
@@ -128,8 +134,7 @@ def make_world(folder: Path, *, seed: int = 0, num_workers: int | None = None) -
         ValueError: if the folder holds another world.
     """
     claim(folder, {"version": VERSION, "seed": seed})
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(POOL,)))
-    biases = rng.normal(0, observers.BIAS_STD, observers.NUM_OBSERVERS)
+    biases = generator(seed, (POOL,)).normal(0, observers.BIAS_STD, observers.NUM_OBSERVERS)
     plans = {name: plan(name, wanted, seed) for name, wanted in SETS.items()}
     make_clips([clip for clips in plans.values() for clip in clips], folder / "clips", num_workers)
     ceilings = {}
@@ -176,17 +181,24 @@ def label(clip: Clip, biases: np.ndarray) -> dict[str, Any]:
 
 
 def make_clips(clips: Iterable[Clip], folder: Path, num_workers: int | None) -> None:
-    """Render what is not there yet, in one process per CPU if no number is given."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Render what is not there yet."""
     missing = [clip for clip in clips if not (folder / f"{clip.name}.mp4").exists()]
+    make_all(make_clip, missing, folder, num_workers)
+
+
+def make_all(
+    make: Callable[[T, Path], None], clips: Sequence[T], folder: Path, num_workers: int | None
+) -> None:
+    """Make each clip in a folder: in this process if one is given, in one per CPU if no number is."""
+    folder.mkdir(parents=True, exist_ok=True)
     if num_workers == 1:
-        for clip in missing:
-            make_clip(clip, folder)
+        for clip in clips:
+            make(clip, folder)
         return
     # spawned: the caller may hold threads (torch), which do not survive a fork
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_workers or os.cpu_count(), mp_context=context) as pool:
-        list(pool.map(make_clip, missing, repeat(folder), chunksize=8))  # a worker's error is raised here
+        list(pool.map(make, clips, repeat(folder), chunksize=8))  # a worker's error is raised here
 
 
 def make_clip(clip: Clip, folder: Path) -> None:
@@ -227,5 +239,5 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", newline="\n")
     partial.replace(path)

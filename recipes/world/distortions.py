@@ -78,7 +78,8 @@ def encode(path: Path, frames: Array, compression: float) -> None:
     with av.open(str(path), "w", format="mp4") as container:
         options = {"preset": "ultrafast", "crf": f"{MIN_CRF + (MAX_CRF - MIN_CRF) * compression:.3f}"}
         stream = container.add_stream("libx264", rate=Fraction(FPS), options=options)
-        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

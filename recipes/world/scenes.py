@@ -119,7 +119,8 @@ def texture(rng: np.random.Generator, wavelength: float) -> Array:
         rng: draws it.
         wavelength: the band's centre in pixels.
     """
-    fy, fx = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :]
+    fy = np.fft.fftfreq(SIDE)[:, None]
+    fx = np.fft.rfftfreq(SIDE)[None, :]
     octaves = np.log2(np.maximum(np.hypot(fy, fx), 1e-6) * wavelength)  # from the centre
     pattern = rng.standard_normal((SIDE, SIDE, 1)) + 0.6 * rng.standard_normal((SIDE, SIDE, 3))
     spectrum = np.fft.rfft2(pattern, axes=(0, 1)) * np.exp(-2 * octaves**2)[..., None]
@@ -139,8 +140,10 @@ def window(rng: np.random.Generator) -> tuple[tuple[Array, Array, Array], Array,
     pixels = np.floor(centre)[..., None].astype(int) + np.arange(-MAX_REACH, MAX_REACH + 1)  # (T, 2, K)
     y, x = (pixels - centre[..., None]).astype(np.float32).swapaxes(0, 1)
     angle = rng.uniform(0, math.pi)
-    cos, sin = math.cos(angle), math.sin(angle)
-    y, x = y[:, :, None], x[:, None, :]
+    cos = math.cos(angle)
+    sin = math.sin(angle)
+    y = y[:, :, None]
+    x = x[:, None, :]
     rows, columns = (pixels % SIDE).swapaxes(0, 1)
     index = (np.arange(NUM_FRAMES)[:, None, None], rows[:, :, None], columns[:, None, :])
     return index, cos * x + sin * y, cos * y - sin * x
@@ -149,12 +152,14 @@ def window(rng: np.random.Generator) -> tuple[tuple[Array, Array, Array], Array,
 def draw_shape(video: Array, kind: str, rng: np.random.Generator) -> None:
     """Draw one moving shape, its edge one pixel soft, into the video (T, H, W, 3)."""
     index, u, v = window(rng)
-    radius, wavelength = rng.uniform(10, 22), rng.uniform(7, 12)
+    radius = rng.uniform(10, 22)
+    wavelength = rng.uniform(7, 12)
     if kind in ("disc", "grating"):
         distance = np.hypot(u, v) - radius
     else:
         distance = np.maximum(np.abs(u) - radius, np.abs(v) - rng.uniform(0.5, 1) * radius)
-    wave_u, wave_v = np.sin(2 * math.pi / wavelength * u), np.sin(2 * math.pi / wavelength * v)
+    wave_u = np.sin(2 * math.pi / wavelength * u)
+    wave_v = np.sin(2 * math.pi / wavelength * v)
     patterns = {"grating": wave_u, "checkerboard": np.sign(wave_u * wave_v)}
     first, second = rng.uniform(-2, 2, (2, 3)).astype(np.float32)
     colour = first + (second - first) * (patterns.get(kind, np.ones_like(u)) / 2 + 0.5)[..., None]

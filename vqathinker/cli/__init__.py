@@ -18,7 +18,7 @@ from vqathinker.cli.doctor import doctor
 from vqathinker.cli.evaluate import evaluate
 from vqathinker.cli.files import read_prompt, require_new, require_size, require_slowfast
 from vqathinker.cli.labels import LabelReading, load_rows
-from vqathinker.cli.merge import DTYPES, merge
+from vqathinker.cli.merge import merge
 from vqathinker.cli.options import (
     DatasetName,
     LabelFile,
@@ -38,6 +38,7 @@ from vqathinker.cli.serve import serve
 from vqathinker.cli.show import fail, progress_bar, require_free, show_findings
 from vqathinker.cli.train import train
 from vqathinker.cli.usage import Commands, require_choice
+from vqathinker.scoring.settings import DTYPES
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -142,6 +143,7 @@ def init(
         "scoring_num_frames": scoring_num_frames,
         "scoring_frame_size": scoring_frame_size,
     }
+    # torch takes seconds to import: everything above does without
     from vqathinker.model.assemble import assemble
 
     try:
@@ -153,6 +155,7 @@ def init(
             prompt=wording,
             dtype=dtype,
             overwrite=overwrite,
+            # what is not given stays the assembly's default
             **{name: value for name, value in options.items() if value is not None},
         )
     except (ValueError, OSError) as error:

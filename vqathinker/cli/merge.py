@@ -11,8 +11,7 @@ from vqathinker.checkpoints import ADAPTER_FILE, base_folder, checkpoint_folder,
 from vqathinker.cli.files import require_new
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import require_choice
-
-DTYPES = ("float32", "bfloat16", "float16", "auto")
+from vqathinker.scoring.settings import DTYPES
 
 
 def merge(

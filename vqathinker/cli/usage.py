@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from vqathinker.cli.show import fail
-from vqathinker.launch.values import nearest
+from vqathinker.launch.values import or_nearest
 
 # of the click that typer brings or depends on
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
@@ -63,8 +63,7 @@ def hint(name: str, known: Iterable[str]) -> str:
     >>> hint("--smaples", ["--samples", "--stride"]), hint("x", ["--samples"])
     (', did you mean --samples?', '')
     """
-    meant = nearest(name, list(known))
-    return f", {meant}" if meant else ""
+    return or_nearest(name, list(known), before=", ")
 
 
 def nearest_path(path: str | os.PathLike[str]) -> str:

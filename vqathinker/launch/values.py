@@ -25,14 +25,14 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"did you mean {near[0]}?" if near else ""
 
 
-def or_nearest(name: str, known: Sequence[str]) -> str:
-    """As `nearest`, to follow the words of a message; nothing where no name is near.
+def or_nearest(name: str, known: Sequence[str], before: str = "; ") -> str:
+    """As `nearest`, to follow the words of a message after `before`; nothing where no name is near.
 
     >>> or_nearest("learning_rat", ["learning_rate"]), or_nearest("x", ["learning_rate"])
     ('; did you mean learning_rate?', '')
     """
     hint = nearest(name, known)
-    return f"; {hint}" if hint else ""
+    return f"{before}{hint}" if hint else ""
 
 
 def from_words(field: Field, words: Sequence[str]) -> Any:  # noqa: ANN401  any option's value
