@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-CONFIG_FILE, ADAPTER_FILE = "config.json", "adapter_config.json"
+CONFIG_FILE = "config.json"
+ADAPTER_FILE = "adapter_config.json"
 HOW_TO_MERGE = "vqathinker merge {adapter} OUT"
 HUB_CACHE = re.compile(r"models--([^/]+)--([^/]+)/snapshots/")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
@@ -84,13 +85,14 @@ def base_folder(adapter: Path, base: str | Path | None = None) -> Path:
     named = base or adapter_settings(adapter).get("base_model_name_or_path")
     if not named:
         raise ValueError(f"the adapter {adapter} names no base; say where it is (merge … --base DIR)")
+    # a hub name is written down as the path of its cache, which another machine does not have
     cached = HUB_CACHE.search(str(named))
     if cached and not Path(named).is_dir():
         named = "/".join(cached.groups())
     try:
         found = checkpoint_folder(named)
     except ValueError as error:
-        if base:
+        if base:  # the user named it: the error says what is wrong with that
             raise
         raise ValueError(
             f"the adapter {adapter} was trained on {named}, which is not there ({error}); put it "

@@ -56,6 +56,7 @@ def convert(
     wording = read_prompt(prompt)
     require_new(out, overwrite=overwrite)
     require_source(source, motion=motion, slowfast=slowfast, target=target)
+    # torch takes seconds to import: everything above does without
     from vqathinker.model.convert import convert as convert_checkpoint
     from vqathinker.model.matching import ConversionError
 
@@ -75,6 +76,7 @@ def convert(
         if report is not None:
             result.write(report)
     except ConversionError as error:
+        # a refusal is when the report is needed most
         _show(error.report)
         if report is not None:
             error.report.write(report)

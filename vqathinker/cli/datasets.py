@@ -44,7 +44,8 @@ def datasets(
     matched: list[Matches] = []
     reading = LabelReading(split, label_format, video_column, mos_column)
     benchmark, rows = load_named_rows(name, labels, videos, reading, matched.append)
-    low, high = rows["mos_low"][0], rows["mos_high"][0]
+    low = rows["mos_low"][0]
+    high = rows["mos_high"][0]
     typer.echo(
         f"{benchmark.name}: {rows.num_rows} labels, {min(rows['mos']):g} to {max(rows['mos']):g} "
         f"on a scale of {low:g} to {high:g}, {_orientation(benchmark)}"

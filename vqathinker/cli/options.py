@@ -160,14 +160,16 @@ class KeepOptions:
 
     def part(self, engine: str) -> tuple[int, int]:
         """Index and number of processes, from the options or the launcher's environment."""
-        shard, number = self.shard, self.num_shards
+        shard = self.shard
+        number = self.num_shards
         if (shard is None) != (number is None):
             fail("--shard and --num-shards need one another")
         if shard is None or number is None:
             note = became_one()
             if note:
                 typer.echo(note, err=True)
-            shard, number = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+            shard = int(os.environ.get("RANK", 0))
+            number = int(os.environ.get("WORLD_SIZE", 1))
             if engine == "vllm" and number > 1:
                 fail(
                     "a launcher's vLLM engines would share one GPU: --num-shards and CUDA_VISIBLE_DEVICES "

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from vqathinker.scoring import Reply, Score, Scorer
     from vqathinker.scoring.task import Task
 
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
+INTERRUPTED = 130
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 Found = list["str | VideoError"]
 

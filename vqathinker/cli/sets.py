@@ -103,8 +103,10 @@ class LabelledSet:
             )
             show_differences(benchmark, rows)
             return rows, benchmark.scale
-        source, scale = Path(self.source), options.scale or SCALES[0]
-        bounds, reading = options.mos_range, options.reading
+        source = Path(self.source)
+        scale = options.scale or SCALES[0]
+        bounds = options.mos_range
+        reading = options.reading
         rows = load_rows(source, self.videos, options.dataset, bounds, scale, reading, need_video=True)
         if 2 * off_scale(rows["target"]).sum() > rows.num_rows:
             typer.echo(RANGE_DOUBTFUL, err=True)

@@ -138,9 +138,10 @@ def summarise(
         results: row number to `score`, `clipped`, `error`, `text` and `batch_size`; may lack rows.
         settings: what shaped the results.
     """
-    rows, num_clipped = [], 0
+    rows = []
+    num_clipped = 0
     for row, label in enumerate(dataset):
-        if row not in results:
+        if row not in results:  # another shard's
             continue
         said = results[row]
         num_clipped += said["clipped"]
@@ -149,6 +150,7 @@ def summarise(
         )
     names = list(dict.fromkeys(row["dataset"] for row in rows))
     datasets = {name: measure([row for row in rows if row["dataset"] == name]) for name in names}
+    # a run may have gone on with another size, which can change a score in its last digits
     sizes = sorted({result["batch_size"] for result in results.values()})
     return Evaluation(
         metrics=datasets[names[0]] if len(names) == 1 else measure(rows),
@@ -163,6 +165,7 @@ def summarise(
 
 def measure(rows: Sequence[Mapping[str, Any]]) -> Metrics:
     """Return the metrics over the readable videos of some rows."""
+    # an answer without a score is NaN there and counts as failed; a file that cannot be read is no answer
     readable = [(row["score"], row["target"]) for row in rows if row["error"] is None]
     scores, targets = np.array(readable, dtype=np.float64).reshape(-1, 2).T
     return correlations(scores, targets)

@@ -18,7 +18,9 @@ from vqathinker.launch.values import or_nearest
 
 PACKAGE = Path(__file__).parents[1]
 PLACES = (PACKAGE.parent / "recipes", PACKAGE / "recipes")
-CPU, ONE_GPU, SEVERAL_GPUS = "cpu", "one_gpu", "zero2"
+CPU = "cpu"
+ONE_GPU = "one_gpu"
+SEVERAL_GPUS = "zero2"
 DEVICE = re.compile(r"nvidia\d+")
 
 

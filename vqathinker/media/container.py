@@ -131,7 +131,7 @@ def failures_named(path: str) -> Iterator[None]:
         yield
     except VideoError:
         raise
-    except Exception as error:
+    except Exception as error:  # one broken file must not end a run; the cause stays with the error
         strerror = error.strerror if isinstance(error, OSError | av.FFmpegError) else None
         told = strerror or f"{type(error).__name__}: {error}"
         raise VideoError(path, f"cannot be decoded ({told})") from error

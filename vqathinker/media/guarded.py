@@ -97,7 +97,8 @@ class Worker:
                 return VideoError(path, f"reading it took longer than {time_limit:g} s")
             usable, answer = self.connection.recv()
         except (EOFError, OSError):
-            usable, answer = False, VideoError(path, f"the decoder crashed{self._cause()}")
+            usable = False
+            answer = VideoError(path, f"the decoder crashed{self._cause()}")
         if not usable:
             self.stop()
         return answer
@@ -167,7 +168,8 @@ class GuardedReader:
     def __init__(self, *, num_workers: int = 4, time_limit: float = 60.0) -> None:
         if num_workers < 1 or not time_limit > 0:
             raise ValueError(f"num_workers={num_workers} and time_limit={time_limit} must be positive")
-        self.num_workers, self.time_limit = num_workers, time_limit
+        self.num_workers = num_workers
+        self.time_limit = time_limit
         self._begin_anew()
 
     def __reduce__(self) -> tuple[partial[GuardedReader], tuple[()]]:
@@ -258,7 +260,8 @@ class GuardedReader:
             try:
                 worker = self._idle.get_nowait()
             except Empty:
-                worker, is_new = Worker(), True
+                worker = Worker()
+                is_new = True
                 self._workers.add(worker)
             caller.add(worker)
             if worker.is_alive and worker.begin(job, path, self.time_limit):

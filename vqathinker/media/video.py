@@ -154,7 +154,8 @@ def read_spans(
                 told = decoded.num_frames
                 wanted = _spread(path, told, num_keyframes, spans)
                 decoded = decode(wanted=_all(wanted), num_frames=told)
-            frames, num_lost = decoded.frames, decoded.num_lost
+            frames = decoded.frames
+            num_lost = decoded.num_lost
     return [
         Clip(np.stack([frames[i] for i in indices.tolist()]), indices, told, stream.fps, path, num_lost)
         for indices in wanted

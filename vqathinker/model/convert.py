@@ -40,7 +40,8 @@ from vqathinker.model.storage import REPORT_FILE, appearing, check_free, scan, w
 from vqathinker.prompts import RELEASED, Prompt
 
 GENERATION_FILE = "generation_config.json"
-OURS, PUBLISHED = "vqathinker", "internvl-hf"
+OURS = "vqathinker"
+PUBLISHED = "internvl-hf"
 TARGETS = (OURS, PUBLISHED)
 LAYOUT_OF = {OURS: "vqathinker", PUBLISHED: "internvl"}
 SLOWFAST, PROJECTOR = layouts.MOTION_PARTS
@@ -184,7 +185,8 @@ def _empty_model(
         report: names layout and target.
         dtype: of the weights to be written, if not the source's.
     """
-    tokenizer, (image_id, motion_id) = processor.tokenizer, processor.placeholder_ids
+    tokenizer = processor.tokenizer
+    image_id, motion_id = processor.placeholder_ids
     if report.layout == CHAT:
         ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
         values["text_config"] |= ids
@@ -201,7 +203,8 @@ def _empty_model(
     except StrictDataclassError as error:
         raise ValueError(f"the source's config.json: {error}") from error
     check_language_model(settings.text_config.to_dict())
-    size, rows = len(tokenizer), settings.text_config.vocab_size
+    size = len(tokenizer)
+    rows = settings.text_config.vocab_size
     if size > rows:
         raise ValueError(f"the source's tokenizer has {size} tokens, its language model only {rows}")
     stored = [

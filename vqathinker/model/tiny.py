@@ -21,7 +21,9 @@ from vqathinker.model.processing import IMAGE_END, IMAGE_START, IMAGE_TOKEN, MOT
 from vqathinker.model.slowfast import SlowFast
 from vqathinker.prompts import Prompt
 
-PAD, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+PAD = "<|endoftext|>"
+TURN_START = "<|im_start|>"
+TURN_END = "<|im_end|>"
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -99,7 +101,8 @@ def calibrate(slowfast: SlowFast, noise: Tensor) -> None:
     coarse = nn.functional.interpolate(noise[..., ::8, ::8].flatten(0, 1), noise.shape[-2:], mode="bilinear")
     norms = [module for module in slowfast.modules() if isinstance(module, nn.BatchNorm3d)]
     for norm in norms:
-        norm.training, norm.momentum = True, None
+        norm.training = True
+        norm.momentum = None  # a plain mean over what passes
         norm.reset_running_stats()
     slowfast.stages(torch.cat([noise, coarse.view_as(noise)]))
     slowfast.train()

@@ -14,7 +14,8 @@ from vqathinker.prompts import Prompt, visual_text
 from vqathinker.training.hardware import MODELS
 from vqathinker.types import FrameSetting
 
-CONFIG_FILE, PROCESSOR_FILE = "config.json", "processor_config.json"
+CONFIG_FILE = "config.json"
+PROCESSOR_FILE = "processor_config.json"
 MODEL_TYPES = ("internvl", "vqathinker")
 PAPER_FRAMES = FrameSetting(6, 448)
 CHARACTERS_PER_TOKEN = 4  # of English, where no tokenizer is at hand
@@ -112,7 +113,8 @@ def _template(folder: Path) -> str:
 
 def _without_processor(config: Mapping[str, Any]) -> Checkpoint:
     """The paper's frames, and the tokens of the default wording estimated from its length."""
-    frames, prompt = PAPER_FRAMES, Prompt()
+    frames = PAPER_FRAMES
+    prompt = Prompt()
     label = len(prompt.frame_label) // CHARACTERS_PER_TOKEN
     around = prompt.opening + prompt.motion_label + prompt.question
     per_frame = frames.tokens_per_frame + label + 3  # the two ends of an image and a line feed

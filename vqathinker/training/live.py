@@ -22,7 +22,9 @@ RECORD = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LINES_PER_HEADER = 30
 MIN_WIDTH = 6
 NOTHING = "-"  # a value that is undefined, such as a correlation of equal scores
-MINUTE, HOUR, DAY = 60, 3600, 86400
+MINUTE = 60  # seconds
+HOUR = 3600
+DAY = 86400
 
 logger = logging.getLogger(__name__)
 

@@ -127,7 +127,8 @@ def plan(
     checkpoint = read_checkpoint(model)
     precision = Precision(**{name: told[name] for name in Precision.__dataclass_fields__})
     sizes = model_sizes(checkpoint, precision, has_masters=launch.zero > 0)
-    rows, accumulation = told["per_device_train_batch_size"], told["gradient_accumulation_steps"]
+    rows = told["per_device_train_batch_size"]
+    accumulation = told["gradient_accumulation_steps"]
     parts = told["steps_per_generation"] or accumulation
     if told["generation_batch_size"]:
         parts = told["generation_batch_size"] // (rows * launch.num_gpus)

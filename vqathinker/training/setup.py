@@ -157,7 +157,8 @@ def load_data(data: DataConfig, split: str, *, max_missing: float) -> Dataset | 
     videos = data.train_videos if split == "train" else data.eval_videos or data.train_videos
     if labels is None or videos is None:
         return None
-    low, high = data.mos_low, data.mos_high
+    low = data.mos_low
+    high = data.mos_high
     columns = {"video_column": data.video_column, "mos_column": data.mos_column}
     if split == "eval":
         low = low if data.eval_mos_low is None else data.eval_mos_low

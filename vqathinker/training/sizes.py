@@ -13,7 +13,8 @@ from typing import Any
 from vqathinker.launch.fields import read_fields
 from vqathinker.training.checkpoint import Checkpoint
 
-FP32, BF16 = 4, 2  # bytes of a number
+FP32 = 4  # bytes of a number
+BF16 = 2
 ITEMSIZES = {"float32": FP32, "bfloat16": BF16, "float16": BF16}
 TEXT_CONFIGS = {
     "qwen2": ("transformers/models/qwen2/configuration_qwen2.py", "Qwen2Config"),
@@ -32,7 +33,8 @@ USUAL_ADAPTER: dict[str, Any] = {
     "lora_bias": False, "bias": "none", "target_parameters": None,
 }  # fmt: skip
 SLOWFAST_BYTES = {(50, 64): 134821584, (18, 16): 2795752}  # by depth and stem; weights and statistics, fp32
-CHANNEL_RATIO, EXPANSION = 8, 32  # of SlowFast's pathways; of its last stage against the stem
+CHANNEL_RATIO = 8  # of SlowFast's pathways
+EXPANSION = 32  # of its last stage against the stem
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def count(checkpoint: Checkpoint, told: Precision, *, has_masters: bool) -> Mode
     config = DEFAULTS | dict(checkpoint.config)
     text = _filled(TEXT_CONFIGS[_text_type(config)], config.get("text_config"))
     vision = _filled(VISION_CONFIG, config.get("vision_config"))
-    text_tower, vision_tower = _text_tower(text), _vision_tower(vision)
+    text_tower = _text_tower(text)
+    vision_tower = _vision_tower(vision)
     itemsize = BF16 if has_masters else _itemsize(config, told.dtype)
     motion = _motion_projector(config, text_tower.width)
     head = 0 if config["tie_word_embeddings"] else text["vocab_size"] * text_tower.width
@@ -264,5 +267,6 @@ def _motion_projector(config: Mapping[str, Any], text: int) -> int:
 
 def _lora(tower: Tower, rank: int) -> int:
     """Two factors for each linear layer of the language model."""
-    queries, keys = tower.width + tower.query, tower.width + tower.key
+    queries = tower.width + tower.query
+    keys = tower.width + tower.key
     return tower.layers * rank * (2 * queries + 2 * keys + 3 * (tower.width + tower.mlp))

@@ -292,7 +292,8 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
 
     def _read(self, path: str) -> tuple[Tensor | VideoError, Path | None]:
         """Normalised keyframes (T, 3, S, S) of a file, and where to keep its motion; in worker threads."""
-        setting, cache = self.processor.training, self.motion_cache
+        setting = self.processor.training
+        cache = self.motion_cache
         place = cache.place(path) if cache else None
         clip = read_clip(self.decoders, path, setting)
         if isinstance(clip, VideoError):
