@@ -53,8 +53,12 @@ def run_in_two_processes(program: str, folder: Path, *arguments: str) -> None:
     ranks = [PROCESSES.Process(target=run_rank, args=(path, rank, port, arguments)) for rank in range(2)]
     for process in ranks:
         process.start()
-    for process in ranks:
-        process.join()
+    try:
+        for process in ranks:
+            process.join()
+    finally:  # the test's time may be over
+        for process in ranks:
+            process.kill()
     said = "".join(file.read_text() for file in sorted(folder.glob("said-*")))
     assert [process.exitcode for process in ranks] == [0, 0], said[-3000:]
 

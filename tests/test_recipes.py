@@ -348,6 +348,7 @@ def two_processes(name: str, folder: Path) -> list[str]:
     """The launcher for a shipped configuration, on two processes of this machine."""
     settings = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     settings |= {"num_processes": 2, "use_cpu": True, "mixed_precision": "no"}
+    settings["main_process_port"] = 0  # a free one: another run of the tests may be under way
     (folder / "accelerate.yaml").write_text(yaml.safe_dump(settings))
     return ["-m", "accelerate.commands.launch", "--config_file", str(folder / "accelerate.yaml")]
 

@@ -430,17 +430,20 @@ def train(server: Server, checkpoint: Path, videos: Path, folder: Path, *more: s
 
 @pytest.mark.slow
 def test_a_server_killed_in_the_middle_of_a_run(
-    server: Server, tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
+    tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
 ) -> None:
-    run = train(server, tiny_checkpoint, labelled_videos, tmp_path)
-    assert run.stdout is not None
-    steps = 0
-    for line in run.stdout:
-        steps += bool(re.match(r" *\d+/8 ", line))
-        if steps == 2:
-            break
-    assert steps == 2
-    server.kill()
+    server = start_server(tiny_checkpoint, tmp_path)
+    try:
+        run = train(server, tiny_checkpoint, labelled_videos, tmp_path)
+        assert run.stdout is not None
+        steps = 0
+        for line in run.stdout:
+            steps += bool(re.match(r" *\d+/8 ", line))
+            if steps == 2:
+                break
+        assert steps == 2
+    finally:
+        server.kill()
     output, _ = run.communicate(timeout=60)
     assert run.returncode != 0
     assert "does not answer" in output
@@ -448,13 +451,13 @@ def test_a_server_killed_in_the_middle_of_a_run(
     (kept,) = (tmp_path / "out").glob("checkpoint-*")
     step = int(kept.name.removeprefix("checkpoint-"))
     assert 2 <= step < 8
-    again = start_server(tiny_checkpoint, tmp_path)
+    server = start_server(tiny_checkpoint, tmp_path)
     try:
         more = ["--resume_from_checkpoint", "true"]
-        resumed = train(again, tiny_checkpoint, labelled_videos, tmp_path, *more)
+        resumed = train(server, tiny_checkpoint, labelled_videos, tmp_path, *more)
         output, _ = resumed.communicate(timeout=300)
     finally:
-        again.kill()
+        server.kill()
     assert resumed.returncode == 0, output[-3000:]
     history = json.loads((tmp_path / "out" / "trainer_state.json").read_text())["log_history"]
     steps_seen = [entry["step"] for entry in history if "reward" in entry]
