@@ -66,7 +66,7 @@ soak: export SOAK := 1
 soak: test test-slow
 
 test-vllm: $(VLLM_READY)
-	$(PYTEST) -n $(JOBS) --dist worksteal -m vllm tests
+	$(PYTEST) -n $(JOBS) --dist loadfile -m vllm tests
 
 check: $(READY)
 	$(BIN)/ruff check
