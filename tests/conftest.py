@@ -43,6 +43,11 @@ def rounds(usual: int, soak: int) -> int:
     return soak if SOAK else usual
 
 
+def permissions(folder: Path) -> set[int]:
+    """Those that the files of a checkpoint have."""
+    return {path.stat().st_mode & 0o777 for path in folder.iterdir() if path.is_file()}
+
+
 def run_in_two_processes(program: str, folder: Path, *arguments: str) -> None:
     """Run a Python program, written to a folder, as two processes of one group on the CPU."""
     path = folder / "program.py"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import permissions
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -120,6 +121,7 @@ def test_merging_keeps_the_logits(adapter: Path, batch: BatchFeature, tmp_path: 
     torch.testing.assert_close(again.eval()(**batch).logits, expected, rtol=0, atol=1e-5)
     assert processor.prompt == load_policy(tmp_path / "base")[1].prompt
     assert not list((tmp_path / "merged").glob("adapter*"))
+    assert len(permissions(tmp_path / "merged")) == 1
     result = CliRunner().invoke(app, line)
     assert result.exit_code == 2
     assert "is not empty" in result.stderr

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import Result
+from conftest import permissions
 from pytorchvideo.models.slowfast import create_slowfast
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -343,6 +344,10 @@ QUESTION = (
     "with 1 representing very poor quality and 5 representing excellent quality.First output the thinking "
     "process in <think> </think> tags and then output the final answer in <answer> </answer> tags."
 )
+
+
+def test_everybody_may_read_it(converted: Path) -> None:
+    assert len(permissions(converted)) == 1
 
 
 def released_text(num_frames: int, side: int) -> str:

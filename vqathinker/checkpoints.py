@@ -6,7 +6,9 @@ Loads no torch, so that a wrong name is told at once.
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,14 @@ HOW_TO_MERGE = "vqathinker merge {adapter} OUT"
 HUB_CACHE = re.compile(r"models--([^/]+)--([^/]+)/snapshots/")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+UMASK = os.umask(0o077)  # what it is can only be learned by changing it
+os.umask(UMASK)
+
+
+def open_to_others(files: Iterable[Path]) -> None:
+    """Give files the permissions of any new one: safetensors keeps what it writes to its owner."""
+    for file in files:
+        file.chmod(0o666 & ~UMASK)
 
 
 def is_hub_id(name: str | Path) -> bool:

@@ -10,7 +10,14 @@ import torch
 from transformers import GenerationConfig
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from vqathinker.checkpoints import ADAPTER_FILE, HOW_TO_MERGE, base_folder, checkpoint_folder, is_adapter
+from vqathinker.checkpoints import (
+    ADAPTER_FILE,
+    HOW_TO_MERGE,
+    base_folder,
+    checkpoint_folder,
+    is_adapter,
+    open_to_others,
+)
 from vqathinker.model.adapters import merge, put_on
 from vqathinker.model.convert import convert
 from vqathinker.model.modeling import VQAThinkerForConditionalGeneration
@@ -112,6 +119,7 @@ def merge_adapter(
     model, processor = load_policy(folder, dtype=dtype, base=found)
     with appearing(out, overwrite=overwrite) as temporary:
         model.save_pretrained(temporary, max_shard_size=SHARD_SIZE)
+        open_to_others(temporary.glob("*.safetensors"))
         processor.save_pretrained(temporary)
         report = {"adapter": str(folder), "base": str(found)}
         files = sorted([*(path.name for path in temporary.iterdir()), REPORT_FILE])

@@ -18,6 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vqathinker.checkpoints import open_to_others
+
 REPORT_FILE = "conversion.json"
 ROWS_AT_A_TIME = 4096
 HEAD, EMBEDDINGS = "lm_head.weight", "model.language_model.embed_tokens.weight"  # of a checkpoint of ours
@@ -145,6 +147,7 @@ def write(
         file = SINGLE if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
         tensors = tensors_of()
         save_file(tensors, folder / file, {"format": "pt"})
+        open_to_others([folder / file])
         places |= dict.fromkeys(tensors, file)
         size += sum(tensor.nbytes for tensor in tensors.values())
         del tensors

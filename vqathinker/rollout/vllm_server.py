@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import vqathinker
+from vqathinker.checkpoints import open_to_others
 from vqathinker.model import VQAThinkerConfig, VQAThinkerProcessor
 from vqathinker.rollout.engine import (
     DIVERGED,
@@ -107,6 +108,7 @@ class ServerEngine:
         file = self.folder / f"rollout-weights-{tag}.safetensors"
         try:
             save_file(state, file)
+            open_to_others([file])  # the server may run as somebody else
             self._rpc("load_rollout_weights", path=str(file), tag=tag)
         finally:
             file.unlink(missing_ok=True)

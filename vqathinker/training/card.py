@@ -15,6 +15,8 @@ import yaml
 from datasets import Dataset
 from transformers import Trainer
 
+from vqathinker.checkpoints import open_to_others
+
 CARD_FILE = "README.md"
 CHECKPOINT = "checkpoint-"  # how transformers calls the folder of one
 CACHED = "models--"  # how the hub's cache calls the folder of a model
@@ -66,7 +68,9 @@ class WritesCard(Trainer, ABC):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Save as transformers does, in the one process that it calls, and write the card beside."""
         super()._save(output_dir, state_dict)
-        self._write_card(str(output_dir or self.args.output_dir))
+        folder = str(output_dir or self.args.output_dir)
+        open_to_others(Path(folder).glob("*.safetensors"))
+        self._write_card(folder)
 
     def _write_card(self, folder: str) -> None:
         is_adapter = hasattr(self.accelerator.unwrap_model(self.model), "peft_config")
