@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.assemble import load_policy
@@ -394,3 +394,18 @@ def test_packed_with_gradient_checkpointing(
     got = batch.packed(model, range(len(batch.rows)))
     assert_same(gradients(model, (got * batch.weights).sum()), wanted)
     assert counted == 2  # computed again in the backward pass
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_one_token_attends_as_many_heads_would(masked: bool) -> None:
+    """Four heads of two key heads, against PyTorch's attention of repeated keys."""
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(3, 4, 1, 8, generator=generator)
+    key, value = torch.randn(2, 3, 2, 5, 8, generator=generator)
+    mask = torch.rand(3, 1, 1, 5, generator=generator) < 0.7 if masked else None
+    if mask is not None:
+        mask[..., -1] = True
+    found, _ = packed_attention(nn.Module(), query, key, value, mask, scaling=0.3)
+    repeated = (states.repeat_interleave(2, dim=1) for states in (key, value))
+    expected = nn.functional.scaled_dot_product_attention(query, *repeated, attn_mask=mask, scale=0.3)
+    torch.testing.assert_close(found, expected.transpose(1, 2))

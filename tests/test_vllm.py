@@ -49,6 +49,16 @@ class Server:
     process: subprocess.Popen[bytes]
     log: Path
 
+    def wait_until_up(self) -> None:
+        """However loaded the machine is; one that has ended is not waited for."""
+        while self.process.poll() is None:
+            try:
+                if httpx.get(f"{self.url}/health", timeout=10, trust_env=False).is_success:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.5)
+        pytest.fail(f"the server has ended: {self.log.read_text()[-3000:]}")
+
     def kill(self) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -72,7 +82,9 @@ def start_server(checkpoint: Path, folder: Path) -> Server:
             start_new_session=True,
             env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"},
         )
-    return Server(f"http://localhost:{port}", process, log)
+    started = Server(f"http://localhost:{port}", process, log)
+    started.wait_until_up()
+    return started
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +96,7 @@ def server(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_other_machines_do_not_reach_it(server: Server, policy: tuple[Any, Any], tmp_path: Path) -> None:
-    ServerEngine(server.url, policy[0].config, policy[1], weights_folder=tmp_path)  # waits until it is up
+    ServerEngine(server.url, policy[0].config, policy[1], weights_folder=tmp_path)
     port = f"{int(server.url.rpartition(':')[2]):04X}"
     tables = (Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
     lines = [line.split() for table in tables for line in table.splitlines()]
@@ -346,7 +358,6 @@ def test_a_chat_about_a_video_file(
 def test_the_openai_client(server: Server, policy: tuple[Any, Any], video: Path, tmp_path: Path) -> None:
     from openai import OpenAI
 
-    ServerEngine(server.url, policy[0].config, policy[1], weights_folder=tmp_path)  # waits until it is up
     with OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
         said = client.chat.completions.create(
             model="tiny",

@@ -131,7 +131,21 @@ def packed_attention(
         return _by_segment(module, query, key, value, attention_mask, **kwargs), None
     if isinstance(attention_mask, BlockMask):
         return flex_attention_forward(module, query, key, value, attention_mask, **kwargs)[0], None
+    if query.shape[2] == 1 and not kwargs.get("dropout"):
+        return _one_token(query, key, value, attention_mask, kwargs.get("scaling")), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def _one_token(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None
+) -> Tensor:
+    """As `sdpa_attention_forward` for one query per row, without a copy of the keys for every head.
+
+    The heads that share a key head go as its queries.
+    """
+    grouped = query.unflatten(1, (key.shape[1], -1)).squeeze(3)
+    answer = nn.functional.scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scaling)
+    return answer.flatten(1, 2)[:, None]
 
 
 def _by_segment(
