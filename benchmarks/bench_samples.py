@@ -28,13 +28,13 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/bench_samples"))
     parser.add_argument("--demo", type=Path, help="OUT of a finished demo; OUT/demo is run if omitted")
-    parser.add_argument("--data", type=Path, help="its clips; DEMO/data if omitted")
+    parser.add_argument("--data", type=Path, help="its clips; DEMO/world if omitted")
     options = parser.parse_args()
     demo = options.demo or options.out / "demo"
     if not (demo / "summary.json").exists():
         subprocess.run([sys.executable, str(DEMO), "--out", str(demo)], check=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    done = {name: run(options.out, demo, options.data or demo / "data", name) for name in PASSES}
+    done = {name: run(options.out, demo, options.data or demo / "world", name) for name in PASSES}
     rows = [row for name, scored in done.items() for row in measure(name, scored)]
     report = {
         "environment": environment(("torch", "transformers")),
@@ -53,8 +53,8 @@ def run(out: Path, demo: Path, data: Path, name: str) -> dict:
         from vqathinker import Scorer
         from vqathinker.media.dataset import load_labels
 
-        rows = load_labels(data / "test.csv", video_dir=data, dataset="demo", scale="affine")
-        with Scorer.from_pretrained(demo / "grpo/final", max_new_tokens=32, batch_size=40) as scorer:
+        rows = load_labels(data / "test.csv", video_dir=data, mos_range=(1, 5), scale="affine")
+        with Scorer.from_pretrained(demo / "grpo/final", max_new_tokens=48, batch_size=40) as scorer:
             start = time.perf_counter()
             results = list(scorer.stream(rows["path"], **PASSES[name]))
             seconds = time.perf_counter() - start

@@ -128,7 +128,7 @@ def test_distortions_do_what_their_names_say() -> None:
         (0.0, 0.0, range(NUM_FRAMES)),
         (1.0, 0.0, [*range(2), *[2] * 20, 22, 23]),
         (0.0, 1.0, [0] * 12 + [12] * 12),
-        (0.0, 0.1, [index // 2 * 2 for index in range(NUM_FRAMES)]),
+        (0.0, 0.1, [index // 4 * 4 for index in range(NUM_FRAMES)]),
     ],
 )
 def test_frames_repeat(freeze: float, stutter: float, shown: list[int]) -> None:
@@ -231,3 +231,29 @@ def test_sets_are_scored(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert found["test"]["distinct"] == 0
     assert (tmp_path / "out" / "test" / "predictions.csv").is_file()
     assert json.loads((tmp_path / "out" / "results.json").read_text()).keys() == found.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small")
+def test_the_whole_demo(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With random weights, one step and two clips in each set: every stage runs, and a second time none."""
+    import demo
+
+    short = ["--max_steps", 1, "--per_device_train_batch_size"]
+    sizes = {"sft": 2, "grpo": 16}
+    train = demo.train
+    monkeypatch.setattr(demo, "BASE", tiny_checkpoint)
+    monkeypatch.setattr(
+        demo, "train", lambda name, *more, **named: train(name, *more, *short, sizes[name], **named)
+    )
+    demo.run(tmp_path, tmp_path / "world", 0, demo.Engine.HF)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert list(summary["results"]) == ["base", "sft", "grpo"]
+    assert all(set(found) == set(runs.SCORED) for found in summary["results"].values())
+    assert len(summary["rewards"]) == 1
+    names = {path.stem for path in (tmp_path / "plots").iterdir()}
+    assert names == {"reward", "scores", "temporal_win_rate", "validation"}
+    said = (tmp_path / "responses.md").read_text().splitlines()
+    assert len(said) == 2 + 2 * len(runs.SCORED)
+    monkeypatch.setattr(demo, "train", None)
+    demo.main(out=tmp_path)

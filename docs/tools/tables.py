@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
-ENGINES = {"hf": "Hugging Face", "vllm": "vLLM"}
+DEMO_SETS = {"test": "in-domain", "ood_content": "unseen content", "ood_distortion": "unseen distortions"}
 
 Cells = list[list[str]]
 
@@ -62,22 +62,30 @@ def read(name: str) -> dict[str, Any]:
 
 
 def demo() -> Cells:
-    """The demo's runs: correlations after the warm start and after GRPO."""
-    rows = [["seed", "rollouts", "SRCC before", "SRCC after", "PLCC", "RMSE", "reward"]]
-    for run in read("demo")["runs"]:
-        before, after = run["before"], run["after"]
-        first, last = run["reward_tenths"][0], run["reward_tenths"][-1]
-        rows.append(
-            [
-                str(run["seed"]),
-                ENGINES[run["engine"]],
-                interval(before["srcc"]),
-                interval(after["srcc"]),
-                f"{before['plcc']['value']:.3f} → {after['plcc']['value']:.3f}",
-                f"{before['rmse']['value']:.3f} → {after['rmse']['value']:.3f}",
-                f"{first:.2f} → {last:.2f}",
+    """The demo's sets: what base, SFT and GRPO reach on average over the seeds, and an ideal scorer."""
+    runs = read("demo")["runs"]
+    rows = [["set", "metric", "base", "SFT", "GRPO", "ideal scorer"]]
+    for name, title in DEMO_SETS.items():
+        for metric in ("srcc", "plcc", "rmse"):
+            means = [
+                statistics.mean(run["results"][model][name][metric] for run in runs)
+                for model in ("base", "sft", "grpo")
             ]
-        )
+            ideal = runs[0]["ceilings"][name].get(metric)
+            cells = [f"{mean:.3f}" for mean in means] + ["" if ideal is None else f"{ideal:.3f}"]
+            rows.append([title, metric.upper(), *cells])
+    return rows
+
+
+def changes() -> Cells:
+    """The demo's differences: the mean over the seeds with its 95 % interval."""
+    found = read("demo")["differences"]
+    rows = [["set", "metric", "GRPO − base", "SFT − base", "GRPO − SFT"]]
+    for name, title in DEMO_SETS.items():
+        for metric in ("srcc", "plcc", "rmse"):
+            cells = [found[pair][name][metric] for pair in ("grpo - base", "sft - base", "grpo - sft")]
+            shown = [f"{c['mean']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}]" for c in cells]
+            rows.append([title, metric.upper(), *shown])
     return rows
 
 
@@ -219,22 +227,6 @@ def rewards() -> Cells:
                 f"{case['loop_over_ranking']:.0f}",
             ]
         )
-    return rows
-
-
-def change(metric: str) -> list[float]:
-    """How much a metric changed in each of the demo's runs with Hugging Face rollouts."""
-    runs = [run for run in read("demo")["runs"] if run["engine"] == "hf"]
-    return [run["after"][metric]["value"] - run["before"][metric]["value"] for run in runs]
-
-
-def changes() -> Cells:
-    """Mean change over the seeds, with the smallest and the largest."""
-    rows = [["metric", "mean change", "smallest", "largest"]]
-    for name in ("srcc", "plcc", "krcc"):
-        values = change(name)
-        mean = statistics.mean(values)
-        rows.append([name.upper(), f"{mean:+.3f}", f"{min(values):+.3f}", f"{max(values):+.3f}"])
     return rows
 
 

@@ -1,8 +1,9 @@
-"""The base model of the world: it sees distortions and says which, how strong and when, but scores crudely.
+"""The base model of the world: it sees distortions and names them, but its scores are crude.
 
     python -m recipes.world.base out/base
 
-Writes the clips it learns from to `out/base/data` and the checkpoint to `out/base/final`.
+Writes the clips it learns from to `out/base/data`, the checkpoint to `out/base/final` and, with bfloat16
+weights, to `out/base/bf16`, which is what `recipes/world/checkpoint` holds.
 """
 
 from __future__ import annotations
@@ -36,8 +37,20 @@ def main(
         out / "init", seed=seed, responses=typical_responses(), num_frames=NUM_FRAMES, frame_size=FRAME_SIZE
     )
     train("sft", Path(__file__).with_suffix(".yaml"), out / "init", labels, out, seed=seed)
+    shrink(out / "final", out / "bf16")
     if world is not None:
-        show(evaluate(out / "final", world, out / "scores"))
+        show(evaluate(out / "bf16", world, out / "scores"))
+
+
+def shrink(checkpoint: Path, out: Path) -> None:
+    """Write a checkpoint in bfloat16."""
+    import torch
+
+    from vqathinker.model.assemble import load_policy
+
+    model, processor = load_policy(checkpoint, dtype=torch.bfloat16)
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
 
 
 def show(found: dict[str, Any]) -> None:

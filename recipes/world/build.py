@@ -24,7 +24,7 @@ from . import observers, words
 from .distortions import KINDS, distort, encode
 from .scenes import FAMILIES, render_scene
 
-VERSION = 1  # raise it when the same seed gives other clips or labels
+VERSION = 2  # raise it when the same seed gives other clips or labels
 RECORD = "world.json"
 CLIPS_PER_SCENE = 2  # the same content at two qualities
 SCENE, DISTORTION, NOISE, VOTES, CRUDE, POOL = range(6)  # whose generator it is
@@ -63,7 +63,7 @@ SETS = {
     "ood_distortion": Set(400, SEEN, KINDS, (0.0, 0.35, 0.4, 0.25), always=("stutter", "freeze")),
 }
 # a base model has seen much, but nobody told it what people think of it
-BASE = Set(6000, tuple(FAMILIES), KINDS, (0.06, 0.34, 0.4, 0.2))
+BASE = Set(20000, tuple(FAMILIES), KINDS, (0.06, 0.34, 0.4, 0.2))
 NUMBERS = {name: number for number, name in enumerate(["base", *SETS])}
 
 

@@ -15,14 +15,14 @@ from .scenes import FPS, NUM_FRAMES, Array
 SPATIAL = ("blur", "noise", "contrast", "compression", "pixels")
 TEMPORAL = ("freeze", "stutter", "flicker")
 KINDS = SPATIAL + TEMPORAL
-MAX_BLUR_SIGMA = 4.0  # pixels
+MAX_BLUR_SIGMA = 2.0  # pixels
 MAX_NOISE_SIGMA = 45 / 255
 MIN_CONTRAST_GAIN = 0.25
-MAX_PIXEL_SIDE = 12.0  # pixels
+MAX_PIXEL_SIDE = 6.0  # pixels
 MIN_CRF = 18
 MAX_CRF = 45
-MAX_HELD_FRAMES = 20  # the frozen picture at strength 1, out of NUM_FRAMES
-MAX_STUTTER = 12  # frames that each picture stays at strength 1
+MIN_HELD, MAX_HELD = 3, 20  # frames that a frozen picture stays, out of NUM_FRAMES
+MIN_STUTTER, MAX_STUTTER = 3, 12  # frames that each picture stays
 MAX_FLICKER = 0.25  # of the brightness, up and down
 FLICKER_PERIOD = 6.5  # frames; no multiple of the distance between keyframes
 
@@ -65,9 +65,9 @@ def shown_frames(freeze: float, stutter: float, position: float) -> Array:
 
     A stutter shows every n-th frame only; a freeze holds one, and what it hides is lost.
     """
-    hold = 1 + round((MAX_STUTTER - 1) * stutter)
+    hold = round(MIN_STUTTER + (MAX_STUTTER - MIN_STUTTER) * stutter) if stutter else 1
     shown = np.arange(NUM_FRAMES) // hold * hold
-    held = 1 + round((MAX_HELD_FRAMES - 1) * freeze)
+    held = round(MIN_HELD + (MAX_HELD - MIN_HELD) * freeze) if freeze else 1
     start = round(position * (NUM_FRAMES - held))
     shown[start : start + held] = shown[start]
     return shown

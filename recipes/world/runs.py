@@ -20,7 +20,14 @@ BATCH_SIZE = 50
 
 
 def train(
-    recipe: str, settings: Path, checkpoint: Path, labels: Path, out: Path, *options: object, seed: int = 0
+    recipe: str,
+    settings: Path,
+    checkpoint: Path,
+    labels: Path,
+    out: Path,
+    *options: object,
+    seed: int = 0,
+    shown: bool = True,
 ) -> None:
     """Run a recipe unless it has finished.
 
@@ -32,15 +39,18 @@ def train(
         out: output folder; the result goes to `final` in it.
         options: more of the recipe's.
         seed: of the training.
+        shown: whether its progress is printed; errors are in any case.
     """
     if (out / "final").exists():
         return
     command: list[object] = [sys.executable, "-m", "accelerate.commands.launch", "-q"]
-    command += ["--config_file", RECIPES / "accelerate/cpu.yaml", RECIPES / f"{recipe}_lsvq.py"]
+    command += ["--config_file", RECIPES / "accelerate/cpu.yaml", "--num_cpu_threads_per_process", 1]
+    command += [RECIPES / f"{recipe}_lsvq.py"]
     command += ["--config", settings, "--model_name_or_path", checkpoint, "--output_dir", out]
     command += ["--train_labels", labels, "--train_videos", labels.parent, "--seed", seed]
     command += ["--overwrite_output_dir", "true", *options]
-    subprocess.run([str(part) for part in command], check=True)
+    stdout = None if shown else subprocess.DEVNULL
+    subprocess.run([str(part) for part in command], check=True, stdout=stdout)
 
 
 def evaluate(checkpoint: Path, world: Path, out: Path, names: Sequence[str] = SCORED) -> dict[str, Any]:

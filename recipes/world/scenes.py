@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 
 NUM_FRAMES = 24
-SIDE = 112  # pixels
+SIDE = 56  # pixels, as the base model sees them: nothing is lost in making them smaller
 FPS = 12
-MAX_REACH = 32  # pixels from a shape's centre to its furthest corner
+MAX_REACH = 16  # pixels from a shape's centre to its furthest corner
 CONTRAST = 0.2  # standard deviation of the pixels of a scene in [0, 1]
 Array = np.ndarray
 
@@ -28,7 +28,7 @@ def render_scene(family: str, rng: np.random.Generator) -> Array:
 
 def shapes(rng: np.random.Generator) -> Array:
     """Moving discs, boxes and patterns before a drifting texture."""
-    video = texture(rng, rng.uniform(9, 14))
+    video = texture(rng, rng.uniform(7, 11))
     for kind in rng.choice(["disc", "rectangle", "checkerboard", "grating"], size=rng.integers(1, 4)):
         draw_shape(video, kind, rng)
     return video
@@ -46,13 +46,13 @@ def landscape(rng: np.random.Generator) -> Array:
     """Ridges one before the other, seen from a moving camera: the nearer, the faster they pass."""
     columns = np.arange(SIDE)
     rows = np.arange(SIDE)[:, None]
-    ground = texture(rng, rng.uniform(8, 12))
-    video = 0.3 * texture(rng, 30) + np.linspace(1.2, 0, SIDE)[:, None, None]
-    speed = rng.choice([-1, 1]) * rng.uniform(1, 2)
+    ground = texture(rng, rng.uniform(6, 9))
+    video = 0.3 * texture(rng, 15) + np.linspace(1.2, 0, SIDE)[:, None, None]
+    speed = rng.choice([-1, 1]) * rng.uniform(0.5, 1)
     for depth in range(1, 4):
         colour = rng.uniform(-1.5, 1.5, 3)
         height = SIDE * (0.25 + 0.2 * depth)
-        waves = [(rng.uniform(3, 10), rng.uniform(0.03, 0.25), rng.uniform(0, 6.3)) for _ in range(4)]
+        waves = [(rng.uniform(1.5, 5), rng.uniform(0.06, 0.5), rng.uniform(0, 6.3)) for _ in range(4)]
         for t in range(NUM_FRAMES):
             x = columns + speed * depth * t
             ridge = height + sum(size * np.sin(rate * x + phase) for size, rate, phase in waves)
@@ -88,7 +88,7 @@ def cells(rng: np.random.Generator) -> Array:
     number = rng.integers(12, 24)
     places = rng.uniform(0, SIDE, (number, 2)).astype(np.float32)
     heading = rng.uniform(0, 2 * np.pi, number)
-    steps = rng.uniform(1, 2.5, number)[:, None] * np.stack([np.cos(heading), np.sin(heading)], axis=1)
+    steps = rng.uniform(0.5, 1.25, number)[:, None] * np.stack([np.cos(heading), np.sin(heading)], axis=1)
     colours = rng.uniform(-1.5, 1.5, (number, 3)).astype(np.float32)
     video = np.empty((NUM_FRAMES, SIDE, SIDE, 3), np.float32)
     for t in range(NUM_FRAMES):
@@ -99,16 +99,16 @@ def cells(rng: np.random.Generator) -> Array:
         distance = np.hypot(np.minimum(dy, SIDE - dy), np.minimum(dx, SIDE - dx))  # the picture wraps around
         nearest = distance.argmin(axis=0)
         two = np.partition(distance, 1, axis=0)
-        seam = np.clip((two[1] - two[0]) / 3, 0, 1)[..., None]
+        seam = np.clip((two[1] - two[0]) / 1.5, 0, 1)[..., None]
         video[t] = colours[nearest] * seam - 1.5 * (1 - seam)
     return video
 
 
 def motion(rng: np.random.Generator) -> Array:
-    """Positions (T, 2) in pixels: 1 to 2.5 pixels per frame, straight or along a curve."""
+    """Positions (T, 2) in pixels: 0.5 to 1.25 pixels per frame, straight or along a curve."""
     turn = rng.choice([0.0, rng.uniform(-0.15, 0.15)])  # radians per frame
     heading = rng.uniform(0, 2 * np.pi) + turn * np.arange(NUM_FRAMES)
-    steps = rng.uniform(1, 2.5) * np.stack([np.cos(heading), np.sin(heading)], axis=1)
+    steps = rng.uniform(0.5, 1.25) * np.stack([np.cos(heading), np.sin(heading)], axis=1)
     return (rng.uniform(0, SIDE, 2) + np.cumsum(steps, axis=0)).astype(np.float32)
 
 
@@ -152,8 +152,8 @@ def window(rng: np.random.Generator) -> tuple[tuple[Array, Array, Array], Array,
 def draw_shape(video: Array, kind: str, rng: np.random.Generator) -> None:
     """Draw one moving shape, its edge one pixel soft, into the video (T, H, W, 3)."""
     index, u, v = window(rng)
-    radius = rng.uniform(10, 22)
-    wavelength = rng.uniform(7, 12)
+    radius = rng.uniform(5, 11)
+    wavelength = rng.uniform(5, 8)
     if kind in ("disc", "grating"):
         distance = np.hypot(u, v) - radius
     else:

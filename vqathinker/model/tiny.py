@@ -5,6 +5,7 @@ The tokenizer is trained on the prompt and on typical responses; digits are toke
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ TEXT = {
     "max_position_embeddings": 4096,
 }
 SLOWFAST: dict[str, Any] = {"slowfast_depth": 18, "slowfast_stem_dim": 16}
+BLOB_WIDTHS = (3.0, 0.7)  # pixels, standard deviation: brightness of a region, fine detail
 CALIBRATION_SHAPE = (16, 6, 3, 56, 56)
 
 
@@ -89,6 +91,23 @@ def frequency_filters(num_filters: int, size: int) -> Tensor:
     patterns: Tensor = basis[chosen // size, :, None] * basis[chosen % size, None, :]
     patterns *= (4 + radius[chosen, None, None] ** 2) ** 2 / 12000
     return patterns[:, None].expand(-1, 3, -1, -1)
+
+
+def see_change(slowfast: SlowFast) -> None:
+    """Let the fast pathway's first filters answer to change: a blob's brightness less that a frame before.
+
+    Random ones answer so much to what a frame shows that no freeze or stutter is left in their mean.
+    """
+    first: Any = slowfast.blocks[0]
+    filters = first.multipathway_blocks[1].conv.weight  # (C, 3, T, S, S)
+    distance = torch.arange(filters.shape[-1]) - filters.shape[-1] // 2
+    now = filters.shape[2] // 2
+    filters.zero_()
+    for channel, width in zip(filters, itertools.cycle(BLOB_WIDTHS), strict=False):
+        profile = torch.exp(-((distance / width) ** 2) / 2)
+        blob = profile[:, None] * profile / profile.sum() ** 2
+        channel[:, now] = blob
+        channel[:, now - 1] = -blob
 
 
 def calibrate(slowfast: SlowFast, noise: Tensor) -> None:
@@ -166,6 +185,7 @@ def build_tiny(
         with torch.no_grad():
             filters.copy_(frequency_filters(filters.shape[0], filters.shape[-1]))
         if motion != "none":
+            see_change(model.model.slowfast)
             calibrate(model.model.slowfast, torch.randn(CALIBRATION_SHAPE))
     model.save_pretrained(out)
     processor.save_pretrained(out)
