@@ -95,8 +95,7 @@ def server(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_other_machines_do_not_reach_it(server: Server, policy: tuple[Any, Any], tmp_path: Path) -> None:
-    ServerEngine(server.url, policy[0].config, policy[1], weights_folder=tmp_path)
+def test_other_machines_do_not_reach_it(server: Server) -> None:
     port = f"{int(server.url.rpartition(':')[2]):04X}"
     tables = (Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
     lines = [line.split() for table in tables for line in table.splitlines()]
@@ -355,7 +354,7 @@ def test_a_chat_about_a_video_file(
     assert answer["choices"][0]["token_ids"] == response.token_ids
 
 
-def test_the_openai_client(server: Server, policy: tuple[Any, Any], video: Path, tmp_path: Path) -> None:
+def test_the_openai_client(server: Server, video: Path) -> None:
     from openai import OpenAI
 
     with OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:

@@ -22,6 +22,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 DEMO_SETS = {"test": "in-domain", "ood_content": "unseen content", "ood_distortion": "unseen distortions"}
+DEMO_METRICS = ("srcc", "plcc", "rmse")
 
 Cells = list[list[str]]
 
@@ -66,7 +67,7 @@ def demo() -> Cells:
     runs = read("demo")["runs"]
     rows = [["set", "metric", "base", "SFT", "GRPO", "ideal scorer"]]
     for name, title in DEMO_SETS.items():
-        for metric in ("srcc", "plcc", "rmse"):
+        for metric in DEMO_METRICS:
             means = [
                 statistics.mean(run["results"][model][name][metric] for run in runs)
                 for model in ("base", "sft", "grpo")
@@ -82,7 +83,7 @@ def changes() -> Cells:
     found = read("demo")["differences"]
     rows = [["set", "metric", "GRPO − base", "SFT − base", "GRPO − SFT"]]
     for name, title in DEMO_SETS.items():
-        for metric in ("srcc", "plcc", "rmse"):
+        for metric in DEMO_METRICS:
             cells = [found[pair][name][metric] for pair in ("grpo - base", "sft - base", "grpo - sft")]
             shown = [f"{c['mean']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}]" for c in cells]
             rows.append([title, metric.upper(), *shown])

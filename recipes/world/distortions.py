@@ -21,8 +21,12 @@ MIN_CONTRAST_GAIN = 0.25
 MAX_PIXEL_SIDE = 6.0  # pixels
 MIN_CRF = 18
 MAX_CRF = 45
-MIN_HELD, MAX_HELD = 3, 20  # frames that a frozen picture stays, out of NUM_FRAMES
-MIN_STUTTER, MAX_STUTTER = 3, 12  # frames that each picture stays
+# In frames, out of NUM_FRAMES. The least is the distance between two of the base model's eight keyframes, which
+# show nothing of a shorter freeze or stutter.
+MIN_HELD = 3  # how long a frozen picture stays
+MAX_HELD = 20
+MIN_STUTTER = 3  # how long each picture of a stutter stays
+MAX_STUTTER = 12
 MAX_FLICKER = 0.25  # of the brightness, up and down
 FLICKER_PERIOD = 6.5  # frames; no multiple of the distance between keyframes
 

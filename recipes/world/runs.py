@@ -49,8 +49,12 @@ def train(
     command += ["--config", settings, "--model_name_or_path", checkpoint, "--output_dir", out]
     command += ["--train_labels", labels, "--train_videos", labels.parent, "--seed", seed]
     command += ["--overwrite_output_dir", "true", *options]
-    stdout = None if shown else subprocess.DEVNULL
-    subprocess.run([str(part) for part in command], check=True, stdout=stdout)
+    # progress and errors go to the same stream, so it is kept back until it is known which they are
+    messages = None if shown else subprocess.PIPE
+    done = subprocess.run([str(part) for part in command], stderr=messages, text=True)
+    if done.returncode != 0:
+        sys.stderr.write(done.stderr or "")
+        done.check_returncode()
 
 
 def evaluate(checkpoint: Path, world: Path, out: Path, names: Sequence[str] = SCORED) -> dict[str, Any]:
