@@ -49,7 +49,7 @@ def train(
     command += ["--config", settings, "--model_name_or_path", checkpoint, "--output_dir", out]
     command += ["--train_labels", labels, "--train_videos", labels.parent, "--seed", seed]
     command += ["--overwrite_output_dir", "true", *options]
-    # progress and errors go to the same stream, so it is kept back until it is known which they are
+    # progress and errors come on one stream: kept back until it is known which they are
     messages = None if shown else subprocess.PIPE
     done = subprocess.run([str(part) for part in command], stderr=messages, text=True)
     if done.returncode != 0:
