@@ -21,8 +21,8 @@ MIN_CONTRAST_GAIN = 0.25
 MAX_PIXEL_SIDE = 6.0  # pixels
 MIN_CRF = 18
 MAX_CRF = 45
-# In frames, out of NUM_FRAMES. The least is the distance between two of the eight keyframes, which show nothing
-# of a shorter freeze or stutter.
+# In frames, out of NUM_FRAMES. The least is the distance between two of the eight keyframes, which show
+# nothing of a shorter freeze or stutter.
 MIN_HELD = 3  # how long a frozen picture stays
 MAX_HELD = 20
 MIN_STUTTER = 3  # how long each picture of a stutter stays
