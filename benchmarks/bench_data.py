@@ -42,6 +42,7 @@ from vqathinker.types import FrameSetting
 
 NUM_FRAMES, SIDE = 6, 448
 WIDTH, HEIGHT, FPS = 1920, 1080, 30
+CHECKED = {"clips": 4, "repeats": 2, "steps": 3}
 LIMITS = {"data_wait_share": 0.05, "checks / ours": 0.05}
 
 
@@ -52,8 +53,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--check", action="store_true", help="compare with the stored ratio")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the stored ratio, in a minute or two"
+    )
     options = parser.parse_args()
+    if options.check:
+        parser.set_defaults(**CHECKED)
+        options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clips = [make_clip(folder / f"{i}.mp4", options.seconds * FPS, i) for i in range(options.clips)]

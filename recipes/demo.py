@@ -3,7 +3,8 @@
     python recipes/demo.py --out out/demo --seed 0
 
 The base sees distortions and names them, but has no opinion. The same labels then teach it what observers
-mind, once by supervised tuning and once by GRPO with all four rewards. Writes to the output directory:
+mind, once by supervised tuning, on its own descriptions with the observers' scores, and once by GRPO with all
+four rewards. Writes to the output directory:
 `world/` (clips and labels), `sft/` and `grpo/` (checkpoints in `final/`), `scores/` (predictions and
 metrics), `plots/`, `responses.md` and `summary.json`. The same line continues an interrupted demo and shows
 a finished one.
@@ -24,12 +25,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
-from world import make_world
+from world import SCORED, SETS_FILE, make_world
 from world.plots import TITLES, plot_all, write_responses
-from world.runs import METRICS, SCORED, evaluate, train
+from world.reasoning import exchange
+from world.runs import METRICS, describe, evaluate, train
 
 RECIPES = Path(__file__).parent
 BASE = RECIPES / "world/checkpoint"
+DESCRIBED = "described.csv"
 WORLD_SEED = 1  # the settings were chosen in world 0
 
 
@@ -60,7 +63,8 @@ def run(out: Path, world: Path, seed: int, engine: Engine) -> None:
     with stage("clips", seconds):
         ceilings = make_world(world, seed=WORLD_SEED)
     with stage("base", seconds):
-        results["base"] = evaluate(BASE, world, out / "scores/base")
+        results["base"] = evaluate(BASE, world / SETS_FILE, out / "scores/base")
+        describe(BASE, world / "train.csv", world, out / DESCRIBED)
     show_results(results, ceilings)  # something to see before the training ends
     with stage("SFT and GRPO, one core each", seconds), ThreadPoolExecutor() as pool:
         trainings = [
@@ -70,14 +74,17 @@ def run(out: Path, world: Path, seed: int, engine: Engine) -> None:
         for training in trainings:
             training.result()
     with stage("scores", seconds):
+        models = {"base": BASE, "sft": out / "sft/final", "grpo": out / "grpo/final"}
         for name in ("sft", "grpo"):
-            results[name] = evaluate(out / name / "final", world, out / "scores" / name)
+            results[name] = evaluate(models[name], world / SETS_FILE, out / "scores" / name)
+        reasoning = {name: exchange(model, out / "scores" / name / "test") for name, model in models.items()}
     history = json.loads((out / "grpo/trainer_state.json").read_text())["log_history"]
     summary = {
         "seed": seed,
         "engine": engine.value,
         "results": results,
         "ceilings": ceilings,
+        "reasoning": reasoning,
         "rewards": [entry["reward"] for entry in history if "reward" in entry],
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
@@ -91,8 +98,9 @@ def learn(name: str, world: Path, out: Path, seed: int, engine: Engine, *, shown
     options = ["--eval_labels", world / "val.csv", "--eval_videos", world]
     if (name, engine) == ("grpo", Engine.VLLM):
         options += ["--use_vllm", "true"]
-    settings = RECIPES / f"demo_{name}.yaml"
-    train(name, settings, BASE, world / "train.csv", out, *options, seed=seed, shown=shown)
+    labels = out.parent / DESCRIBED if name == "sft" else world / "train.csv"
+    settings = [RECIPES / f"demo_{name}.yaml"]
+    train(name, settings, BASE, labels, world, out, *options, seed=seed, shown=shown)
 
 
 @contextmanager
@@ -111,6 +119,8 @@ def show(summary: dict[str, Any], out: Path) -> None:
     first, last = (sum(part) / tenth for part in (summary["rewards"][:tenth], summary["rewards"][-tenth:]))
     seconds = summary["seconds"]
     console = Console()
+    exchanged = [f"{TITLES[name]} {found['other']:.3f}" for name, found in summary["reasoning"].items()]
+    console.print(f"in-domain SRCC after the reasoning of another clip: {', '.join(exchanged)}")
     console.print(f"GRPO's reward, first and last tenth of its steps: {first:.3f} → {last:.3f}")
     console.print(f"{sum(seconds.values()):.0f} s in all: {seconds}; everything is in {out}")
 

@@ -48,6 +48,9 @@ def compose(settings: Settings) -> tuple[SupervisedTrainer, str | None, str]:
         train_dataset=train,
         eval_dataset=validation,
         max_unreadable=data.max_unreadable,
+        think=data.think,
+        eval_num_videos=data.eval_num_videos,
+        max_completion_length=data.max_completion_length,
         peft_config=lora(model_config, model),
         base=model_config.model_name_or_path,
     )

@@ -14,6 +14,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,21 @@ def cli_options() -> set[str]:
     return {option for command in cli().values() for option in own_options(command)}
 
 
+@cache
+def script(path: str) -> dict[str, Any]:
+    """What a script defines."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str((ROOT / path).parent))  # as for a script that is started
+        return runpy.run_path(str(ROOT / path))
+
+
+def script_options(path: str) -> set[str]:
+    """The options of a script whose `main` typer runs."""
+    program = typer.Typer()
+    program.command()(script(path)["main"])
+    return own_options(typer.main.get_command(program))
+
+
 def options_of(words: list[str]) -> set[str]:
     return {word.partition("=")[0] for word in words if OPTION.match(word)}
 
@@ -139,6 +155,9 @@ def check_command(words: list[str]) -> None:
         assert {word for word in rest if "=" not in word} <= set(targets[1].split()), words
     elif program == "pip":
         check_installation(rest)
+    elif program == "python":
+        unknown = options_of(rest[1:]) - script_options(rest[0])
+        assert not unknown, f"{rest[0]} has no {unknown}"
     else:
         assert program in {"curl"} or (ROOT / program).exists() or program.startswith(".venv/"), words
 
@@ -162,7 +181,8 @@ def check_recipe(recipe: str, words: list[str]) -> None:
     """Fail unless every option of a recipe exists, takes its value and has an effect."""
     if "--config" in words:  # the reader's own
         place = words.index("--config")
-        words = words[:place] + words[place + 2 :]
+        following = [i for i, word in enumerate(words) if i > place and word.startswith("--")]
+        words = words[:place] + words[min(following, default=len(words)) :]
     settings = merge(recipe, ROOT / "recipes" / f"{recipe}_lsvq.yaml", words)
     assert not without_effect(settings)
 
@@ -258,6 +278,10 @@ def check_yaml(code: str) -> None:
         Path("sets.yaml").write_text(code)
         assert read_sets(Path("sets.yaml"))
         return
+    if code.startswith("# setup.yaml\n"):
+        Path("setup.yaml").write_text(code)
+        assert script("recipes/ablate.py")["read_setup"](Path("setup.yaml"))
+        return
     Path("block.yaml").write_text(code)
     settings = merge("grpo", Path("block.yaml"), [])
     assert settings.given
@@ -287,7 +311,7 @@ def test_blocks(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_names_in_the_text_exist(page: Path) -> None:
     prose = BLOCK.sub("", page.read_text(encoding="utf-8"))
-    known = recipe_options() | cli_options() | OF_OTHERS
+    known = recipe_options() | cli_options() | script_options("recipes/ablate.py") | OF_OTHERS
     for code in INLINE.findall(prose):
         unknown = options_of(code.split()) - known
         assert not unknown, f"{page.name}: nothing has {unknown}"

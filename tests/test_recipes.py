@@ -170,6 +170,17 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
     assert args.rewards == ["format", "linear"]
 
 
+def test_the_later_of_several_files_wins(tmp_path: Path) -> None:
+    row = tmp_path / "row.yaml"
+    row.write_text("rewards: [format, ranking]\nbeta: 0.1\n")
+    files = ["--config", str(RECIPES / "grpo_lsvq.yaml"), str(row)]
+    _, args = read(RECIPES / "grpo_lsvq.yaml", *files, "--epsilon", "0.1")
+    assert (args.rewards, args.beta, args.epsilon) == (["format", "ranking"], 0.1, 0.1)
+    assert args.num_generations == PAPER["num_generations"]  # of the first
+    _, args = read(RECIPES / "grpo_lsvq.yaml", "--config", *reversed(files[1:]))
+    assert args.beta == PAPER["beta"]
+
+
 @pytest.mark.parametrize("options", [["none"], [], [""]], ids=str)
 def test_no_perturbations_on_the_command_line(options: list[str]) -> None:
     assert read(RECIPES / "grpo_lsvq.yaml", "--perturbations", *options)[1].perturbations == []
@@ -245,6 +256,7 @@ def test_without_data_a_recipe_says_what_to_give(
         (["--load_in_4bit"], "--load_in_4bit: has no effect here, quantised weights are not supported"),
         (["--config", "broken.yaml"], "while parsing a flow sequence"),
         (["--config", "none.yaml"], "none.yaml"),
+        (["--config"], "--config: expected one or more YAML files after it"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )

@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from trl.trainer.sft_config import SFTConfig
 
 from vqathinker import answers
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import read_keyframes
-from vqathinker.training.sft import LEVELS, SupervisedCollator, templated_answer
+from vqathinker.model.assemble import load_policy
+from vqathinker.rollout.predict import predict
+from vqathinker.training.sft import LEVELS, SupervisedCollator, SupervisedTrainer, templated_answer
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.types import RunStopped
 
@@ -126,3 +130,50 @@ def test_a_column_of_reasoning_is_what_is_learned(
     texts = processor.tokenizer.batch_decode([labels[labels != -100] for labels in batch["labels"]])
     assert "<think>Strong blur.</think><answer>1.23</answer>" in texts[0]
     assert "<think>The quality is excellent.</think><answer>12.50</answer>" in texts[1]
+
+
+@pytest.mark.parametrize("think", [True, False])
+def test_validation_says_what_was_learned(
+    tiny_checkpoint: Path,
+    rows: list[dict[str, Any]],
+    make_video: Callable[..., Path],
+    decoders: GuardedReader,
+    tmp_path: Path,
+    think: bool,
+) -> None:
+    """Answers learned by heart, of which one is off the scale."""
+    third = make_video(tmp_path / "third.mp4", num_frames=30, size=(64, 96))
+    rows.append({"path": str(third), "target": 4.5, "dataset": "a"})
+    model, processor = load_policy(tiny_checkpoint, dtype=torch.float32)
+    dataset = Dataset.from_list([row | {"video_id": str(i)} for i, row in enumerate(rows)])
+    args = SFTConfig(
+        output_dir=str(tmp_path), max_steps=60, learning_rate=3e-3, per_device_train_batch_size=3,
+        use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none", save_strategy="no",
+        disable_tqdm=True, remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+    )  # fmt: skip
+    run = SupervisedTrainer(
+        model,
+        args,
+        processor=processor,
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        think=think,
+        max_completion_length=40,
+        decoders=decoders,
+    )
+    before = run.evaluate()
+    assert before["eval_parse_failures"] == 3
+    run.train()
+    metrics = run.evaluate()
+    assert metrics["eval_loss"] < 0.1 < before["eval_loss"]
+    assert metrics["eval_srcc"] == pytest.approx(1)
+    assert (metrics["eval_clipped"], metrics["eval_parse_failures"]) == (1, 0)
+    errors = [1.23 - 1.234, 5 - 12.5, 0]
+    assert metrics["eval_rmse"] == pytest.approx((sum(error**2 for error in errors) / 3) ** 0.5)
+    said = predict(run.model, processor, [row["path"] for row in rows], decoders=decoders, think=think)
+    assert [prediction.text.startswith("<think>") for prediction in said] == [think] * 3
+
+
+def test_an_answer_alone() -> None:
+    assert templated_answer(3.417, "unused", think=False) == "<answer>3.42</answer>"

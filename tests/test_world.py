@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from conftest import decode_all, read_rows
 from hypothesis import given
 from hypothesis import strategies as st
@@ -225,12 +227,78 @@ def test_every_word_of_the_base_is_a_token() -> None:
 def test_sets_are_scored(tiny_checkpoint: Path, tmp_path: Path) -> None:
     world = tmp_path / "world"
     build.make_world(world, num_workers=1)
-    found = runs.evaluate(tiny_checkpoint, world, tmp_path / "out", ["test", "ood_content"])
-    assert set(found) == {"test", "ood_content"}
-    assert found["test"]["unparsed"] == 2  # random weights
+    found = runs.evaluate(tiny_checkpoint, world / build.SETS_FILE, tmp_path / "out")
+    assert set(found) == set(build.SCORED)
+    assert found["test"]["unparsed"] == found["test"]["videos"] == 2  # random weights
     assert found["test"]["distinct"] == 0
     assert (tmp_path / "out" / "test" / "predictions.csv").is_file()
-    assert json.loads((tmp_path / "out" / "results.json").read_text()).keys() == found.keys()
+
+
+def test_measures_are_those_of_the_predictions(tmp_path: Path) -> None:
+    score = [1.5, 2.5, 2.5, 4.0, 3.0]
+    target = [1.0, 2.0, 3.0, 5.0, 4.0]
+    lines = [f"{i},a,v,0,{t},{s},,said" for i, (s, t) in enumerate(zip(score, target, strict=True))]
+    (tmp_path / "predictions.csv").write_text(
+        "\n".join(["video_id,dataset,path,mos,target,score,error,text", *lines, "9,a,v,0,3.0,nan,,no number"])
+        + "\n"
+    )
+    found = runs.measure(tmp_path)["a"]
+    assert found["srcc"] == pytest.approx(stats.spearmanr(score, target)[0], abs=1e-4)
+    assert found["plcc"] == pytest.approx(stats.pearsonr(score, target)[0], abs=1e-4)
+    assert found["rmse"] == pytest.approx(np.sqrt(np.mean(np.subtract(score, target) ** 2)), abs=1e-4)
+    assert (found["videos"], found["distinct"], found["unparsed"]) == (6, 4, 1)
+
+
+def test_a_start_without_motion_is_the_base_for_the_rest(tmp_path: Path) -> None:
+    from world.starts import BASE, without_motion
+
+    from vqathinker.model.assemble import load_policy
+
+    whole, _ = load_policy(BASE, dtype=torch.float32)
+    model, processor = load_policy(without_motion(BASE, tmp_path / "start"))
+    assert processor.motion == model.config.motion == "none"
+    kept = model.state_dict()
+    assert not any("motion" in name or "slowfast" in name for name in kept)
+    assert all(torch.equal(value.float(), whole.state_dict()[name]) for name, value in kept.items())
+
+
+@pytest.mark.usefixtures("small")
+def test_descriptions_become_reasoning(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    from world.starts import BASE
+
+    world = tmp_path / "world"
+    build.make_world(world, num_workers=1)
+    runs.describe(BASE, world / "train.csv", world, tmp_path / "described.csv")
+    plain = pd.read_csv(world / "train.csv")
+    described = pd.read_csv(tmp_path / "described.csv")
+    pd.testing.assert_frame_equal(described[plain.columns], plain)
+    assert all(any(kind in said for kind in [*KINDS, words.CLEAN]) for said in described["reasoning"])
+
+
+@pytest.mark.usefixtures("small")
+def test_scores_after_reasoning(tmp_path: Path) -> None:
+    """After its own reasoning a model says what it said; after another one something else."""
+    from world.reasoning import after_reasoning, exchange
+    from world.starts import BASE
+
+    from vqathinker import answers
+
+    world = tmp_path / "world"
+    build.make_world(world, num_workers=1)
+    runs.evaluate(BASE, world / build.SETS_FILE, tmp_path / "out")
+    table = pd.concat([pd.read_csv(tmp_path / "out" / name / "predictions.csv") for name in build.SCORED])
+    said = [answers.parse(text).reasoning for text in table["text"]]
+    paths = table["path"].tolist()
+    np.testing.assert_array_equal(after_reasoning(BASE, paths, said), table["score"])
+    for reasoning, low, high in (("no distortion", 3.5, 5), ("severe noise, severe blur", 1, 3)):
+        scores = after_reasoning(BASE, paths, [reasoning] * len(paths))
+        assert np.all((scores > low) & (scores < high))
+    folder = tmp_path / "all"
+    folder.mkdir()
+    table.to_csv(folder / "predictions.csv", index=False)
+    found = exchange(BASE, folder)
+    assert found["own"] == pytest.approx(stats.spearmanr(table["score"], table["target"])[0], abs=1e-4)
+    assert found["other"] != found["own"]
 
 
 @pytest.mark.slow

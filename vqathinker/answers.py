@@ -95,10 +95,11 @@ def without_tags(text: str) -> str:
     return "\n".join(part.strip() for part in TAG.split(text) if part.strip())
 
 
-def render(reasoning: str, score: float) -> str:
-    """Write a response in the required form, the score with two decimals.
+def render(reasoning: str | None, score: float) -> str:
+    """Write a response in the required form, the score with two decimals; None for an answer block alone.
 
     >>> parse(render("soft edges", 2.5)).score
     2.5
     """
-    return f"<think>{reasoning}</think><answer>{score:.2f}</answer>"
+    think = "" if reasoning is None else f"<think>{reasoning}</think>"
+    return f"{think}<answer>{score:.2f}</answer>"

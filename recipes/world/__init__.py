@@ -5,6 +5,6 @@
 `make_world` writes the labelled sets, `make_base_set` the clips that the base model learns to describe.
 """
 
-from .build import SETS, VERSION, make_base_set, make_world
+from .build import SCORED, SETS, SETS_FILE, VERSION, make_base_set, make_world
 
-__all__ = ["SETS", "VERSION", "make_base_set", "make_world"]
+__all__ = ["SCORED", "SETS", "SETS_FILE", "VERSION", "make_base_set", "make_world"]

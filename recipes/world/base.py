@@ -15,11 +15,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from . import make_base_set
+from . import SETS_FILE, make_base_set
 from .distortions import KINDS
 from .runs import evaluate, train
 from .words import CLEAN, DEGREES, TIMES
 
+SETTINGS = Path(__file__).with_suffix(".yaml")
 NUM_FRAMES = 8
 FRAME_SIZE = 56  # pixels
 
@@ -36,10 +37,10 @@ def main(
     build_tiny(
         out / "init", seed=seed, responses=typical_responses(), num_frames=NUM_FRAMES, frame_size=FRAME_SIZE
     )
-    train("sft", Path(__file__).with_suffix(".yaml"), out / "init", labels, out, seed=seed)
+    train("sft", [SETTINGS], out / "init", labels, labels.parent, out, seed=seed)
     shrink(out / "final", out / "bf16")
     if world is not None:
-        show(evaluate(out / "bf16", world, out / "scores"))
+        show(evaluate(out / "bf16", world / SETS_FILE, out / "scores"))
 
 
 def shrink(checkpoint: Path, out: Path) -> None:

@@ -13,19 +13,21 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import yaml
 
 from . import observers, words
 from .distortions import KINDS, distort, encode
 from .scenes import FAMILIES, render_scene
 
-VERSION = 2  # raise it when the same seed gives other clips or labels
+VERSION = 3  # raise it when the same seed gives other clips or labels
 RECORD = "world.json"
+SETS_FILE = "sets.yaml"  # as `vqathinker evaluate --sets` reads it
 CLIPS_PER_SCENE = 2  # the same content at two qualities
 SCENE, DISTORTION, NOISE, VOTES, CRUDE, POOL = range(6)  # whose generator it is
 T = TypeVar("T")
@@ -64,6 +66,7 @@ SETS = {
 }
 # a base model has seen much, but nobody told it what people think of it
 BASE = Set(20000, tuple(FAMILIES), KINDS, (0.06, 0.34, 0.4, 0.2))
+SCORED = tuple(name for name in SETS if name not in ("train", "val"))
 NUMBERS = {name: number for number, name in enumerate(["base", *SETS])}
 
 
@@ -144,13 +147,19 @@ def make_world(folder: Path, *, seed: int = 0, num_workers: int | None = None) -
         srcc, plcc = observers.ceiling([row["quality"] for row in rows], [row["mos"] for row in rows])
         ceilings[name] = {"srcc": round(srcc, 4), "plcc": round(plcc, 4)}
     write_text(folder / "ceiling.json", json.dumps(ceilings, indent=2) + "\n")
+    scored = {
+        name: {"labels": f"{name}.csv", "videos": ".", "range": [1, 5], "scale": "affine"} for name in SCORED
+    }
+    write_text(folder / SETS_FILE, yaml.safe_dump(scored, sort_keys=False))
     return ceilings
 
 
-def make_base_set(folder: Path, *, seed: int = 0, num_workers: int | None = None) -> Path:
+def make_base_set(
+    folder: Path, *, seed: int = 0, num_clips: int | None = None, num_workers: int | None = None
+) -> Path:
     """Write the clips that the base model learns from, and `base.csv` with what it is to say of them."""
     claim(folder, {"version": VERSION, "seed": seed})
-    clips = plan("base", BASE, seed)
+    clips = plan("base", replace(BASE, num_clips=num_clips or BASE.num_clips), seed)
     make_clips(clips, folder / "clips", num_workers)
     rows = [
         {

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .runs import SCORED
+from .build import SCORED
 
 TITLES = {"base": "base", "sft": "SFT", "grpo": "GRPO"}
 SMOOTHING = 10  # steps per point of the curves

@@ -1,6 +1,6 @@
 """What the base model is taught to say of its own clips: kinds, degrees and times, and a crude score.
 
-The crude score counts degrees alike, whatever their kind, squeezed into the middle of the scale and with
+The crude score counts all kinds alike by their strength, squeezed into the middle of the scale and with
 noise: it carries no opinion of anybody. What human observers mind is to be learned from their scores.
 """
 
@@ -17,14 +17,19 @@ WEAKEST = 0.15  # no distortion is drawn below
 TIMES = ("at the start", "in the middle", "at the end")
 CLEAN = "no distortion"
 BEST_CRUDE = 4.2
-CRUDE_STEP = 0.28  # per degree
-CRUDE_STD = 0.45
+CRUDE_STEP = 0.28  # for as much as a degree
+CRUDE_STD = 0.25
 CRUDE_RANGE = (1.2, 4.8)
 
 
 def degree(strength: float) -> int:
     """1 to 4, in equal steps of the strengths that are drawn."""
-    return min(int((strength - WEAKEST) / (1 - WEAKEST) * len(DEGREES)), len(DEGREES) - 1) + 1
+    return min(int(in_degrees(strength)), len(DEGREES) - 1) + 1
+
+
+def in_degrees(strength: float) -> float:
+    """0 to 4 for the strengths that are drawn."""
+    return (strength - WEAKEST) / (1 - WEAKEST) * len(DEGREES)
 
 
 def describe(strengths: Mapping[str, float], position: float) -> str:
@@ -49,7 +54,7 @@ def time_of(position: float) -> str:
 
 
 def crude_score(strengths: Mapping[str, float], rng: np.random.Generator) -> float:
-    """A score of the number and degrees of distortions alone, with two decimals."""
-    total = sum(degree(strength) for strength in strengths.values())
+    """A score of the number and strength of distortions alone, with two decimals."""
+    total = sum(in_degrees(strength) + 0.5 for strength in strengths.values())
     score = BEST_CRUDE - CRUDE_STEP * total + rng.normal(0, CRUDE_STD)
     return round(float(np.clip(score, *CRUDE_RANGE)), 2)

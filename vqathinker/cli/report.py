@@ -1,8 +1,9 @@
-"""`vqathinker report`: several evaluations side by side."""
+"""`vqathinker report`: several evaluations side by side, or the rows of an ablation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +13,11 @@ from vqathinker.cli.show import fail
 from vqathinker.cli.usage import nearest_path
 
 if TYPE_CHECKING:
+    from vqathinker.evaluation.ablations import Figures
+    from vqathinker.evaluation.ablations import Table as Ablation
     from vqathinker.evaluation.compare import Difference
     from vqathinker.evaluation.runs import Run
+    from vqathinker.metrics import Estimate
 
 PAPER = "VQAThinker, as published"
 PAPER_SOURCE = "as published: arXiv 2508.06051, Table 8 (full model); its own prompt, weights and frames"
@@ -24,14 +28,23 @@ Table = tuple[list[str], list[list[str]]]
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="Folders that evaluate wrote to, or that hold such folders.")
+        list[Path],
+        typer.Argument(help="Folders that evaluate wrote to, or that hold such folders; of results."),
     ],
+    table: Annotated[
+        str | None, typer.Option(help="Table of an ablation, whose result files RUNS hold.")
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Picture of the table of an ablation.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX (booktabs).")] = False,
     paper: Annotated[bool, typer.Option("--paper", help="Show the published results beside.")] = False,
     resamples: Annotated[int, typer.Option(min=1, help="Resamples of the paired bootstrap.")] = 1000,
 ) -> None:
     """Compare runs per data set and overall, and each with the first by a paired bootstrap.
+
+    With --table NAME: an ablation instead, as recipes/ablate.py runs it. Each row's mean over the seeds with
+    its 95 % t interval, its difference from another row by a paired t-test, the published one beside, and
+    whether both have the same sign.
 
     The bootstrap draws among the videos that both runs have scored. Overall values are weighted by the
     numbers of videos, over the data sets that all runs have.
@@ -40,7 +53,13 @@ def report(
     """
     if markdown and latex:
         fail("choose one of --markdown and --latex")
-    report_runs(runs, "markdown" if markdown else "latex" if latex else "", paper=paper, resamples=resamples)
+    layout = "markdown" if markdown else "latex" if latex else ""
+    if table is not None:
+        report_table(table, runs, layout, png)
+    elif png is not None:
+        fail("--png draws the table of an ablation: --table NAME")
+    else:
+        report_runs(runs, layout, paper=paper, resamples=resamples)
 
 
 def report_runs(
@@ -63,6 +82,75 @@ def report_runs(
         _print(title, table, layout)
     if paper:
         typer.echo(PAPER_SOURCE, err=bool(layout))
+
+
+def report_table(name: str, folders: Sequence[Path], layout: str, png: Path | None) -> None:
+    """Print an ablation and draw it, or leave with what the user can correct."""
+    from vqathinker.evaluation.ablations import read_figures, read_table
+
+    for path in folders:
+        if not path.is_dir():
+            fail(f"{path} is not a folder{nearest_path(path)}")
+    try:
+        table = read_table(name)
+        figures = read_figures(folders, list(table.rows))
+    except (ValueError, OSError) as error:
+        fail(error)
+    _print(f"{table.title}: mean over the seeds, 95 % interval", _reached(table, figures), layout)
+    _print("difference, 95 % interval, p of a paired t-test (uncorrected)", _compared(table, figures), layout)
+    if table.source:
+        typer.echo(f"published figures: {table.source}", err=bool(layout))
+    missing = [row.title for key, row in table.rows.items() if key not in figures]
+    if missing:
+        typer.echo(f"without a result yet: {', '.join(missing)}", err=True)
+    if png is not None:
+        from vqathinker.evaluation.plot import draw_table
+
+        draw_table(table, figures).savefig(png, dpi=150, metadata={"Software": None})
+
+
+def _reached(table: Ablation, figures: Mapping[str, Figures]) -> Table:
+    """A row of figures for each row of an ablation."""
+    from vqathinker.evaluation.ablations import DOMAINS, METRICS, estimate
+
+    columns = [(domain, i) for domain in DOMAINS for i in range(len(METRICS))]
+    header = [f"{DOMAINS[domain]} {METRICS[i].upper()}" for domain, i in columns]
+    has_paper = any(row.paper for row in table.rows.values())
+    rows = []
+    for name, found in figures.items():
+        row = table.rows[name]
+        cells = [_mean(estimate(found.domains[domain][:, i]), ".3f") for domain, i in columns]
+        if has_paper:
+            published = [row.paper[domain][0] if domain in row.paper else None for domain in DOMAINS]
+            cells += ["-" if value is None else f"{value:.3f}" for value in published]
+        rows.append([row.title, str(len(found.seeds)), *cells])
+    papers = [f"published SRCC, {title}" for title in DOMAINS.values()] if has_paper else []
+    return ["row", "seeds", *header, *papers], rows
+
+
+def _compared(table: Ablation, figures: Mapping[str, Figures]) -> Table:
+    """Differences in SRCC of each row from the one that it is compared with."""
+    from vqathinker.evaluation.ablations import DOMAINS, compare
+
+    rows = []
+    for name in figures:
+        against = table.rows[table.rows[name].against].title
+        for domain, title in DOMAINS.items():
+            changes = compare(table, figures, name, domain)
+            if changes is None:
+                continue
+            change = changes[0]
+            p_value = "" if math.isnan(change.p_value) else f" {change.p_value:.3f}"
+            paper = f"{change.paper:+.3f}" if change.verdict else "-"
+            ours = _mean(change.difference, "+.3f") + p_value
+            rows.append([f"{table.rows[name].title} − {against}", title, ours, paper, change.verdict])
+    return ["SRCC", "domain", "here", "published", "the sign here"], rows
+
+
+def _mean(value: Estimate, form: str) -> str:
+    """A mean over the seeds, with its interval where there is one."""
+    interval = "" if math.isnan(value.low) else f" [{value.low:{form}}, {value.high:{form}}]"
+    return f"{value.value:{form}}{interval}"
 
 
 def _tables(found: dict[str, Run], paper: bool, resamples: int) -> dict[str, Table]:

@@ -34,7 +34,8 @@ LAUNCHER = (
 )  # fmt: skip
 HELP = {"--help", "-h"}
 USAGE = """\
-usage: vqathinker train grpo|sft [--config_file FILE] [--num_processes N] [--config FILE] [--OPTION VALUE ...]
+usage: vqathinker train grpo|sft [--config_file FILE] [--num_processes N] [--config FILE ...]
+                                 [--OPTION VALUE ...]
 
 Train as the recipes do: GRPO, or supervised fine-tuning. `vqathinker train grpo --help` lists all options.
 

@@ -1,4 +1,4 @@
-"""Predicted scores against labels, as a picture. Loads matplotlib when it draws."""
+"""Scores against labels, and the rows of an ablation, as pictures. Loads matplotlib when it draws."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vqathinker.evaluation.ablations import DOMAINS, Figures, Table, estimate
 from vqathinker.media.dataset import TARGET_RANGE
 from vqathinker.metrics import Metrics, fit_logistic
 
@@ -49,4 +50,31 @@ def draw(rows: Sequence[Mapping[str, Any]], metrics: Metrics) -> Figure:
         ylabel="mean opinion score, on 1 to 5",
     )
     axes.legend(fontsize="small")
+    return figure
+
+
+def draw_table(table: Table, figures: Mapping[str, Figures]) -> Figure:
+    """The SRCC of each row of an ablation with its interval, a panel per domain; published values beside."""
+    from matplotlib.figure import Figure
+
+    names = list(figures)
+    figure = Figure(figsize=(9, 1.4 + 0.4 * len(names)), layout="constrained")
+    panels = figure.subplots(1, len(DOMAINS), sharey=True)
+    for axes, (domain, title) in zip(panels, DOMAINS.items(), strict=True):
+        for place, name in enumerate(names):
+            reached = estimate(figures[name].domains[domain][:, 0])
+            half = 0 if np.isnan(reached.low) else reached.high - reached.value
+            axes.errorbar(reached.value, place, xerr=half, fmt="o", color="C0", capsize=3)
+            values = figures[name].domains[domain][:, 0]
+            axes.plot(values, np.full(len(values), place), "|", color="C0", alpha=0.6)
+            paper = table.rows[name].paper.get(domain)
+            if paper is not None:
+                axes.plot(paper[0], place, "D", markerfacecolor="none", color="C1")
+        axes.set(title=f"SRCC, {title}")
+        axes.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(names)), [table.rows[name].title for name in names])
+    panels[0].invert_yaxis()
+    figure.supxlabel(
+        "circle: mean over the seeds, 95 % interval; strokes: seeds; diamond: as published", size=8
+    )
     return figure

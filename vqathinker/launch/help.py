@@ -39,10 +39,11 @@ def show_help(recipe: str, command: str) -> str:
         part.append(_entry(name, field))
     return "\n".join(
         [
-            f"usage: {command} [--config FILE] [--OPTION VALUE ...]",
+            f"usage: {command} [--config FILE ...] [--OPTION VALUE ...]",
             "",
             USAGE[recipe],
-            "Settings stand in the YAML of --config (the recipe's own if omitted); the command line wins.",
+            "Settings stand in the YAMLs of --config (the recipe's own if omitted); the later wins, and the",
+            "command line over all.",
             "",
             "Options of vqathinker:",
             *own,

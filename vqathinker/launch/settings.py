@@ -108,7 +108,7 @@ def _can_be_told(kind: Kind) -> bool:
 def merge(
     recipe: str, default_config: Path, arguments: Sequence[str], *, others: Sequence[str] = ()
 ) -> Settings:
-    """Read the YAML named by `--config`, or the default one, and the command line.
+    """Read the YAMLs named by `--config`, or the default one, and the command line; what comes later wins.
 
     Args:
         recipe: a key of `RECIPES`.
@@ -123,21 +123,21 @@ def merge(
     """
     options = options_of(recipe)
     words, problems = _split(arguments, options, others)
-    config = words.pop(CONFIG, [str(default_config)])
-    if len(config) != 1:
-        raise ValueError("--config: expected one YAML file after it")
-    file = Path(config[0])
+    files = words.pop(CONFIG, [str(default_config)])
+    if not files:
+        raise ValueError("--config: expected one or more YAML files after it")
     given: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    for name, value in read_yaml(file).items():
-        if name == ENVIRONMENT and isinstance(value, dict):
-            os.environ.update({str(key): str(entry) for key, entry in value.items()})
-            continue
-        origin[name] = f"{name} ({file})"
-        try:
-            given[name] = from_yaml(_known(name, options), value)
-        except ValueError as error:
-            problems.append(f"{origin[name]}: {error}")
+    for file in files:
+        for name, value in read_yaml(Path(file)).items():
+            if name == ENVIRONMENT and isinstance(value, dict):
+                os.environ.update({str(key): str(entry) for key, entry in value.items()})
+                continue
+            origin[name] = f"{name} ({file})"
+            try:
+                given[name] = from_yaml(_known(name, options), value)
+            except ValueError as error:
+                problems.append(f"{origin[name]}: {error}")
     for name, values in words.items():
         origin[name] = f"--{name}"
         try:

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler, split_tensor_dict
 
@@ -26,7 +25,6 @@ from vqathinker.training.gap import check_gap, importance_ratio, measure_gap
 from vqathinker.training.packing import PackedGroups, pack, whole_groups
 from vqathinker.training.reference import HostedModel, reference_as_loaded, save_without_reference
 from vqathinker.training.rows import EpochOrder, Row, RowResponse, VideoInputs, arrange, group_numbers, take
-from vqathinker.training.sharding import whole_weights
 
 FLEX_MULTIPLE = 128  # positions of a block of FlexAttention
 
@@ -97,23 +95,6 @@ class GRPOAdapter(GRPOTrainer, ABC):
         start = time.perf_counter()
         yield
         self.log_metric(f"seconds/{phase}", time.perf_counter() - start)
-
-    @contextmanager
-    def policy_for_rollout(self) -> Iterator[Any]:
-        """The unwrapped policy, its sharded weights gathered, without gradient checkpointing."""
-        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
-        with (
-            whole_weights(self.model_wrapped, reshards=bool(plugin and plugin.reshard_after_forward)),
-            unwrap_model_for_generation(
-                self.model_wrapped,
-                self.accelerator,
-                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,  # type: ignore[arg-type]
-            ) as policy,
-            torch.no_grad(),
-            self.accelerator.autocast(),
-        ):
-            yield policy.get_base_model() if hasattr(policy, "get_base_model") else policy
 
     @property
     def own_engine(self) -> SynchronisedEngine | None:

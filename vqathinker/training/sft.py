@@ -12,7 +12,8 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
-from transformers.trainer_utils import TrainOutput
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -26,20 +27,28 @@ from vqathinker.training.checks import check_processes
 from vqathinker.training.live import SUPERVISED_COLUMNS, log_file, show_live
 from vqathinker.training.packing import IGNORED
 from vqathinker.training.unreadable import UnreadableVideos
+from vqathinker.training.validation import validate
 from vqathinker.types import RunStopped
 
 LEVELS = ("bad", "poor", "fair", "good", "excellent")
 REASONING = "The quality is {level}."
 
 
-def templated_answer(target: float, reasoning: str | None = None) -> str:
+def templated_answer(target: float, reasoning: str | None = None, *, think: bool = True) -> str:
     """The response that a model should give for a target on the 1-5 scale, with the level if not told why.
+
+    Args:
+        target: the score.
+        reasoning: what stands before it; the level in words if omitted.
+        think: False for the answer block alone.
 
     >>> templated_answer(3.417)
     '<think>The quality is fair.</think><answer>3.42</answer>'
     >>> templated_answer(3.417, "Slight noise.")
     '<think>Slight noise.</think><answer>3.42</answer>'
     """
+    if not think:
+        return answers.render(None, target)
     level = LEVELS[min(max(round(target), 1), len(LEVELS)) - 1]
     return answers.render(reasoning or REASONING.format(level=level), target)
 
@@ -53,6 +62,7 @@ class SupervisedCollator:
         decode_seconds: time that reading one video may take.
         unreadable: takes note of unreadable videos, which are left out; None to raise at the first.
         decoders: the processes that decode, if others share them.
+        think: False teaches the answer block alone, whatever reasoning the rows hold.
     """
 
     def __init__(
@@ -63,8 +73,10 @@ class SupervisedCollator:
         decode_seconds: float = 60.0,
         unreadable: UnreadableVideos | None = None,
         decoders: GuardedReader | None = None,
+        think: bool = True,
     ) -> None:
         self.processor = processor
+        self.think = think
         self.unreadable = unreadable
         self.decoders = decoders or GuardedReader(num_workers=num_workers, time_limit=decode_seconds)
 
@@ -92,7 +104,8 @@ class SupervisedCollator:
         frames = [clip.frames for clip in clips if not isinstance(clip, VideoError)]
         prompt = self.processor.prompt_ids(setting.num_frames, setting.tokens_per_frame)
         tokenizer = self.processor.tokenizer
-        texts = [templated_answer(row["target"], row.get("reasoning")) + tokenizer.eos_token for row in rows]
+        said = [templated_answer(row["target"], row.get("reasoning"), think=self.think) for row in rows]
+        texts = [text + tokenizer.eos_token for text in said]
         replies = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         pad = torch.nn.utils.rnn.pad_sequence
         ids = pad(
@@ -122,8 +135,11 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         args: TRL's settings.
         processor: that of the same checkpoint.
         train_dataset: rows from `vqathinker.media.dataset.load_labels`.
-        eval_dataset: rows whose loss is logged at each evaluation.
+        eval_dataset: rows whose loss and greedy scores are logged at each evaluation.
         max_unreadable: share of the videos that may be missing or unreadable before the run stops.
+        think: False teaches the answer block alone.
+        eval_num_videos: most validation videos scored at each evaluation, 0 for all.
+        max_completion_length: longest response at an evaluation, in tokens.
         decoders: the processes that decode, if others share them.
         base: what the run starts from, for the model card; the model's name if omitted.
         kwargs: passed on to TRL's `SFTTrainer`, e.g. `peft_config`, `callbacks`.
@@ -138,6 +154,9 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         train_dataset: Dataset,
         eval_dataset: Dataset | None = None,
         max_unreadable: float = 0.05,
+        think: bool = True,
+        eval_num_videos: int = 0,
+        max_completion_length: int = 2048,
         decoders: GuardedReader | None = None,
         base: str | None = None,
         **kwargs: Any,
@@ -146,12 +165,17 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         self.rows = (train_dataset, eval_dataset)
         num_videos = len(train_dataset) + len(eval_dataset or ())
         self.unreadable = UnreadableVideos(str(args.output_dir), num_videos, max_unreadable, is_shared=True)
+        self.collator = SupervisedCollator(
+            processor, unreadable=self.unreadable, decoders=decoders, think=think
+        )
+        self.eval_num_videos = eval_num_videos
+        self.max_completion_length = max_completion_length
         super().__init__(
             model,
             args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            data_collator=SupervisedCollator(processor, unreadable=self.unreadable, decoders=decoders),
+            data_collator=self.collator,
             processing_class=processor.tokenizer,
             **kwargs,
         )
@@ -162,7 +186,25 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
     def origin(self) -> Origin:
         """What the model card tells."""
         settings = {"learning rate": self.args.learning_rate, "seed": self.args.seed}
-        return Origin("Fine-tuned on templated answers", self.base, *self.rows, settings)
+        answers_only = not self.collator.think
+        return Origin("Fine-tuned on templated answers", self.base, *self.rows, settings, answers_only)
+
+    def evaluation_loop(self, dataloader: DataLoader[Any], *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """As of `transformers.Trainer`, with what `validate` finds beside the loss."""
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        found = validate(
+            self,
+            dataloader.dataset,
+            self.collator.processor,
+            self.collator.decoders,
+            num_videos=self.eval_num_videos,
+            max_new_tokens=self.max_completion_length,
+            think=self.collator.think,
+        )
+        assert output.metrics is not None  # it has the loss
+        output.metrics.update({f"{prefix}_{name}": value for name, value in found.items()})
+        return output
 
     def train(
         self,

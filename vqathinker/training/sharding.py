@@ -1,15 +1,37 @@
-"""Weights under FSDP2 outside of the model's forward pass."""
+"""Sharded weights outside of the model's forward pass."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MethodType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
+from transformers import Trainer
+from trl.models.utils import unwrap_model_for_generation
+
+
+@contextmanager
+def policy_for_rollout(trainer: Trainer) -> Iterator[Any]:
+    """The unwrapped policy, its sharded weights gathered, without gradient checkpointing."""
+    args: Any = trainer.args
+    plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
+    with (
+        whole_weights(trainer.model_wrapped, reshards=bool(plugin and plugin.reshard_after_forward)),
+        unwrap_model_for_generation(
+            trainer.model_wrapped,
+            trainer.accelerator,
+            gather_deepspeed3_params=getattr(args, "ds3_gather_for_generation", True),  # GRPO's alone
+            gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
+        ) as policy,
+        torch.no_grad(),
+        trainer.accelerator.autocast(),
+    ):
+        yield policy.get_base_model() if hasattr(policy, "get_base_model") else policy
 
 
 def whole_tensor(weight: Tensor, device: torch.device) -> Tensor:

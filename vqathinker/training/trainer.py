@@ -44,6 +44,7 @@ from vqathinker.training.engines import SynchronisedEngine, generate_or_stop, ma
 from vqathinker.training.live import grpo_columns, log_file, show_live
 from vqathinker.training.reference import HostedModel
 from vqathinker.training.rows import Row, RowResponse, VideoInputs
+from vqathinker.training.sharding import policy_for_rollout
 from vqathinker.training.unreadable import UnreadableVideos, black_video
 from vqathinker.training.validation import validate
 from vqathinker.types import FloatArray, IndexArray, Perturbation, Reward, RolloutBatch, RunStopped
@@ -210,7 +211,7 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
             for video in self._pixels.values()
         ]
         self._drawn = self._draw_perturbations()
-        with self.policy_for_rollout() as policy:
+        with policy_for_rollout(self) as policy:
             trains_vision = policy.model.trains_vision
             encoder = VideoEncoder(policy, self.processor, setting, motion_cache=self.motion_cache)
             with self.timed("encode"):
@@ -284,7 +285,16 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
             raise ValueError("there is no validation data: give eval_dataset")
         was_training = self.model.training
         self.model.eval()
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in validate(self, dataset).items()}
+        found = validate(
+            self,
+            dataset,
+            self.processor,
+            self.decoders,
+            num_videos=self.args.eval_num_videos,
+            max_new_tokens=self.sampling.max_new_tokens,
+            think=self.think,
+        )
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         Trainer.log(self, metrics)  # TRL's own would write the table of training responses again
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.model.train(was_training)

@@ -3,41 +3,58 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from accelerate.utils import gather_object
 from datasets import Dataset
+from transformers import Trainer
 
 from vqathinker import answers
+from vqathinker.media.guarded import GuardedReader
 from vqathinker.metrics import correlations
+from vqathinker.model import VQAThinkerProcessor
 from vqathinker.rollout import Sampling
 from vqathinker.rollout.predict import Prediction, predict
 from vqathinker.training.rows import Row
-
-if TYPE_CHECKING:
-    from vqathinker.training.trainer import VQAThinkerTrainer
+from vqathinker.training.sharding import policy_for_rollout
 
 
-def validate(trainer: VQAThinkerTrainer, dataset: Dataset) -> dict[str, float]:
+def validate(
+    trainer: Trainer,
+    dataset: Dataset,
+    processor: VQAThinkerProcessor,
+    decoders: GuardedReader,
+    *,
+    num_videos: int,
+    max_new_tokens: int,
+    think: bool,
+) -> dict[str, float]:
     """Correlations over the videos with a score, clipped to the scale as everywhere where scores are shown.
 
     With them the numbers of parse failures, of clipped scores and of unreadable files.
-    Of many videos `eval_num_videos` are taken, at even distances.
+
+    Args:
+        trainer: its policy answers, in batches of `per_device_eval_batch_size`.
+        dataset: rows from `vqathinker.media.dataset.load_labels`.
+        processor: the checkpoint's.
+        decoders: the processes that decode.
+        num_videos: how many are taken, at even distances; 0 for all.
+        max_new_tokens: longest response.
+        think: False also reads the score of an answer block alone.
     """
-    accelerator, args = trainer.accelerator, trainer.args
-    number = min(args.eval_num_videos or len(dataset), len(dataset))
+    accelerator = trainer.accelerator
+    number = min(num_videos or len(dataset), len(dataset))
     rows: list[Row] = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, number).round()]
     part = rows[accelerator.process_index :: accelerator.num_processes]
-    with trainer.policy_for_rollout() as policy:
+    with policy_for_rollout(trainer) as policy:
         predictions = predict(
             policy,
-            trainer.processor,
+            processor,
             [row["path"] for row in part],
-            sampling=Sampling(max_new_tokens=trainer.sampling.max_new_tokens),
-            batch_size=args.per_device_eval_batch_size,
-            decoders=trainer.decoders,
-            think=trainer.think,
+            sampling=Sampling(max_new_tokens=max_new_tokens),
+            batch_size=trainer.args.per_device_eval_batch_size,
+            decoders=decoders,
+            think=think,
         )
         local = list(zip(predictions, [row["target"] for row in part], strict=True))
     pairs: list[tuple[Prediction, float]] = gather_object(local)

@@ -1,0 +1,72 @@
+"""Does the score follow from the reasoning? What a model answers after the reasoning of another clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+BATCH_SIZE = 50
+
+
+def exchange(checkpoint: Path, scored: Path, *, seed: int = 0) -> dict[str, float]:
+    """SRCC on an evaluated set, and when each clip's reasoning is replaced by that of another clip.
+
+    Args:
+        checkpoint: what answered.
+        scored: folder of the evaluation, with its predictions.
+        seed: of the exchange, in which every clip gets another one's.
+
+    Returns:
+        `own` and `other`.
+    """
+    from vqathinker import answers
+    from vqathinker.metrics import srcc
+
+    table = pd.read_csv(scored / "predictions.csv")
+    parsed = [answers.parse(str(text)) for text in table["text"]]
+    said = np.array(["" if answer is None else answer.reasoning for answer in parsed])
+    order = np.random.default_rng(seed).permutation(len(said))
+    other = np.empty_like(said)
+    other[order] = said[np.roll(order, 1)]
+    scores = after_reasoning(checkpoint, table["path"], other)
+    own = table["score"].to_numpy()
+    target = table["target"].to_numpy()
+    valid = np.isfinite(own) & np.isfinite(scores)
+    return {
+        "own": round(srcc(own[valid], target[valid]), 4),
+        "other": round(srcc(scores[valid], target[valid]), 4),
+    }
+
+
+def after_reasoning(checkpoint: Path, paths: Sequence[str], reasoning: Sequence[str]) -> np.ndarray:
+    """The greedy score (N,) of each clip after a given think block, NaN where there is none."""
+    from vqathinker import Scorer, answers
+    from vqathinker.media.clips import read_clips
+    from vqathinker.rollout import HFEngine, Sampling, VideoEncoder
+
+    scores = []
+    with Scorer.from_pretrained(checkpoint) as scorer:
+        tokenizer = scorer.processor.tokenizer
+        ids = partial(tokenizer.encode, add_special_tokens=False)
+        encoder = VideoEncoder(scorer.model, scorer.processor, scorer.setting)
+        engine = HFEngine(scorer.model, scorer.processor)
+        for start in range(0, len(paths), BATCH_SIZE):
+            part = slice(start, start + BATCH_SIZE)
+            openings = [f"<think>{said}</think><answer>" for said in reasoning[part]]
+            frames = [clip.frames for clip in read_clips(scorer.reader, list(paths[part]), scorer.setting)]
+            requests = [
+                replace(request, prompt_ids=[*request.prompt_ids, *ids(opening)])
+                for video, opening in zip(encoder.encode(frames), openings, strict=True)
+                for request in (encoder.request(video, ""),)
+            ]
+            for opening, (response,) in zip(
+                openings, engine.generate(requests, 1, Sampling(max_new_tokens=12)), strict=True
+            ):
+                said = tokenizer.decode(response.token_ids, skip_special_tokens=True)
+                scores.append(answers.clip(answers.score(opening + said)))
+    return np.array(scores)

@@ -1,0 +1,267 @@
+"""The rows of the ablations, how they are run, and the tables that come of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+import yaml
+from click.testing import Result
+from filelock import FileLock
+from scipy import stats
+from trl.trainer.model_config import ModelConfig
+from trl.trainer.sft_config import SFTConfig
+from typer.testing import CliRunner
+
+import rewards
+from vqathinker.cli import app
+from vqathinker.evaluation.ablations import read_figures, read_table
+from vqathinker.launch.plugins import build
+from vqathinker.launch.settings import merge
+from vqathinker.media.benchmarks import BENCHMARKS
+from vqathinker.training import TrainingConfig
+from vqathinker.training.setup import DataConfig, SupervisedDataConfig
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+sys.path.append(str(RECIPES))  # they are no installed package
+
+import ablate  # noqa: E402
+from world import build as world_build  # noqa: E402
+from world import runs  # noqa: E402
+from world.starts import STARTS  # noqa: E402
+
+TABLES: dict[str, Any] = yaml.safe_load((RECIPES / "ablations/tables.yaml").read_text(encoding="utf-8"))
+ROWS = {row: entry for table in TABLES.values() for row, entry in table["rows"].items()}
+KINDS = {"grpo": (DataConfig, TrainingConfig), "sft": (SupervisedDataConfig, SFTConfig)}
+ON_CPU = ["--use_cpu", "true", "--bf16", "false", "--dtype", "float32", "--gradient_checkpointing", "false"]
+
+
+def test_every_file_is_a_row_of_some_table() -> None:
+    files = {path.stem for path in (RECIPES / "ablations").glob("*.yaml")} - {"tables"}
+    assert files == set(ROWS)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_entries_of_a_table(name: str) -> None:
+    table = TABLES[name]
+    for entry in table["rows"].values():
+        assert set(entry) <= {"title", "recipe", "start", "labels", "against", "paper"}
+        assert entry.get("start", "base") in STARTS
+        assert entry.get("against", table["against"]) in table["rows"]
+        assert all(len(values) == 2 for values in entry.get("paper", {}).values())
+    assert len({entry["title"] for entry in table["rows"].values()}) == len(table["rows"])
+
+
+@pytest.mark.parametrize("base", ["demo", "lsvq"])
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_is_a_difference_that_its_recipe_takes(name: str, base: str) -> None:
+    recipe = ROWS[name].get("recipe", "grpo")
+    shared = RECIPES / (f"demo_{recipe}.yaml" if base == "demo" else f"{recipe}_lsvq.yaml")
+    row = RECIPES / f"ablations/{name}.yaml"
+    words = ["--config", str(shared), str(row), "--output_dir", "out", *ON_CPU]
+    settings = merge(recipe, shared, words)
+    assert {key: settings[key] for key in yaml.safe_load(row.read_text(encoding="utf-8"))} != {} or name in {
+        "full", "sft", "sft_described",
+    }  # fmt: skip
+    _, args, _ = settings.build(*KINDS[recipe], ModelConfig)
+    if isinstance(args, TrainingConfig):
+        labels = [plugin.label for plugin in build(args.rewards, rewards.REWARDS, group="vqathinker.rewards")]
+        assert labels[0] == "format"  # in every row of the paper
+
+
+def test_published_figures_are_those_of_the_test_sets() -> None:
+    """The paper's averages over in-domain and other sets, weighted by their numbers of videos."""
+    paper = TABLES["4"]["rows"]["full"]["paper"]
+    for domain, wanted in (("in_domain", True), ("ood", False)):
+        sets = [one for one in BENCHMARKS.values() if one.in_domain is wanted]
+        mean = np.average([one.paper for one in sets], axis=0, weights=[one.num_videos for one in sets])
+        assert paper[domain] == pytest.approx(mean, abs=1.5e-3)
+
+
+def run_ablate(*options: object) -> Result:
+    program = typer.Typer()
+    program.command()(ablate.main)
+    return CliRunner().invoke(program, [str(option) for option in options])
+
+
+def test_the_commands_of_the_laptop() -> None:
+    result = run_ablate("--table", 4, "--row", "no_motion", "--seed", 3, "--out", "o", "--dry-run")
+    train, evaluate = (shlex.split(line) for line in result.stdout.splitlines())
+    assert train[:3] == ["vqathinker", "train", "grpo"]
+    settings = merge("grpo", Path("unused"), train[train.index("--config") :])
+    assert settings["rewards"] == ["format", "regression", "ranking"]
+    assert settings["num_generations"] == 8  # of demo_grpo.yaml
+    assert settings["model_name_or_path"] == "o/starts/no_motion/final"
+    assert (settings["seed"], settings["train_labels"]) == (3, "o/world/train.csv")
+    assert evaluate[:3] == ["vqathinker", "evaluate", f"{settings['output_dir']}/final"]
+    assert "--answer-only" in evaluate
+
+
+def test_the_commands_of_the_full_scale(tmp_path: Path) -> None:
+    content = {
+        "starts": {"base": "init-8b"},
+        "sets": "sets.yaml",
+        "options": ["--train_labels", "l.csv", "--train_videos", "LSVQ"],
+        "launch": ["--config_file", "zero2"],
+    }
+    (tmp_path / "setup.yaml").write_text(yaml.safe_dump(content))
+    options = ["--scale", "full", "--setup", tmp_path / "setup.yaml", "--dry-run"]
+    result = run_ablate("--table", 7, "--row", "sft", "--row", "full", *options)
+    lines = [shlex.split(line) for line in result.stdout.splitlines()]
+    assert len(lines) == 2 * 2 * len(ablate.SEEDS)
+    first = lines[0]
+    assert first[1:5] == ["train", "sft", "--config_file", "zero2"]
+    settings = merge("sft", Path("unused"), first[5:])
+    assert settings["learning_rate"] == 1e-5  # of sft_lsvq.yaml
+    assert (settings["model_name_or_path"], settings["train_labels"]) == ("init-8b", "l.csv")
+    refused = run_ablate("--table", 4, *options)
+    assert refused.exit_code == 2
+    assert "no_motion needs starts: no_motion; there are base" in refused.stderr
+    content["launcher"] = []
+    (tmp_path / "setup.yaml").write_text(yaml.safe_dump(content))
+    assert "expected starts and sets, and may have" in run_ablate("--table", 4, *options).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--table", "5"], "--table 5: expected one of 4, 7, 1"),
+        (["--table", "4", "--row", "sft"], "--row sft: table 4 has ranking, "),
+        (["--table", "4", "--scale", "full"], "--scale full needs --setup FILE"),
+    ],
+)
+def test_what_cannot_be_run(options: list[str], message: str) -> None:
+    result = run_ablate(*options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.slow
+def test_a_row_is_run_once(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows of one step in a world of two clips a set; the second call has nothing left to do."""
+    sets = {name: dataclasses.replace(wanted, num_clips=2) for name, wanted in world_build.SETS.items()}
+    monkeypatch.setattr(world_build, "SETS", sets)
+    monkeypatch.setattr(ablate, "folder_of", lambda *_: tiny_checkpoint)
+    short = tmp_path / "short.yaml"
+    short.write_text((RECIPES / "demo_grpo.yaml").read_text().replace("max_steps: 150", "max_steps: 1"))
+    laptop = ablate.laptop
+
+    def shortened(out: Path) -> ablate.Setup:
+        setup = laptop(out)
+        options = [*setup.options, "--per_device_train_batch_size", "16"]
+        return dataclasses.replace(setup, settings={"grpo": str(short)}, options=options)
+
+    monkeypatch.setattr(ablate, "laptop", shortened)
+    options = ["--table", "4", "--row", "ranking", "--row", "full", "--seed", 0, "--out", tmp_path / "out"]
+    result = run_ablate(*options, "--jobs", 2)
+    assert result.exit_code == 0, result.output
+    written = {path.name: json.loads(path.read_text()) for path in (tmp_path / "out/results").iterdir()}
+    assert set(written) == {"ranking-0.json", "full-0.json"}
+    ranking = written["ranking-0.json"]
+    assert ranking["settings"] == {"rewards": ["format", "ranking"]}
+    assert set(ranking["results"]) == set(world_build.SCORED)
+    monkeypatch.setattr(ablate, "call", None)
+    assert run_ablate(*options).exit_code == 0
+    (tmp_path / "out/results/full-0.json").unlink()
+    monkeypatch.setattr(ablate, "call", runs.call)
+    with FileLock(tmp_path / "out/full/seed0/running.lock"):
+        assert "full, seed 0: is running already" in run_ablate(*options).stderr
+    assert not (tmp_path / "out/results/full-0.json").exists()
+    assert run_ablate(*options).exit_code == 0  # goes on with the evaluation
+    again = json.loads((tmp_path / "out/results/full-0.json").read_text())
+    assert again["results"] == written["full-0.json"]["results"]
+
+
+SETS = {"test": 600, "ood_content": 400, "ood_distortion": 200}
+
+
+def write_results(folder: Path, row: str, seeds: dict[int, float], scale: str = "laptop") -> None:
+    """Result files in which each set has its seed's SRCC, less by .1 and .2 out of domain."""
+    for seed, value in seeds.items():
+        results = {
+            name: {"srcc": value - 0.1 * i, "plcc": value - 0.1 * i + 0.01, "videos": videos}
+            for i, (name, videos) in enumerate(SETS.items())
+        }
+        content = {"row": row, "seed": seed, "scale": scale, "results": results}
+        (folder / f"{row}-{seed}.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    write_results(tmp_path, "full", {1: 0.70, 2: 0.74, 3: 0.72})
+    write_results(tmp_path, "ranking", {1: 0.60, 2: 0.63, 3: 0.65, 4: 0.2})
+    write_results(tmp_path, "regression", {1: 0.90, 2: 0.93, 3: 0.95})
+    write_results(tmp_path, "sft", {1: 0.5})  # of another table
+    return tmp_path
+
+
+def report(*options: object) -> Result:
+    return CliRunner(env={"COLUMNS": "250"}).invoke(app, ["report", *map(str, options)])
+
+
+def cells(text: str) -> list[list[str]]:
+    """The cells of Markdown tables."""
+    return [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
+
+
+def test_a_table_agrees_with_scipy(results: Path, tmp_path: Path) -> None:
+    done = report("--table", 4, results, "--markdown", "--png", tmp_path / "table.png")
+    assert done.exit_code == 0, done.output
+    rows = {tuple(row[:2]): row for row in cells(done.stdout)}
+    values = np.array([0.70, 0.74, 0.72])
+    low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+    assert rows[("all rewards", "3")][2] == f"0.720 [{low:.3f}, {high:.3f}]"
+    ood = values - (0.1 * 400 + 0.2 * 200) / 600  # weighted by the numbers of videos
+    assert rows[("all rewards", "3")][4].startswith(f"{ood.mean():.3f} [")
+    assert rows[("all rewards", "3")][6:] == ["0.855", "0.662"]
+    change = np.array([0.60, 0.63, 0.65]) - values  # the seeds that both have
+    low, high = stats.t.interval(0.95, 2, change.mean(), stats.sem(change))
+    p_value = stats.ttest_1samp(change, 0).pvalue
+    assert rows[("ranking − all rewards", "in-domain")][2:] == [
+        f"{change.mean():+.3f} [{low:+.3f}, {high:+.3f}] {p_value:.3f}", "-0.075", "agrees",
+    ]  # fmt: skip
+    assert rows[("regression − all rewards", "OOD")][3:] == ["-0.042", "disagrees"]
+    assert not any("SFT" in name for name, _ in rows)
+    missing = "ranking and regression, ranking and regression, no motion, all rewards, no reasoning"
+    assert f"without a result yet: {missing}" in done.stderr
+    assert (tmp_path / "table.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    for row, value in (("ranking", 0.6), ("full", 0.7)):
+        write_results(tmp_path, row, {1: value})
+    rows = {tuple(row[:2]): row for row in cells(report("--table", 4, tmp_path, "--markdown").stdout)}
+    assert rows[("ranking", "1")][2] == "0.600"
+    assert rows[("ranking − all rewards", "in-domain")][2:] == ["-0.100", "-0.075", "undecided"]
+
+
+def test_latex_of_a_table(results: Path) -> None:
+    done = report("--table", 4, results, "--latex")
+    assert done.stdout.count(r"\begin{tabular}") == 2
+
+
+def test_tables_that_cannot_be_shown(results: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for options, message in (
+        ((["--table", "5", results]), "--table 5: expected one of 4, 7, 1"),
+        ((["--table", "4", empty]), "no result of this table; recipes/ablate.py makes them"),
+        ((["--table", "4", tmp_path / "none"]), "is not a folder"),
+        ((["--png", "a.png", results]), "--png draws the table of an ablation: --table NAME"),
+    ):
+        done = report(*options)
+        assert done.exit_code == 2
+        assert message in done.stderr
+    write_results(empty, "full", {9: 0.5}, scale="full")
+    with pytest.raises(ValueError, match="different scales"):
+        read_figures([results, empty], list(read_table("4").rows))
+    write_results(empty, "full", {1: 0.5})
+    with pytest.raises(ValueError, match="a second result for full and seed 1"):
+        read_figures([results, empty], list(read_table("4").rows))

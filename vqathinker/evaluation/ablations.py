@@ -1,0 +1,204 @@
+"""Tables of an ablation: rows over seeds, each compared with another row, the published figures beside.
+
+Reads what `recipes/ablate.py` writes, a file for each row and seed. Needs no model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from vqathinker.launch.recipes import recipe_folder
+from vqathinker.media.benchmarks import BENCHMARKS
+from vqathinker.metrics import Estimate
+from vqathinker.types import FloatArray
+
+METRICS = ("srcc", "plcc")
+DOMAINS = {"in_domain": "in-domain", "ood": "OOD"}
+OUT_OF_DOMAIN = "ood"  # how the name of a set out of domain starts that is no published one
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        title: what it is called.
+        against: name of the row that it is compared with.
+        paper: domain to published SRCC and PLCC, where there are some.
+    """
+
+    title: str
+    against: str
+    paper: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What `tables.yaml` says of a table.
+
+    Attributes:
+        title: what it is about.
+        source: of the published figures, empty without any.
+        rows: by name, in order.
+    """
+
+    title: str
+    source: str
+    rows: Mapping[str, Row]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a row reached: (seeds, metrics) of each domain, in the order of the seeds."""
+
+    seeds: tuple[int, ...]
+    domains: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True)
+class Change:
+    """By how much a row exceeds another in one metric, over the seeds that both have.
+
+    Attributes:
+        difference: its mean, with the 95 % t interval.
+        p_value: of the paired t-test, two-sided; NaN below two seeds.
+        paper: the published difference, NaN where there is none.
+    """
+
+    difference: Estimate
+    p_value: float
+    paper: float
+
+    @property
+    def verdict(self) -> str:
+        """Whether the sign is the paper's; undecided where the interval holds 0.
+
+        >>> Change(Estimate(-0.02, -0.03, -0.01), 0.01, -0.006).verdict
+        'agrees'
+        """
+        if not np.isfinite(self.paper):
+            return ""
+        if not (self.difference.low > 0 or self.difference.high < 0):
+            return "undecided"
+        return "agrees" if self.difference.value * self.paper > 0 else "disagrees"
+
+
+def read_table(name: str) -> Table:
+    """A table of the recipes' `ablations/tables.yaml`.
+
+    Raises:
+        ValueError: if there is none of this name.
+    """
+    tables = yaml.safe_load((recipe_folder() / "ablations/tables.yaml").read_text(encoding="utf-8"))
+    if name not in tables:
+        raise ValueError(f"--table {name}: expected one of {', '.join(tables)}")
+    content = tables[name]
+    rows = {
+        row: Row(entry["title"], entry.get("against", content["against"]), entry.get("paper", {}))
+        for row, entry in content["rows"].items()
+    }
+    return Table(content["title"], content.get("source", ""), rows)
+
+
+def read_figures(folders: Sequence[Path], rows: Sequence[str]) -> dict[str, Figures]:
+    """The figures of some rows from the result files in folders; rows without any are left out.
+
+    Raises:
+        ValueError: if a folder holds no result of them, a row and seed has two, or the scales differ.
+        OSError: if a file cannot be read.
+    """
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    scales: set[str] = set()
+    for file in sorted(path for folder in folders for path in folder.glob("*.json")):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.get("row") not in rows:
+            continue
+        scales.add(content["scale"])
+        seeds = found.setdefault(content["row"], {})
+        if content["seed"] in seeds:
+            raise ValueError(f"{file}: a second result for {content['row']} and seed {content['seed']}")
+        seeds[content["seed"]] = content["results"]
+    if not found:
+        names = ", ".join(map(str, folders))
+        raise ValueError(f"{names}: no result of this table; recipes/ablate.py makes them")
+    if len(scales) > 1:
+        raise ValueError(f"results of different scales cannot be compared: {', '.join(sorted(scales))}")
+    return {row: _figures(found[row]) for row in rows if row in found}
+
+
+def _figures(seeds: Mapping[int, Mapping[str, Any]]) -> Figures:
+    order = tuple(sorted(seeds))
+    domains = {
+        domain: np.array([_overall(seeds[seed], domain) for seed in order], dtype=np.float64)
+        for domain in DOMAINS
+    }
+    return Figures(order, domains)
+
+
+def _overall(results: Mapping[str, Any], domain: str) -> list[float]:
+    """The metrics over the sets of a domain, weighted by their numbers of videos."""
+    sets = [found for name, found in results.items() if _is_in_domain(name) == (domain == "in_domain")]
+    if not sets:
+        return [np.nan] * len(METRICS)
+    weights = [found["videos"] for found in sets]
+    return [float(np.average([found[metric] for found in sets], weights=weights)) for metric in METRICS]
+
+
+def _is_in_domain(name: str) -> bool:
+    return BENCHMARKS[name].in_domain if name in BENCHMARKS else not name.startswith(OUT_OF_DOMAIN)
+
+
+def estimate(values: FloatArray) -> Estimate:
+    """Mean over the seeds with its 95 % t interval, which is NaN below two seeds.
+
+    >>> found = estimate(np.array([0.7, 0.8]))
+    >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
+    (0.75, 0.115, 1.385)
+    """
+    from scipy import stats
+
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Estimate(mean, np.nan, np.nan)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def compare(table: Table, figures: Mapping[str, Figures], name: str, domain: str) -> list[Change] | None:
+    """How a row differs from the one that it is compared with, a change for each metric; None for itself.
+
+    None too where one of the two has no result or they share no seed.
+    """
+    from scipy import stats
+
+    row = table.rows[name]
+    if name == row.against or name not in figures or row.against not in figures:
+        return None
+    mine = figures[name]
+    other = figures[row.against]
+    shared = sorted(set(mine.seeds) & set(other.seeds))
+    if not shared:
+        return None
+    left = mine.domains[domain][[mine.seeds.index(seed) for seed in shared]]
+    right = other.domains[domain][[other.seeds.index(seed) for seed in shared]]
+    published = _published_difference(table, name, domain)
+    p_values = stats.ttest_rel(left, right).pvalue if len(shared) > 1 else [np.nan] * len(METRICS)
+    changes = zip((left - right).T, p_values, published, strict=True)
+    return [Change(estimate(values), float(p), paper) for values, p, paper in changes]
+
+
+def _published_difference(table: Table, name: str, domain: str) -> list[float]:
+    mine = table.rows[name].paper.get(domain)
+    against = table.rows[name].against
+    other = table.rows[against].paper.get(domain)
+    if mine is None or other is None:
+        return [np.nan] * len(METRICS)
+    return [left - right for left, right in zip(mine, other, strict=True)]
