@@ -15,7 +15,8 @@ import numpy as np
 from common import arguments, environment, write
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import t
+
+from vqathinker.evaluation.ablations import estimate
 
 DEMO = Path(__file__).parents[1] / "recipes" / "demo.py"
 METRICS = ("srcc", "plcc", "rmse")
@@ -62,8 +63,8 @@ def differences(runs: list[dict], new: str, old: str) -> dict[str, dict[str, dic
         for metric in METRICS:
             after, before = ([r["results"][model][name][metric] for r in runs] for model in (new, old))
             values = np.subtract(after, before)
-            half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-            figures = {"mean": values.mean(), "low": values.mean() - half, "high": values.mean() + half}
+            mean = estimate(values)
+            figures = {"mean": mean.value, "low": mean.low, "high": mean.high}
             figures |= {"smallest": values.min(), "largest": values.max()}
             found[name][metric] = {key: round(float(value), 4) for key, value in figures.items()}
     return found

@@ -1,7 +1,7 @@
 """Run the rows of an ablation table over several seeds; what has its result already stays.
 
     python recipes/ablate.py --table 4 --jobs 2
-    vqathinker report --table 4 out/ablations/results
+    vqathinker report --table 4 out/ablations/laptop/results
 
 A row is a YAML in `ablations/` with its difference from the recipe alone, `ablations/tables.yaml` puts rows
 together. `--scale laptop` runs them in the demo's world on a CPU core each. `--scale full` runs them on data,
@@ -20,16 +20,28 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from subprocess import CalledProcessError
+from typing import Annotated, Any
 
 import typer
 import yaml
 from filelock import FileLock, Timeout
 from world import SETS_FILE, make_world
-from world.runs import ON_LAPTOP, READING, RECIPES, call, describe, measure
+from world.runs import (
+    DONE,
+    ON_LAPTOP,
+    ONE_THREAD,
+    READING,
+    RECIPES,
+    UNREADABLE,
+    add_reasoning,
+    call,
+    measure,
+)
 from world.starts import BASE, STARTS, folder_of, make_start
 
-ABLATIONS = RECIPES / "ablations"
+from vqathinker.evaluation.ablations import AblationRow, read_table
+
 SEEDS = (10, 11, 12, 13, 14)  # on which no setting was chosen
 WORLD_SEED = 1  # likewise
 
@@ -39,21 +51,6 @@ class Scale(StrEnum):
 
     LAPTOP = "laptop"
     FULL = "full"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table; the attributes are those of `tables.yaml`."""
-
-    name: str
-    recipe: str = "grpo"
-    start: str = "base"
-    labels: str = ""
-
-    @property
-    def settings(self) -> Path:
-        """Its difference from the recipe."""
-        return ABLATIONS / f"{self.name}.yaml"
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,7 @@ class Setup:
         labels: other training labels by name.
         launch: options of the launcher.
         reading: options of the evaluation.
+        environment: variables of both commands.
     """
 
     starts: Mapping[str, str]
@@ -77,9 +75,10 @@ class Setup:
     labels: Mapping[str, str] = field(default_factory=dict)
     launch: Sequence[str] = ()
     reading: Sequence[str] = ("--answer-only",)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
-    def commands(self, row: Row, seed: int, folder: Path) -> list[list[str]]:
-        """The training and the evaluation of a row.
+    def train(self, row: AblationRow, seed: int, out: Path) -> list[str]:
+        """The training of a row, which goes on from its last checkpoint if there is one.
 
         Raises:
             ValueError: if the row starts or learns from something that is not named.
@@ -88,12 +87,17 @@ class Setup:
             if name and name not in known:
                 raise ValueError(f"{row.name} needs {kind}: {name}; there are {', '.join(known) or 'none'}")
         base = self.settings.get(row.recipe, str(RECIPES / f"{row.recipe}_lsvq.yaml"))
-        train = ["train", row.recipe, *self.launch, "--config", base, str(row.settings), *self.options]
-        train += ["--train_labels", self.labels[row.labels]] if row.labels else []
-        train += ["--model_name_or_path", self.starts[row.start], "--seed", str(seed)]
-        train += ["--output_dir", str(folder / "train"), "--overwrite_output_dir", "true"]
-        evaluate = ["evaluate", str(folder / "train/final"), "--sets", self.sets, *self.reading]
-        return [train, [*evaluate, "--out", str(folder / "scores")]]
+        words = ["train", row.recipe, *self.launch, "--config", base, str(row.settings), *self.options]
+        if row.labels:
+            words += ["--train_labels", self.labels[row.labels]]
+        words += ["--model_name_or_path", self.starts[row.start], "--seed", str(seed)]
+        goes_on = any(out.glob("checkpoint-*"))
+        words += ["--resume_from_checkpoint" if goes_on else "--overwrite_output_dir", "true"]
+        return [*words, "--output_dir", str(out)]
+
+    def evaluate(self, checkpoint: Path, out: Path) -> list[str]:
+        """The evaluation of a checkpoint."""
+        return ["evaluate", str(checkpoint), "--sets", self.sets, *self.reading, "--out", str(out)]
 
 
 @dataclass(frozen=True)
@@ -103,16 +107,40 @@ class Job:
     Attributes:
         row: what is trained.
         seed: of the training.
+        scale: of data and model.
         folder: of its training and its scores.
         result: where its figures go.
-        commands: that train and evaluate.
     """
 
-    row: Row
+    row: AblationRow
     seed: int
+    scale: Scale
     folder: Path
     result: Path
-    commands: list[list[str]]
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.row.name}, seed {self.seed}"
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What its figures are of."""
+        settings = yaml.safe_load(self.row.settings.read_text(encoding="utf-8"))
+        return {"row": self.row.name, "seed": self.seed, "scale": self.scale.value, "settings": settings}
+
+    def is_done(self) -> bool:
+        """Whether its figures are there.
+
+        Raises:
+            ValueError: if those that are there are of other settings.
+        """
+        if not self.result.exists():
+            return False
+        found = json.loads(self.result.read_text(encoding="utf-8"))
+        if {key: found.get(key) for key in self.origin} != self.origin:
+            raise ValueError(f"{self.result} is of other settings; move it away, and {self.folder} too")
+        return True
 
 
 def main(
@@ -120,53 +148,49 @@ def main(
     scale: Annotated[Scale, typer.Option(help="of the data and the model")] = Scale.LAPTOP,
     row: Annotated[list[str] | None, typer.Option(help="this row of the table alone; repeatable")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="repeatable; 10 to 14 if omitted")] = None,
-    out: Annotated[Path, typer.Option(help="output folder")] = Path("out/ablations"),
-    results: Annotated[Path | None, typer.Option(help="of the figures; OUT/results if omitted")] = None,
+    out: Annotated[Path, typer.Option(help="output folder, a folder in it for each scale")] = Path(
+        "out/ablations"
+    ),
+    results: Annotated[Path | None, typer.Option(help="of the figures; OUT/SCALE/results if omitted")] = None,
     setup: Annotated[Path | None, typer.Option(help="YAML: what the full scale needs")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="trainings at a time")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="trainings at a time, on a laptop")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the commands alone")] = False,
 ) -> None:
     """Train and evaluate what has no result yet; a result file for each row and seed."""
-    results = results or out / "results"
+    folder = out / scale.value
+    results = results or folder / "results"
     try:
-        rows = read_rows(table, row or [])
-        shared = laptop(out) if scale is Scale.LAPTOP else read_setup(setup)
+        rows = read_rows(table, scale, row or [])
+        shared = laptop(folder) if scale is Scale.LAPTOP else read_setup(setup, jobs)
         planned = [
-            Job(r, s, folder, results / f"{r.name}-{s}.json", shared.commands(r, s, folder))
-            for s in seed or SEEDS
-            for r in rows
-            for folder in (out / r.name / f"seed{s}",)
+            Job(
+                one, number, scale, folder / one.name / f"seed{number}", results / f"{one.name}-{number}.json"
+            )
+            for number in seed or SEEDS
+            for one in rows
         ]
+        commands = [commands_of(job, shared) for job in planned]
+        left = [job for job in planned if not job.is_done()]
     except (ValueError, OSError, yaml.YAMLError) as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
     if dry_run:
-        for job in planned:
-            sys.stdout.writelines(f"vqathinker {shlex.join(words)}\n" for words in job.commands)
+        for words in commands:
+            sys.stdout.writelines(f"vqathinker {shlex.join(part)}\n" for part in words)
         return
-    if scale is Scale.LAPTOP:
-        prepare(out, rows)
     results.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(run, job, scale, shown=jobs == 1) for job in planned]
-    for one in running:
-        one.result()  # an error is raised when all have ended
+    if scale is Scale.LAPTOP and left:
+        prepare(folder, [job.row for job in left])
+    raise SystemExit(1 if run_all(left, shared, jobs) else 0)
 
 
-def read_rows(table: str, wanted: Sequence[str]) -> list[Row]:
-    """The rows of a table, or some of them.
+def read_rows(table: str, scale: Scale, wanted: Sequence[str]) -> list[AblationRow]:
+    """The rows that a table has at a scale, or some of them.
 
     Raises:
         ValueError: for an unknown table or row.
     """
-    tables = yaml.safe_load((ABLATIONS / "tables.yaml").read_text(encoding="utf-8"))
-    if table not in tables:
-        raise ValueError(f"--table {table}: expected one of {', '.join(tables)}")
-    known = {f.name for f in fields(Row)}
-    rows = {
-        name: Row(name, **{key: value for key, value in (entry or {}).items() if key in known})
-        for name, entry in tables[table]["rows"].items()
-    }
+    rows = {name: row for name, row in read_table(table).rows.items() if row.scale in ("", scale.value)}
     for name in wanted:
         if name not in rows:
             raise ValueError(f"--row {name}: table {table} has {', '.join(rows)}")
@@ -176,36 +200,42 @@ def read_rows(table: str, wanted: Sequence[str]) -> list[Row]:
 def laptop(out: Path) -> Setup:
     """The demo's settings in a world of its own."""
     world = out / "world"
-    starts = out / "starts"
     options = ["--train_labels", world / "train.csv", "--train_videos", world]
     options += ["--eval_labels", world / "val.csv", "--eval_videos", world]
     return Setup(
-        starts={name: str(folder_of(name, starts)) for name in STARTS},
+        starts={name: str(folder_of(name, out / "starts")) for name in STARTS},
         sets=str(world / SETS_FILE),
         settings={name: str(RECIPES / f"demo_{name}.yaml") for name in ("grpo", "sft")},
         options=[str(word) for word in options],
         labels={"described": str(out / "described.csv")},
         launch=ON_LAPTOP,
         reading=READING,
+        environment=ONE_THREAD,
     )
 
 
-def read_setup(file: Path | None) -> Setup:
+def read_setup(file: Path | None, jobs: int = 1) -> Setup:
     """The setup of the full scale.
 
     Raises:
-        ValueError: if it is missing or says something that it cannot.
+        ValueError: if it is missing or says something that it cannot, or trainings would share the GPUs.
     """
     if file is None:
         raise ValueError("--scale full needs --setup FILE: checkpoints, labels, sets and launcher")
+    if jobs > 1:
+        raise ValueError("--jobs: two trainings would share the GPUs; start the same line on each machine")
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    known = [f.name for f in fields(Setup)]
+    known = {f.name: f.default_factory is dict or f.name == "starts" for f in fields(Setup)}
     if not isinstance(content, dict) or not {"starts", "sets"} <= set(content) <= set(known):
-        raise ValueError(f"--setup {file}: expected starts and sets, and may have {', '.join(known[2:])}")
+        raise ValueError(f"--setup {file}: expected starts and sets, and maybe others of {', '.join(known)}")
+    for name, value in content.items():
+        wanted = dict if known[name] else str if name == "sets" else list
+        if not isinstance(value, wanted):
+            raise ValueError(f"--setup {file}: {name} is {value!r}, expected a {wanted.__name__}")
     return Setup(**content)
 
 
-def prepare(out: Path, rows: Sequence[Row]) -> None:
+def prepare(out: Path, rows: Sequence[AblationRow]) -> None:
     """Make the clips and the checkpoints that the rows need; one of several processes does it."""
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / "prepare.lock"):
@@ -213,42 +243,61 @@ def prepare(out: Path, rows: Sequence[Row]) -> None:
         for name in dict.fromkeys(row.start for row in rows):
             make_start(name, out / "starts")
         if any(row.labels for row in rows):
-            describe(BASE, out / "world/train.csv", out / "world", out / "described.csv")
+            add_reasoning(BASE, out / "world/train.csv", out / "world", out / "described.csv")
 
 
-def run(job: Job, scale: Scale, *, shown: bool) -> None:
-    """Train, evaluate and keep the figures, unless they are there or another process is at it."""
+def commands_of(job: Job, setup: Setup) -> tuple[list[str], list[str]]:
+    """The training and the evaluation of a job."""
+    trained = job.folder / "train"
+    return setup.train(job.row, job.seed, trained), setup.evaluate(trained / "final", job.folder / "scores")
+
+
+def run_all(jobs: Sequence[Job], setup: Setup, number: int) -> int:
+    """Run jobs, some at a time; how many failed, each of which is said."""
+    num_failed = 0
+    pool = ThreadPoolExecutor(number)
+    try:
+        running = [pool.submit(run, job, setup, shown=number == 1) for job in jobs]
+        for job, one in zip(jobs, running, strict=True):
+            try:
+                one.result()
+            except (CalledProcessError, OSError, ValueError) as error:
+                num_failed += 1
+                sys.stderr.write(f"{job.label}: {error}\n")
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt ends the table, not the running jobs alone
+    return num_failed
+
+
+def run(job: Job, setup: Setup, *, shown: bool) -> None:
+    """Train, evaluate and keep the figures, unless another process is at it or has been."""
     job.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(job.folder / "running.lock", timeout=0):
-            if not job.result.exists():
-                keep(job, scale, shown=shown)
+            if not job.is_done():
+                keep(job, setup, shown=shown)
     except Timeout:
-        sys.stderr.write(f"{job.row.name}, seed {job.seed}: is running already\n")
+        sys.stderr.write(f"{job.label}: is running already\n")
 
 
-def keep(job: Job, scale: Scale, *, shown: bool) -> None:
+def keep(job: Job, setup: Setup, *, shown: bool) -> None:
     """Run the commands of a job and write its figures."""
-    train, evaluate = job.commands
+    train, evaluate = commands_of(job, setup)
     start = time.perf_counter()
-    if not (job.folder / "train/final").exists():
-        call(*train, shown=shown)
+    done = job.folder / DONE
+    if not done.exists():
+        call(*train, shown=shown, environment=setup.environment)
+        done.touch()
     trained = time.perf_counter()
-    call(*evaluate, shown=shown)
+    call(*evaluate, shown=shown, environment=setup.environment, accepted=(0, UNREADABLE))
     figures = measure(job.folder / "scores")
-    content = {
-        "row": job.row.name,
-        "seed": job.seed,
-        "scale": scale.value,
-        "settings": yaml.safe_load(job.row.settings.read_text(encoding="utf-8")),
-        "results": figures,
-        "seconds": {"train": round(trained - start), "evaluate": round(time.perf_counter() - trained)},
-    }
+    seconds = {"train": round(trained - start), "evaluate": round(time.perf_counter() - trained)}
     partial = job.result.with_suffix(".part")
+    content = job.origin | {"results": figures, "seconds": seconds}
     partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     partial.replace(job.result)
-    shown_figures = ", ".join(f"{name} {found['srcc']:.3f}" for name, found in figures.items())
-    sys.stderr.write(f"{job.row.name}, seed {job.seed}: SRCC {shown_figures}\n")
+    correlations = ", ".join(f"{name} {found['srcc']:.3f}" for name, found in figures.items())
+    sys.stderr.write(f"{job.label}: SRCC {correlations}\n")
 
 
 if __name__ == "__main__":

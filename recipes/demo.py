@@ -28,10 +28,10 @@ from rich.table import Table
 from world import SCORED, SETS_FILE, make_world
 from world.plots import TITLES, plot_all, write_responses
 from world.reasoning import exchange
-from world.runs import METRICS, describe, evaluate, train
+from world.runs import METRICS, add_reasoning, evaluate, train
+from world.starts import BASE
 
 RECIPES = Path(__file__).parent
-BASE = RECIPES / "world/checkpoint"
 DESCRIBED = "described.csv"
 WORLD_SEED = 1  # the settings were chosen in world 0
 
@@ -64,7 +64,7 @@ def run(out: Path, world: Path, seed: int, engine: Engine) -> None:
         ceilings = make_world(world, seed=WORLD_SEED)
     with stage("base", seconds):
         results["base"] = evaluate(BASE, world / SETS_FILE, out / "scores/base")
-        describe(BASE, world / "train.csv", world, out / DESCRIBED)
+        add_reasoning(BASE, world / "train.csv", world, out / DESCRIBED)
     show_results(results, ceilings)  # something to see before the training ends
     with stage("SFT and GRPO, one core each", seconds), ThreadPoolExecutor() as pool:
         trainings = [
@@ -119,7 +119,10 @@ def show(summary: dict[str, Any], out: Path) -> None:
     first, last = (sum(part) / tenth for part in (summary["rewards"][:tenth], summary["rewards"][-tenth:]))
     seconds = summary["seconds"]
     console = Console()
-    exchanged = [f"{TITLES[name]} {found['other']:.3f}" for name, found in summary["reasoning"].items()]
+    exchanged = [
+        f"{TITLES[name]} {found['other']:.3f} (own: {found['own']:.3f})"
+        for name, found in summary["reasoning"].items()
+    ]
     console.print(f"in-domain SRCC after the reasoning of another clip: {', '.join(exchanged)}")
     console.print(f"GRPO's reward, first and last tenth of its steps: {first:.3f} → {last:.3f}")
     console.print(f"{sum(seconds.values()):.0f} s in all: {seconds}; everything is in {out}")

@@ -50,7 +50,7 @@ def compose(settings: Settings) -> tuple[SupervisedTrainer, str | None, str]:
         max_unreadable=data.max_unreadable,
         think=data.think,
         eval_num_videos=data.eval_num_videos,
-        max_completion_length=data.max_completion_length,
+        eval_max_completion_length=data.eval_max_completion_length,
         peft_config=lora(model_config, model),
         base=model_config.model_name_or_path,
     )

@@ -52,24 +52,28 @@ def test_every_file_is_a_row_of_some_table() -> None:
 def test_the_entries_of_a_table(name: str) -> None:
     table = TABLES[name]
     for entry in table["rows"].values():
-        assert set(entry) <= {"title", "recipe", "start", "labels", "against", "paper"}
+        assert entry.get("scale", "full") in set(ablate.Scale)
         assert entry.get("start", "base") in STARTS
         assert entry.get("against", table["against"]) in table["rows"]
         assert all(len(values) == 2 for values in entry.get("paper", {}).values())
     assert len({entry["title"] for entry in table["rows"].values()}) == len(table["rows"])
+    assert list(read_table(name).rows) == list(table["rows"])
 
 
 @pytest.mark.parametrize("base", ["demo", "lsvq"])
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_is_a_difference_that_its_recipe_takes(name: str, base: str) -> None:
+    scale = ROWS[name].get("scale")
+    if scale is not None and (scale == "laptop") != (base == "demo"):
+        pytest.skip("the table does not have it at this scale")
     recipe = ROWS[name].get("recipe", "grpo")
     shared = RECIPES / (f"demo_{recipe}.yaml" if base == "demo" else f"{recipe}_lsvq.yaml")
     row = RECIPES / f"ablations/{name}.yaml"
-    words = ["--config", str(shared), str(row), "--output_dir", "out", *ON_CPU]
-    settings = merge(recipe, shared, words)
-    assert {key: settings[key] for key in yaml.safe_load(row.read_text(encoding="utf-8"))} != {} or name in {
-        "full", "sft", "sft_described",
-    }  # fmt: skip
+    options = ["--output_dir", "out", *ON_CPU]
+    alone = merge(recipe, shared, ["--config", str(shared), *options])
+    settings = merge(recipe, shared, ["--config", str(shared), str(row), *options])
+    changed = yaml.safe_load(row.read_text(encoding="utf-8"))
+    assert {key for key in settings.given if settings[key] != alone[key]} == set(changed)
     _, args, _ = settings.build(*KINDS[recipe], ModelConfig)
     if isinstance(args, TrainingConfig):
         labels = [plugin.label for plugin in build(args.rewards, rewards.REWARDS, group="vqathinker.rewards")]
@@ -98,8 +102,8 @@ def test_the_commands_of_the_laptop() -> None:
     settings = merge("grpo", Path("unused"), train[train.index("--config") :])
     assert settings["rewards"] == ["format", "regression", "ranking"]
     assert settings["num_generations"] == 8  # of demo_grpo.yaml
-    assert settings["model_name_or_path"] == "o/starts/no_motion/final"
-    assert (settings["seed"], settings["train_labels"]) == (3, "o/world/train.csv")
+    assert settings["model_name_or_path"] == "o/laptop/starts/no_motion/final"
+    assert (settings["seed"], settings["train_labels"]) == (3, "o/laptop/world/train.csv")
     assert evaluate[:3] == ["vqathinker", "evaluate", f"{settings['output_dir']}/final"]
     assert "--answer-only" in evaluate
 
@@ -126,7 +130,19 @@ def test_the_commands_of_the_full_scale(tmp_path: Path) -> None:
     assert "no_motion needs starts: no_motion; there are base" in refused.stderr
     content["launcher"] = []
     (tmp_path / "setup.yaml").write_text(yaml.safe_dump(content))
-    assert "expected starts and sets, and may have" in run_ablate("--table", 4, *options).stderr
+    assert "expected starts and sets, and maybe others of" in run_ablate("--table", 4, *options).stderr
+    (tmp_path / "setup.yaml").write_text("starts: {base: init-8b}\nsets: [a]\n")
+    assert "sets is ['a'], expected a str" in run_ablate("--table", 4, *options).stderr
+    assert "would share the GPUs" in run_ablate("--table", 4, *options, "--jobs", 2).stderr
+
+
+def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    options = ["--table", 4, "--row", "full", "--seed", 3, "--out", tmp_path, "--dry-run"]
+    assert "--overwrite_output_dir true" in run_ablate(*options).stdout
+    (tmp_path / "laptop/full/seed3/train/checkpoint-20").mkdir(parents=True)
+    again = run_ablate(*options).stdout
+    assert "--resume_from_checkpoint true" in again
+    assert "--overwrite_output_dir" not in again
 
 
 @pytest.mark.parametrize(
@@ -143,40 +159,84 @@ def test_what_cannot_be_run(options: list[str], message: str) -> None:
     assert message in result.stderr
 
 
-@pytest.mark.slow
-def test_a_row_is_run_once(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two rows of one step in a world of two clips a set; the second call has nothing left to do."""
-    sets = {name: dataclasses.replace(wanted, num_clips=2) for name, wanted in world_build.SETS.items()}
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Trainings of one step in a world of four clips a set."""
+    sets = {name: dataclasses.replace(wanted, num_clips=4) for name, wanted in world_build.SETS.items()}
     monkeypatch.setattr(world_build, "SETS", sets)
-    monkeypatch.setattr(ablate, "folder_of", lambda *_: tiny_checkpoint)
-    short = tmp_path / "short.yaml"
-    short.write_text((RECIPES / "demo_grpo.yaml").read_text().replace("max_steps: 150", "max_steps: 1"))
+    for recipe in ("grpo", "sft"):
+        content = yaml.safe_load((RECIPES / f"demo_{recipe}.yaml").read_text())
+        content |= {"max_steps": 1, "eval_steps": 1, "warmup_steps": 0}
+        (tmp_path / f"{recipe}.yaml").write_text(yaml.safe_dump(content))
     laptop = ablate.laptop
 
     def shortened(out: Path) -> ablate.Setup:
         setup = laptop(out)
+        settings = {recipe: str(tmp_path / f"{recipe}.yaml") for recipe in ("grpo", "sft")}
         options = [*setup.options, "--per_device_train_batch_size", "16"]
-        return dataclasses.replace(setup, settings={"grpo": str(short)}, options=options)
+        return dataclasses.replace(setup, settings=settings, options=options)
 
     monkeypatch.setattr(ablate, "laptop", shortened)
-    options = ["--table", "4", "--row", "ranking", "--row", "full", "--seed", 0, "--out", tmp_path / "out"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short")
+def test_a_row_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = ["--table", "4", "--row", "ranking", "--row", "full"]
+    options = [*rows, "--seed", 0, "--out", tmp_path / "out"]
+    results = tmp_path / "out/laptop/results"
     result = run_ablate(*options, "--jobs", 2)
     assert result.exit_code == 0, result.output
-    written = {path.name: json.loads(path.read_text()) for path in (tmp_path / "out/results").iterdir()}
+    written = {path.name: json.loads(path.read_text()) for path in results.iterdir()}
     assert set(written) == {"ranking-0.json", "full-0.json"}
     ranking = written["ranking-0.json"]
     assert ranking["settings"] == {"rewards": ["format", "ranking"]}
     assert set(ranking["results"]) == set(world_build.SCORED)
+    assert all(-1 <= found["srcc"] <= 1 for found in ranking["results"].values())
     monkeypatch.setattr(ablate, "call", None)
-    assert run_ablate(*options).exit_code == 0
-    (tmp_path / "out/results/full-0.json").unlink()
-    monkeypatch.setattr(ablate, "call", runs.call)
-    with FileLock(tmp_path / "out/full/seed0/running.lock"):
+    assert run_ablate(*options).exit_code == 0  # nothing is left
+    (results / "full-0.json").unlink()
+    with FileLock(tmp_path / "out/laptop/full/seed0/running.lock"):
         assert "full, seed 0: is running already" in run_ablate(*options).stderr
-    assert not (tmp_path / "out/results/full-0.json").exists()
+    assert not (results / "full-0.json").exists()
+    monkeypatch.setattr(ablate, "call", runs.call)
     assert run_ablate(*options).exit_code == 0  # goes on with the evaluation
-    again = json.loads((tmp_path / "out/results/full-0.json").read_text())
+    again = json.loads((results / "full-0.json").read_text())
     assert again["results"] == written["full-0.json"]["results"]
+    (results / "full-0.json").write_text(json.dumps(again | {"settings": {"beta": 0.5}}))
+    assert "full-0.json is of other settings; move it away" in run_ablate(*options).stderr
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short")
+def test_the_other_starts_and_supervised_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the bases without motion and without reasoning, taught for one step, and on described labels."""
+    monkeypatch.setattr("world.starts.NUM_CLIPS", 4)
+    again = ("--max_steps", "1", "--per_device_train_batch_size", "2")
+    monkeypatch.setattr("world.starts.AGAIN", again)
+    for table, row in (("4", "no_motion"), ("4", "no_reasoning"), ("7", "sft_described")):
+        result = run_ablate("--table", table, "--row", row, "--seed", 0, "--out", tmp_path / "out")
+        assert result.exit_code == 0, result.output
+        found = json.loads((tmp_path / f"out/laptop/results/{row}-0.json").read_text())
+        assert found["results"]["test"]["videos"] == 4
+
+
+@pytest.mark.usefixtures("short")
+def test_a_row_that_fails_is_said_and_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def run(job: ablate.Job, setup: ablate.Setup, *, shown: bool) -> None:
+        if job.seed == 1:
+            raise ablate.CalledProcessError(1, ["vqathinker"])
+        ended.append(job.seed)
+
+    monkeypatch.setattr(ablate, "run", run)
+    monkeypatch.setattr(ablate, "prepare", lambda *_: None)
+    seeds = [word for seed in (0, 1, 2) for word in ("--seed", seed)]
+    result = run_ablate("--table", "4", "--row", "full", *seeds, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert ended == [0, 2]
+    assert "full, seed 1: Command '['vqathinker']' returned non-zero exit status 1" in result.stderr
 
 
 SETS = {"test": 600, "ood_content": 400, "ood_distortion": 200}
@@ -255,6 +315,8 @@ def test_tables_that_cannot_be_shown(results: Path, tmp_path: Path) -> None:
         ((["--table", "4", empty]), "no result of this table; recipes/ablate.py makes them"),
         ((["--table", "4", tmp_path / "none"]), "is not a folder"),
         ((["--png", "a.png", results]), "--png draws the table of an ablation: --table NAME"),
+        ((["--table", "4", "--png", tmp_path / "none/a.png", results]), "expected FILE.png in a folder that"),
+        ((["--table", "4", "--paper", results]), "leave --paper out"),
     ):
         done = report(*options)
         assert done.exit_code == 2
@@ -262,6 +324,19 @@ def test_tables_that_cannot_be_shown(results: Path, tmp_path: Path) -> None:
     write_results(empty, "full", {9: 0.5}, scale="full")
     with pytest.raises(ValueError, match="different scales"):
         read_figures([results, empty], list(read_table("4").rows))
+    (empty / "full-9.json").unlink()
     write_results(empty, "full", {1: 0.5})
     with pytest.raises(ValueError, match="a second result for full and seed 1"):
         read_figures([results, empty], list(read_table("4").rows))
+
+
+def test_sets_that_are_not_known_or_differ(tmp_path: Path) -> None:
+    for row, names in (("full", ["test"]), ("ranking", ["test", "ood_content"])):
+        results = {name: {"srcc": 0.5, "plcc": 0.5, "videos": 9} for name in names}
+        content = {"row": row, "seed": 1, "scale": "laptop", "results": results}
+        (tmp_path / f"{row}.json").write_text(json.dumps(content))
+    assert "results on different sets cannot be compared" in report("--table", 4, tmp_path).stderr
+    (tmp_path / "ranking.json").unlink()
+    content["results"] = {"mine": content["results"]["test"]}
+    (tmp_path / "full.json").write_text(json.dumps(content))
+    assert "mine: neither a set that `vqathinker datasets` lists" in report("--table", 4, tmp_path).stderr

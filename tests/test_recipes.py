@@ -179,6 +179,8 @@ def test_the_later_of_several_files_wins(tmp_path: Path) -> None:
     assert args.num_generations == PAPER["num_generations"]  # of the first
     _, args = read(RECIPES / "grpo_lsvq.yaml", "--config", *reversed(files[1:]))
     assert args.beta == PAPER["beta"]
+    _, args = read(RECIPES / "grpo_lsvq.yaml", *files[:2], "--config", str(row))
+    assert (args.beta, args.num_generations) == (0.1, PAPER["num_generations"])
 
 
 @pytest.mark.parametrize("options", [["none"], [], [""]], ids=str)
@@ -511,7 +513,9 @@ def test_supervised_fine_tuning(
     options += ["--eval_labels", labelled_videos / "val.csv", "--eval_strategy", "steps", "--eval_steps", 1]
     run_recipe("sft_lsvq.py", tmp_path, monkeypatch, *options, "--model_name_or_path", tiny_checkpoint)
     assert (tmp_path / "out" / "final" / "adapter_config.json").is_file()
-    assert "eval_loss" in (tmp_path / "out" / "trainer_state.json").read_text()
+    validated = (tmp_path / "out" / "trainer_state.json").read_text()
+    assert "eval_loss" in validated
+    assert "eval_srcc" in validated
     load_policy(tmp_path / "out" / "final")
 
 

@@ -159,7 +159,7 @@ def test_validation_says_what_was_learned(
         train_dataset=dataset,
         eval_dataset=dataset,
         think=think,
-        max_completion_length=40,
+        eval_max_completion_length=40,
         decoders=decoders,
     )
     before = run.evaluate()

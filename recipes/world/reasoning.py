@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-BATCH_SIZE = 50
+from .runs import BATCH_SIZE, MAX_NEW_TOKENS
 
 
 def exchange(checkpoint: Path, scored: Path, *, seed: int = 0) -> dict[str, float]:
@@ -44,9 +44,13 @@ def exchange(checkpoint: Path, scored: Path, *, seed: int = 0) -> dict[str, floa
 
 
 def after_reasoning(checkpoint: Path, paths: Sequence[str], reasoning: Sequence[str]) -> np.ndarray:
-    """The greedy score (N,) of each clip after a given think block, NaN where there is none."""
+    """The greedy score (N,) of each clip after a given think block, NaN where there is none.
+
+    Raises:
+        VideoError: if a clip cannot be read.
+    """
     from vqathinker import Scorer, answers
-    from vqathinker.media.clips import read_clips
+    from vqathinker.media.video import read_keyframes
     from vqathinker.rollout import HFEngine, Sampling, VideoEncoder
 
     scores = []
@@ -58,15 +62,14 @@ def after_reasoning(checkpoint: Path, paths: Sequence[str], reasoning: Sequence[
         for start in range(0, len(paths), BATCH_SIZE):
             part = slice(start, start + BATCH_SIZE)
             openings = [f"<think>{said}</think><answer>" for said in reasoning[part]]
-            frames = [clip.frames for clip in read_clips(scorer.reader, list(paths[part]), scorer.setting)]
+            frames = [read_keyframes(path, scorer.setting.num_frames).frames for path in paths[part]]
+            requests = [encoder.request(video, "") for video in encoder.encode(frames)]
             requests = [
                 replace(request, prompt_ids=[*request.prompt_ids, *ids(opening)])
-                for video, opening in zip(encoder.encode(frames), openings, strict=True)
-                for request in (encoder.request(video, ""),)
+                for request, opening in zip(requests, openings, strict=True)
             ]
-            for opening, (response,) in zip(
-                openings, engine.generate(requests, 1, Sampling(max_new_tokens=12)), strict=True
-            ):
+            found = engine.generate(requests, 1, Sampling(max_new_tokens=MAX_NEW_TOKENS))
+            for opening, (response,) in zip(openings, found, strict=True):
                 said = tokenizer.decode(response.token_ids, skip_special_tokens=True)
                 scores.append(answers.clip(answers.score(opening + said)))
     return np.array(scores)

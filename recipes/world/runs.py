@@ -5,35 +5,51 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from .build import write_text
+
 RECIPES = Path(__file__).parents[1]
 METRICS = ("srcc", "plcc", "rmse")
+MAX_NEW_TOKENS = 48
+BATCH_SIZE = 50
 ON_LAPTOP = ("--config_file", "cpu", "--num_processes", "1")
+# side by side, two trainings with a thread per core each would wait for one another
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # of an evaluation; --answer-only reads responses with reasoning too
-READING = ("--max-new-tokens", "48", "--batch-size", "50", "--answer-only")
+READING = (
+    "--max-new-tokens", str(MAX_NEW_TOKENS), "--batch-size", str(BATCH_SIZE), "--answer-only",
+)  # fmt: skip
 VQATHINKER = (sys.executable, "-m", "vqathinker.cli")
+DONE = "done"  # file beside a training's result, written after it
+UNREADABLE = 1  # status of an evaluation that is complete but for files that cannot be read
 
 
-def call(*words: object, shown: bool = True) -> None:
-    """Run a command of vqathinker on one thread.
+def call(
+    *words: object, shown: bool, environment: Mapping[str, str] = ONE_THREAD, accepted: Sequence[int] = (0,)
+) -> None:
+    """Run a command of vqathinker.
 
     Args:
         words: of the command line.
         shown: whether its progress is printed; errors are in any case.
+        environment: variables beside those of this process.
+        accepted: statuses that are no failure.
+
+    Raises:
+        subprocess.CalledProcessError: if it fails.
     """
     # progress and errors come on one stream: kept back until it is known which they are
     messages = None if shown else subprocess.PIPE
-    # side by side, two trainings with a thread per core each would wait for one another
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [*VQATHINKER, *map(str, words)]
-    done = subprocess.run(command, env=environment, stdout=sys.stderr, stderr=messages, text=True)
-    if done.returncode != 0:
+    # its tables go where progress goes: what a caller prints stays its own
+    done = subprocess.run(command, env=os.environ | environment, stdout=2, stderr=messages, text=True)
+    if done.returncode not in accepted:
         sys.stderr.write(done.stderr or "")
         done.check_returncode()
 
@@ -62,12 +78,13 @@ def train(
         seed: of the training.
         shown: whether its progress is printed.
     """
-    if (out / "final").exists():
+    if (out / DONE).exists():
         return
     words: list[object] = ["train", recipe, *ON_LAPTOP, "--config", *settings]
     words += ["--model_name_or_path", checkpoint, "--train_labels", labels, "--train_videos", videos]
     words += ["--output_dir", out, "--overwrite_output_dir", "true", "--seed", seed]
     call(*words, *options, shown=shown)
+    (out / DONE).touch()
 
 
 def evaluate(checkpoint: Path, sets: Path, out: Path) -> dict[str, Any]:
@@ -81,12 +98,13 @@ def evaluate(checkpoint: Path, sets: Path, out: Path) -> dict[str, Any]:
     Returns:
         As `measure`.
     """
-    call("evaluate", checkpoint, "--sets", sets, "--out", out, *READING, shown=False)
+    words = ["evaluate", checkpoint, "--sets", sets, "--out", out, *READING]
+    call(*words, shown=False, accepted=(0, UNREADABLE))
     return measure(out)
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """For each evaluated set SRCC, PLCC, RMSE, the number of distinct scores and of answers without one."""
+    """For each evaluated set SRCC, PLCC, RMSE, the numbers of distinct scores and of videos without one."""
     from vqathinker.evaluation.runs import read_run
     from vqathinker.metrics import correlations
 
@@ -101,14 +119,14 @@ def measure(folder: Path) -> dict[str, Any]:
     return found
 
 
-def describe(checkpoint: Path, labels: Path, videos: Path, out: Path) -> None:
-    """Write a label file again, with what a model thinks of each clip as its reasoning."""
+def add_reasoning(checkpoint: Path, labels: Path, videos: Path, out: Path) -> None:
+    """Write a label file again unless it is there, with what a model says of each clip as its reasoning."""
     from vqathinker import Scorer
 
     if out.exists():
         return
     table = pd.read_csv(labels)
-    with Scorer.from_pretrained(checkpoint, max_new_tokens=48, batch_size=50) as scorer:
+    with Scorer.from_pretrained(checkpoint, max_new_tokens=MAX_NEW_TOKENS, batch_size=BATCH_SIZE) as scorer:
         found = scorer.stream([videos / name for name in table["video"]], expand=False)
         table["reasoning"] = [score.reasoning for score in found]
-    table.to_csv(out, index=False)
+    write_text(out, table.to_csv(index=False))

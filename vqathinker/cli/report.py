@@ -13,8 +13,7 @@ from vqathinker.cli.show import fail
 from vqathinker.cli.usage import nearest_path
 
 if TYPE_CHECKING:
-    from vqathinker.evaluation.ablations import Figures
-    from vqathinker.evaluation.ablations import Table as Ablation
+    from vqathinker.evaluation.ablations import Ablation, Figures
     from vqathinker.evaluation.compare import Difference
     from vqathinker.evaluation.runs import Run
     from vqathinker.metrics import Estimate
@@ -38,7 +37,7 @@ def report(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX (booktabs).")] = False,
     paper: Annotated[bool, typer.Option("--paper", help="Show the published results beside.")] = False,
-    resamples: Annotated[int, typer.Option(min=1, help="Resamples of the paired bootstrap.")] = 1000,
+    resamples: Annotated[int, typer.Option(min=1, help="Of the paired bootstrap between runs.")] = 1000,
 ) -> None:
     """Compare runs per data set and overall, and each with the first by a paired bootstrap.
 
@@ -55,6 +54,10 @@ def report(
         fail("choose one of --markdown and --latex")
     layout = "markdown" if markdown else "latex" if latex else ""
     if table is not None:
+        if paper:
+            fail("--table shows what is published anyway: leave --paper out")
+        if png is not None and (png.suffix != ".png" or not png.parent.is_dir()):
+            fail(f"--png {png}: expected FILE.png in a folder that exists")
         report_table(table, runs, layout, png)
     elif png is not None:
         fail("--png draws the table of an ablation: --table NAME")
@@ -100,6 +103,10 @@ def report_table(name: str, folders: Sequence[Path], layout: str, png: Path | No
     _print("difference, 95 % interval, p of a paired t-test (uncorrected)", _compared(table, figures), layout)
     if table.source:
         typer.echo(f"published figures: {table.source}", err=bool(layout))
+    for name, found in figures.items():
+        for seed, values in zip(found.seeds, found.domains["in_domain"], strict=True):
+            if math.isnan(values[0]):
+                typer.echo(f"{table.rows[name].title}, seed {seed}: no SRCC, its scores are equal", err=True)
     missing = [row.title for key, row in table.rows.items() if key not in figures]
     if missing:
         typer.echo(f"without a result yet: {', '.join(missing)}", err=True)

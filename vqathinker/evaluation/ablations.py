@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +16,50 @@ import yaml
 
 from vqathinker.launch.recipes import recipe_folder
 from vqathinker.media.benchmarks import BENCHMARKS
-from vqathinker.metrics import Estimate
+from vqathinker.metrics import Estimate, overall
 from vqathinker.types import FloatArray
 
+ABLATIONS = "ablations"  # in the folder of the recipes
 METRICS = ("srcc", "plcc")
 DOMAINS = {"in_domain": "in-domain", "ood": "OOD"}
-OUT_OF_DOMAIN = "ood"  # how the name of a set out of domain starts that is no published one
+# the sets of the demo's world: whether they are in-domain
+OF_THE_WORLD = {"test": True, "ood_content": False, "ood_distortion": False}
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of a table.
+class AblationRow:
+    """A row of a table, as `tables.yaml` describes it.
 
     Attributes:
+        name: that of its YAML.
         title: what it is called.
         against: name of the row that it is compared with.
         paper: domain to published SRCC and PLCC, where there are some.
+        recipe: "grpo" or "sft".
+        start: name of the checkpoint that it starts from.
+        labels: name of the labels that it learns from, empty for the plain ones.
+        scale: the only one that has it, empty for any.
     """
 
+    name: str
     title: str
     against: str
-    paper: Mapping[str, Sequence[float]]
+    paper: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    recipe: str = "grpo"
+    start: str = "base"
+    labels: str = ""
+    scale: str = ""
+
+    @property
+    def settings(self) -> Path:
+        """The YAML with its difference from the recipe."""
+        return recipe_folder() / ABLATIONS / f"{self.name}.yaml"
 
 
 @dataclass(frozen=True)
-class Table:
-    """What `tables.yaml` says of a table.
+class Ablation:
+    """A table of `tables.yaml`.
 
     Attributes:
         title: what it is about.
@@ -52,7 +69,7 @@ class Table:
 
     title: str
     source: str
-    rows: Mapping[str, Row]
+    rows: Mapping[str, AblationRow]
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Change:
+class RowDifference:
     """By how much a row exceeds another in one metric, over the seeds that both have.
 
     Attributes:
@@ -81,7 +98,7 @@ class Change:
     def verdict(self) -> str:
         """Whether the sign is the paper's; undecided where the interval holds 0.
 
-        >>> Change(Estimate(-0.02, -0.03, -0.01), 0.01, -0.006).verdict
+        >>> RowDifference(Estimate(-0.02, -0.03, -0.01), 0.01, -0.006).verdict
         'agrees'
         """
         if not np.isfinite(self.paper):
@@ -91,37 +108,40 @@ class Change:
         return "agrees" if self.difference.value * self.paper > 0 else "disagrees"
 
 
-def read_table(name: str) -> Table:
+def read_table(name: str) -> Ablation:
     """A table of the recipes' `ablations/tables.yaml`.
 
     Raises:
         ValueError: if there is none of this name.
     """
-    tables = yaml.safe_load((recipe_folder() / "ablations/tables.yaml").read_text(encoding="utf-8"))
+    tables = yaml.safe_load((recipe_folder() / ABLATIONS / "tables.yaml").read_text(encoding="utf-8"))
     if name not in tables:
         raise ValueError(f"--table {name}: expected one of {', '.join(tables)}")
     content = tables[name]
     rows = {
-        row: Row(entry["title"], entry.get("against", content["against"]), entry.get("paper", {}))
+        row: AblationRow(row, **({"against": content["against"]} | entry))
         for row, entry in content["rows"].items()
     }
-    return Table(content["title"], content.get("source", ""), rows)
+    return Ablation(content["title"], content.get("source", ""), rows)
 
 
 def read_figures(folders: Sequence[Path], rows: Sequence[str]) -> dict[str, Figures]:
     """The figures of some rows from the result files in folders; rows without any are left out.
 
     Raises:
-        ValueError: if a folder holds no result of them, a row and seed has two, or the scales differ.
+        ValueError: if there is no result of them, a row and seed has two, or they cannot be compared: scales
+            or sets differ.
         OSError: if a file cannot be read.
     """
     found: dict[str, dict[int, dict[str, Any]]] = {}
     scales: set[str] = set()
+    sets: dict[str, Path] = {}  # their names, and the first file that has them
     for file in sorted(path for folder in folders for path in folder.glob("*.json")):
         content = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or content.get("row") not in rows:
             continue
         scales.add(content["scale"])
+        sets.setdefault(", ".join(sorted(content["results"])), file)
         seeds = found.setdefault(content["row"], {})
         if content["seed"] in seeds:
             raise ValueError(f"{file}: a second result for {content['row']} and seed {content['seed']}")
@@ -131,6 +151,9 @@ def read_figures(folders: Sequence[Path], rows: Sequence[str]) -> dict[str, Figu
         raise ValueError(f"{names}: no result of this table; recipes/ablate.py makes them")
     if len(scales) > 1:
         raise ValueError(f"results of different scales cannot be compared: {', '.join(sorted(scales))}")
+    if len(sets) > 1:
+        differing = "; ".join(f"{file}: {names}" for names, file in sets.items())
+        raise ValueError(f"results on different sets cannot be compared: {differing}")
     return {row: _figures(found[row]) for row in rows if row in found}
 
 
@@ -148,16 +171,22 @@ def _overall(results: Mapping[str, Any], domain: str) -> list[float]:
     sets = [found for name, found in results.items() if _is_in_domain(name) == (domain == "in_domain")]
     if not sets:
         return [np.nan] * len(METRICS)
-    weights = [found["videos"] for found in sets]
-    return [float(np.average([found[metric] for found in sets], weights=weights)) for metric in METRICS]
+    counts = [found["videos"] for found in sets]
+    return [overall([found[metric] for found in sets], counts) for metric in METRICS]
 
 
 def _is_in_domain(name: str) -> bool:
-    return BENCHMARKS[name].in_domain if name in BENCHMARKS else not name.startswith(OUT_OF_DOMAIN)
+    if name in BENCHMARKS:
+        return BENCHMARKS[name].in_domain
+    if name not in OF_THE_WORLD:
+        raise ValueError(
+            f"{name}: neither a set that `vqathinker datasets` lists nor one of the demo's world"
+        )
+    return OF_THE_WORLD[name]
 
 
 def estimate(values: FloatArray) -> Estimate:
-    """Mean over the seeds with its 95 % t interval, which is NaN below two seeds.
+    """Mean of (seeds,) values with its 95 % t interval, which is NaN below two seeds.
 
     >>> found = estimate(np.array([0.7, 0.8]))
     >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
@@ -172,7 +201,9 @@ def estimate(values: FloatArray) -> Estimate:
     return Estimate(mean, mean - half, mean + half)
 
 
-def compare(table: Table, figures: Mapping[str, Figures], name: str, domain: str) -> list[Change] | None:
+def compare(
+    table: Ablation, figures: Mapping[str, Figures], name: str, domain: str
+) -> list[RowDifference] | None:
     """How a row differs from the one that it is compared with, a change for each metric; None for itself.
 
     None too where one of the two has no result or they share no seed.
@@ -192,10 +223,10 @@ def compare(table: Table, figures: Mapping[str, Figures], name: str, domain: str
     published = _published_difference(table, name, domain)
     p_values = stats.ttest_rel(left, right).pvalue if len(shared) > 1 else [np.nan] * len(METRICS)
     changes = zip((left - right).T, p_values, published, strict=True)
-    return [Change(estimate(values), float(p), paper) for values, p, paper in changes]
+    return [RowDifference(estimate(values), float(p), paper) for values, p, paper in changes]
 
 
-def _published_difference(table: Table, name: str, domain: str) -> list[float]:
+def _published_difference(table: Ablation, name: str, domain: str) -> list[float]:
     mine = table.rows[name].paper.get(domain)
     against = table.rows[name].against
     other = table.rows[against].paper.get(domain)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqathinker.evaluation.ablations import DOMAINS, Figures, Table, estimate
 from vqathinker.media.dataset import TARGET_RANGE
 from vqathinker.metrics import Metrics, fit_logistic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from vqathinker.evaluation.ablations import Ablation, Figures
 
 NUM_POINTS = 200
 
@@ -53,9 +54,11 @@ def draw(rows: Sequence[Mapping[str, Any]], metrics: Metrics) -> Figure:
     return figure
 
 
-def draw_table(table: Table, figures: Mapping[str, Figures]) -> Figure:
+def draw_table(table: Ablation, figures: Mapping[str, Figures]) -> Figure:
     """The SRCC of each row of an ablation with its interval, a panel per domain; published values beside."""
     from matplotlib.figure import Figure
+
+    from vqathinker.evaluation.ablations import DOMAINS, estimate
 
     names = list(figures)
     figure = Figure(figsize=(9, 1.4 + 0.4 * len(names)), layout="constrained")

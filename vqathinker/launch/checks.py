@@ -86,6 +86,7 @@ RANGES: dict[str, Range] = {
     "decode_seconds": POSITIVE,
     "motion_cache_gib": NOT_NEGATIVE,
     "eval_num_videos": NOT_NEGATIVE,
+    "eval_max_completion_length": COUNT,
 }
 
 # package -> what the names of the optimisers have in common that need it

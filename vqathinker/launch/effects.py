@@ -19,7 +19,7 @@ NO_QUANTISATION = "quantised weights are not supported; use bf16 weights with --
 NO_LOADER = "videos are decoded by processes of their own (decode_workers), not by loader processes"
 NOT_CALLED = "only scripts of transformers read it"
 NO_LIGER = "there are no Liger kernels for this model"
-NO_METRICS = "the recipe validates by the loss alone"
+NO_METRICS = "validation computes the loss and scores videos greedily, nothing else"
 
 ANY: dict[str, str] = {
     "model_revision": "checkpoints are folders; download the revision first",
@@ -153,7 +153,7 @@ NEEDS: tuple[Needs, ...] = (
 )  # fmt: skip
 NEEDED_LABELS = (
     "eval_videos", "eval_split", "eval_video_column", "eval_mos_column", "eval_mos_low", "eval_mos_high",
-    "eval_num_videos", "allow_overlap",
+    "eval_num_videos", "eval_max_completion_length", "allow_overlap",
 )  # fmt: skip
 
 

@@ -206,7 +206,9 @@ def _split(
         name = word[2:].replace("-", "_")
         positive = name.removeprefix("no_")
         current = []
-        if name == CONFIG or name in options:
+        if name == CONFIG:
+            current = found.setdefault(name, [])  # files of a second one are laid over those of the first
+        elif name in options:
             found[name] = current
         elif positive in options and bool in options[positive].kind.scalars:
             found[positive] = ["false"]

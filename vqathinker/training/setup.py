@@ -98,13 +98,13 @@ class SupervisedDataConfig(DataConfig):
         max_unreadable: share of the training videos that may be missing or unreadable before the run stops.
         think: false teaches the answer block alone, without reasoning.
         eval_num_videos: most validation videos scored at each evaluation, 0 for all.
-        max_completion_length: longest response at an evaluation, in tokens.
+        eval_max_completion_length: longest response at an evaluation, in tokens.
     """
 
     max_unreadable: float = 0.05
     think: bool = True
     eval_num_videos: int = 0
-    max_completion_length: int = 2048
+    eval_max_completion_length: int = 2048
 
 
 def begin(settings: Settings) -> str | None:

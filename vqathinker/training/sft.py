@@ -139,7 +139,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         max_unreadable: share of the videos that may be missing or unreadable before the run stops.
         think: False teaches the answer block alone.
         eval_num_videos: most validation videos scored at each evaluation, 0 for all.
-        max_completion_length: longest response at an evaluation, in tokens.
+        eval_max_completion_length: longest response at an evaluation, in tokens.
         decoders: the processes that decode, if others share them.
         base: what the run starts from, for the model card; the model's name if omitted.
         kwargs: passed on to TRL's `SFTTrainer`, e.g. `peft_config`, `callbacks`.
@@ -156,7 +156,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         max_unreadable: float = 0.05,
         think: bool = True,
         eval_num_videos: int = 0,
-        max_completion_length: int = 2048,
+        eval_max_completion_length: int = 2048,
         decoders: GuardedReader | None = None,
         base: str | None = None,
         **kwargs: Any,
@@ -169,7 +169,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
             processor, unreadable=self.unreadable, decoders=decoders, think=think
         )
         self.eval_num_videos = eval_num_videos
-        self.max_completion_length = max_completion_length
+        self.eval_max_completion_length = eval_max_completion_length
         super().__init__(
             model,
             args,
@@ -199,7 +199,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
             self.collator.processor,
             self.collator.decoders,
             num_videos=self.eval_num_videos,
-            max_new_tokens=self.max_completion_length,
+            max_new_tokens=self.eval_max_completion_length,
             think=self.collator.think,
         )
         assert output.metrics is not None  # it has the loss
