@@ -317,11 +317,11 @@ def test_the_whole_demo(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pyte
     demo.run(tmp_path, tmp_path / "world", 0, demo.Engine.HF)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert list(summary["results"]) == ["base", "sft", "grpo"]
-    assert all(set(found) == set(runs.SCORED) for found in summary["results"].values())
+    assert all(set(found) == set(build.SCORED) for found in summary["results"].values())
     assert len(summary["rewards"]) == 1
     names = {path.stem for path in (tmp_path / "plots").iterdir()}
     assert names == {"reward", "scores", "temporal_win_rate", "validation"}
     said = (tmp_path / "responses.md").read_text().splitlines()
-    assert len(said) == 2 + 2 * len(runs.SCORED)
+    assert len(said) == 2 + 2 * len(build.SCORED)
     monkeypatch.setattr(demo, "train", None)
     demo.main(out=tmp_path)

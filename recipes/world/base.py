@@ -47,11 +47,13 @@ def shrink(checkpoint: Path, out: Path) -> None:
     """Write a checkpoint in bfloat16."""
     import torch
 
+    from vqathinker.checkpoints import open_to_others
     from vqathinker.model.assemble import load_policy
 
     model, processor = load_policy(checkpoint, dtype=torch.bfloat16)
     model.save_pretrained(out)
     processor.save_pretrained(out)
+    open_to_others(out.iterdir())
 
 
 def show(found: dict[str, Any]) -> None:

@@ -48,7 +48,8 @@ def call(
     messages = None if shown else subprocess.PIPE
     command = [*VQATHINKER, *map(str, words)]
     # its tables go where progress goes: what a caller prints stays its own
-    done = subprocess.run(command, env=os.environ | environment, stdout=2, stderr=messages, text=True)
+    tables = 2 if shown else subprocess.DEVNULL
+    done = subprocess.run(command, env=os.environ | environment, stdout=tables, stderr=messages, text=True)
     if done.returncode not in accepted:
         sys.stderr.write(done.stderr or "")
         done.check_returncode()
