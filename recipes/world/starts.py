@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import make_base_set
 from .base import FRAME_SIZE, NUM_FRAMES, SETTINGS, typical_responses
-from .runs import train
+from .runs import DONE, train
 
 BASE = Path(__file__).with_name("checkpoint")
 STARTS = ("base", "no_motion", "no_reasoning")
@@ -28,7 +28,7 @@ def make_start(name: str, out: Path) -> None:
             "no_reasoning" was taught to give the base's crude scores without a description.
         out: folder of all.
     """
-    if folder_of(name, out).exists():
+    if name == "base" or (out / name / DONE).exists():
         return
     labels = make_base_set(out / "data", num_clips=NUM_CLIPS)
     checkpoint = without_motion(BASE, out / name / "init") if name == "no_motion" else BASE
