@@ -40,8 +40,11 @@ from vqathinker.model.tiny import build_tiny
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
 from vqathinker.types import FrameSetting
 
-NUM_FRAMES, SIDE = 6, 448
-WIDTH, HEIGHT, FPS = 1920, 1080, 30
+NUM_FRAMES = 6
+SIDE = 448
+WIDTH = 1920
+HEIGHT = 1080
+FPS = 30
 CHECKED = {"clips": 4, "repeats": 2, "steps": 3}
 LIMITS = {"data_wait_share": 0.05, "checks / ours": 0.05}
 
@@ -96,7 +99,9 @@ def make_clip(
     coding = {"g": str(group), "preset": "veryfast"}
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("libx264", rate=FPS, options=coding)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width = width
+        stream.height = height
+        stream.pix_fmt = "yuv420p"
         for index in range(num_frames):
             picture = ((ramp + 4 * index) % 230 + np.roll(noise, index, axis=1)).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

@@ -61,8 +61,8 @@ def differences(runs: list[dict], new: str, old: str) -> dict[str, dict[str, dic
     for name in runs[0]["results"][new]:
         found[name] = {}
         for metric in METRICS:
-            after, before = ([r["results"][model][name][metric] for r in runs] for model in (new, old))
-            values = np.subtract(after, before)
+            pairs = [(r["results"][new][name][metric], r["results"][old][name][metric]) for r in runs]
+            values = np.array([after - before for after, before in pairs])
             mean = estimate(values)
             figures = {"mean": mean.value, "low": mean.low, "high": mean.high}
             figures |= {"smallest": values.min(), "largest": values.max()}

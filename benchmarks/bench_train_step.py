@@ -26,7 +26,9 @@ from rich.console import Console
 from rich.table import Table
 from workload import Ours, Rows, Stock, build_middle, gradients, largest_difference, make_rows
 
-PROMPT, COMPLETION, NUM_ROWS = 1600, 200, 4
+PROMPT = 1600
+COMPLETION = 200
+NUM_ROWS = 4
 WORKLOAD = {"prompt_tokens": PROMPT, "completion_tokens": COMPLETION, "completions": NUM_ROWS}
 RATIOS = {
     "TRL / ours": ("stock", "ours"),
@@ -74,7 +76,9 @@ def figures(results: dict[str, Any]) -> dict[str, float]:
 
 def measure(checkpoint: Path, wanted: Sequence[str], repeats: int) -> Iterator[dict[str, Any]]:
     """Compare gradients once, then time what the wanted ratios need in turn; yield what each round adds."""
-    ours, dense, stock = Ours(checkpoint), Ours(checkpoint, packed_attention="dense"), Stock(checkpoint)
+    ours = Ours(checkpoint)
+    dense = Ours(checkpoint, packed_attention="dense")
+    stock = Stock(checkpoint)
 
     def rows(length: int = PROMPT, count: int = NUM_ROWS) -> Rows:
         return make_rows(ours.trainer.processor, length, COMPLETION, count)

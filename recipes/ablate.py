@@ -27,6 +27,7 @@ import typer
 import yaml
 from filelock import FileLock, Timeout
 from world import SETS_FILE, make_world
+from world.build import write_text
 from world.runs import (
     DONE,
     ON_LAPTOP,
@@ -138,7 +139,8 @@ class Job:
         if not self.result.exists():
             return False
         found = json.loads(self.result.read_text(encoding="utf-8"))
-        if {key: found.get(key) for key in self.origin} != self.origin:
+        origin = self.origin
+        if {key: found.get(key) for key in origin} != origin:
             raise ValueError(f"{self.result} is of other settings; move it away, and {self.folder} too")
         return True
 
@@ -292,10 +294,8 @@ def keep(job: Job, setup: Setup, *, shown: bool) -> None:
     call(*evaluate, shown=shown, environment=setup.environment, accepted=(0, UNREADABLE))
     figures = measure(job.folder / "scores")
     seconds = {"train": round(trained - start), "evaluate": round(time.perf_counter() - trained)}
-    partial = job.result.with_suffix(".part")
     content = job.origin | {"results": figures, "seconds": seconds}
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(job.result)
+    write_text(job.result, json.dumps(content, indent=2) + "\n")
     correlations = ", ".join(f"{name} {found['srcc']:.3f}" for name, found in figures.items())
     sys.stderr.write(f"{job.label}: SRCC {correlations}\n")
 

@@ -139,8 +139,10 @@ def update() -> Cells:
 def cycle() -> Cells:
     """A whole step: decode, rollouts of videos and twins, update."""
     results = read("cycle_bfloat16")["results"]
-    two, passes = "released / ours, two videos", "released / ours, two videos, two passes"
-    one, slow = "released / ours, one video", "released / ours, one video, Hugging Face"
+    two = "released / ours, two videos"
+    passes = "released / ours, two videos, two passes"
+    one = "released / ours, one video"
+    slow = "released / ours, one video, Hugging Face"
     return [
         ["step", "rollouts", "published way's time / ours"],
         ["two videos in one pass", "vLLM", f"{results[two]:.2f}"],
