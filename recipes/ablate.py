@@ -78,6 +78,10 @@ class Setup:
     reading: Sequence[str] = ("--answer-only",)
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    def configs(self, row: AblationRow) -> tuple[str, str]:
+        """The recipe's YAML and the row's, which is laid over it."""
+        return self.settings.get(row.recipe, str(RECIPES / f"{row.recipe}_lsvq.yaml")), str(row.settings)
+
     def train(self, row: AblationRow, seed: int, out: Path) -> list[str]:
         """The training of a row, which goes on from its last checkpoint if there is one.
 
@@ -87,8 +91,7 @@ class Setup:
         for kind, name, known in (("starts", row.start, self.starts), ("labels", row.labels, self.labels)):
             if name and name not in known:
                 raise ValueError(f"{row.name} needs {kind}: {name}; there are {', '.join(known) or 'none'}")
-        base = self.settings.get(row.recipe, str(RECIPES / f"{row.recipe}_lsvq.yaml"))
-        words = ["train", row.recipe, *self.launch, "--config", base, str(row.settings), *self.options]
+        words = ["train", row.recipe, *self.launch, "--config", *self.configs(row), *self.options]
         if row.labels:
             words += ["--train_labels", self.labels[row.labels]]
         words += ["--model_name_or_path", self.starts[row.start], "--seed", str(seed)]
@@ -109,6 +112,7 @@ class Job:
         row: what is trained.
         seed: of the training.
         scale: of data and model.
+        settings: of the recipe with the row's over them.
         folder: of its training and its scores.
         result: where its figures go.
     """
@@ -116,6 +120,7 @@ class Job:
     row: AblationRow
     seed: int
     scale: Scale
+    settings: Mapping[str, Any]
     folder: Path
     result: Path
 
@@ -127,8 +132,12 @@ class Job:
     @property
     def origin(self) -> dict[str, Any]:
         """What its figures are of."""
-        settings = yaml.safe_load(self.row.settings.read_text(encoding="utf-8"))
-        return {"row": self.row.name, "seed": self.seed, "scale": self.scale.value, "settings": settings}
+        return {
+            "row": self.row.name,
+            "seed": self.seed,
+            "scale": self.scale.value,
+            "settings": self.settings,
+        }
 
     def is_done(self) -> bool:
         """Whether its figures are there.
@@ -166,7 +175,12 @@ def main(
         shared = laptop(folder) if scale is Scale.LAPTOP else read_setup(setup, jobs)
         planned = [
             Job(
-                one, number, scale, folder / one.name / f"seed{number}", results / f"{one.name}-{number}.json"
+                row=one,
+                seed=number,
+                scale=scale,
+                settings=read_layers(shared.configs(one)),
+                folder=folder / one.name / f"seed{number}",
+                result=results / f"{one.name}-{number}.json",
             )
             for number in seed or SEEDS
             for one in rows
@@ -184,6 +198,14 @@ def main(
     if scale is Scale.LAPTOP and left:
         prepare(folder, [job.row for job in left])
     raise SystemExit(1 if run_all(left, shared, jobs) else 0)
+
+
+def read_layers(files: Sequence[str]) -> dict[str, Any]:
+    """Settings of YAMLs, of which the later win."""
+    layers: dict[str, Any] = {}
+    for file in files:
+        layers |= yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    return layers
 
 
 def read_rows(table: str, scale: Scale, wanted: Sequence[str]) -> list[AblationRow]:

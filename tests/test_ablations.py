@@ -190,7 +190,8 @@ def test_a_row_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     written = {path.name: json.loads(path.read_text()) for path in results.iterdir()}
     assert set(written) == {"ranking-0.json", "full-0.json"}
     ranking = written["ranking-0.json"]
-    assert ranking["settings"] == {"rewards": ["format", "ranking"]}
+    assert ranking["settings"]["rewards"] == ["format", "ranking"]
+    assert ranking["settings"]["max_steps"] == 1  # of the recipe's file
     assert set(ranking["results"]) == set(world_build.SCORED)
     assert all(-1 <= found["srcc"] <= 1 for found in ranking["results"].values())
     monkeypatch.setattr(ablate, "call", None)
@@ -203,8 +204,9 @@ def test_a_row_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert run_ablate(*options).exit_code == 0  # goes on with the evaluation
     again = json.loads((results / "full-0.json").read_text())
     assert again["results"] == written["full-0.json"]["results"]
-    (results / "full-0.json").write_text(json.dumps(again | {"settings": {"beta": 0.5}}))
-    assert "full-0.json is of other settings; move it away" in run_ablate(*options).stderr
+    recipe = tmp_path / "grpo.yaml"
+    recipe.write_text(recipe.read_text() + "weight_decay: 0.1\n")
+    assert "-0.json is of other settings; move it away" in run_ablate(*options).stderr
 
 
 @pytest.mark.slow
