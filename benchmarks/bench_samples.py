@@ -54,7 +54,7 @@ def run(out: Path, demo: Path, data: Path, name: str) -> dict:
         from vqathinker.media.dataset import load_labels
 
         rows = load_labels(data / "test.csv", video_dir=data, mos_range=(1, 5), scale="affine")
-        with Scorer.from_pretrained(demo / "grpo/final", max_new_tokens=48, batch_size=40) as scorer:
+        with Scorer.from_pretrained(demo / "grpo/merged", max_new_tokens=48, batch_size=40) as scorer:
             start = time.perf_counter()
             results = list(scorer.stream(rows["path"], **PASSES[name]))
             seconds = time.perf_counter() - start

@@ -4,10 +4,9 @@
 
 The base sees distortions and names them, but has no opinion. The same labels then teach it what observers
 mind, once by supervised tuning, on its own descriptions with the observers' scores, and once by GRPO with all
-four rewards. Writes to the output directory:
-`world/` (clips and labels), `sft/` and `grpo/` (checkpoints in `final/`), `scores/` (predictions and
-metrics), `plots/`, `responses.md` and `summary.json`. The same line continues an interrupted demo and shows
-a finished one.
+four rewards. Writes to the output directory: `world/` (clips and labels), `sft/` and `grpo/` (adapters in
+`final/`, whole checkpoints in `merged/`), `scores/` (predictions and metrics), `plots/`, `responses.md` and
+`summary.json`. The same line continues an interrupted demo and shows a finished one.
 """
 
 from __future__ import annotations
@@ -28,11 +27,12 @@ from rich.table import Table
 from world import SCORED, SETS_FILE, make_world
 from world.plots import TITLES, plot_all, write_responses
 from world.reasoning import exchange
-from world.runs import METRICS, add_reasoning, evaluate, train
+from world.runs import METRICS, add_reasoning, call, evaluate, train
 from world.starts import BASE
 
 RECIPES = Path(__file__).parent
 DESCRIBED = "described.csv"
+MERGED = "merged"
 WORLD_SEED = 1  # the settings were chosen in world 0
 
 
@@ -74,7 +74,7 @@ def run(out: Path, world: Path, seed: int, engine: Engine) -> None:
         for training in trainings:
             training.result()
     with stage("scores", seconds):
-        models = {"base": BASE, "sft": out / "sft/final", "grpo": out / "grpo/final"}
+        models = {"base": BASE, "sft": out / "sft" / MERGED, "grpo": out / "grpo" / MERGED}
         for name in ("sft", "grpo"):
             results[name] = evaluate(models[name], world / SETS_FILE, out / "scores" / name)
         reasoning = {name: exchange(model, out / "scores" / name / "test") for name, model in models.items()}
@@ -94,13 +94,15 @@ def run(out: Path, world: Path, seed: int, engine: Engine) -> None:
 
 
 def learn(name: str, world: Path, out: Path, seed: int, engine: Engine, *, shown: bool) -> None:
-    """Train the base on the labels in one of two ways."""
+    """Train an adapter of the base on the labels in one of two ways, and merge it."""
     options = ["--eval_labels", world / "val.csv", "--eval_videos", world]
     if (name, engine) == ("grpo", Engine.VLLM):
         options += ["--use_vllm", "true"]
     labels = out.parent / DESCRIBED if name == "sft" else world / "train.csv"
     settings = [RECIPES / f"demo_{name}.yaml"]
     train(name, settings, BASE, labels, world, out, *options, seed=seed, shown=shown)
+    if not (out / MERGED).exists():
+        call("merge", out / "final", out / MERGED, shown=False)
 
 
 @contextmanager
