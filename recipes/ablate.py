@@ -263,11 +263,13 @@ def prepare(out: Path, rows: Sequence[AblationRow]) -> None:
     """Make the clips and the checkpoints that the rows need; one of several processes does it."""
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / "prepare.lock"):
-        make_world(out / "world", seed=WORLD_SEED)
+        world = out / "world"
+        described = out / "described.csv"
+        make_world(world, seed=WORLD_SEED)
+        if any(row.labels or row.start == "sft" for row in rows):
+            add_reasoning(BASE, world / "train.csv", world, described)
         for name in dict.fromkeys(row.start for row in rows):
-            make_start(name, out / "starts")
-        if any(row.labels for row in rows):
-            add_reasoning(BASE, out / "world/train.csv", out / "world", out / "described.csv")
+            make_start(name, out / "starts", world=world, described=described)
 
 
 def commands_of(job: Job, setup: Setup) -> tuple[list[str], list[str]]:

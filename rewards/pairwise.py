@@ -93,11 +93,12 @@ def mean_fidelity(
     against: FloatArray | None = None,
     eps: float = 1e-6,
     bounds: tuple[float, float] | None = None,
+    among: int | None = None,
 ) -> FloatArray:
     """Return the mean fidelity (N, K) of every response over its opponents; 0 without a score or an opponent.
 
-    Opponents of video i are all other videos of its data set with a valid response. p =
-    Φ((s−μ_j)/√(σ_i²+σ_j²+ε)). Exact to 2e-9.
+    Opponents of video i are all other videos of its data set with a valid response, or of its part of the
+    data set if `among` cuts it. p = Φ((s−μ_j)/√(σ_i²+σ_j²+ε)). Exact to 2e-9.
     Memory: a block of about `BLOCK_SIZE` comparisons per thread, never all N·K·N.
 
     Args:
@@ -107,6 +108,8 @@ def mean_fidelity(
         against: (N, K') scores whose μ_j and σ_j the opponents have; `scores` itself if omitted.
         eps: ε > 0.
         bounds: scores beyond count as these, those of `against` too; ±1e150 if omitted.
+        among: videos of a part, which stand next to one another in the batch; what is left over joins the
+            parts before. Whole data sets if omitted.
 
     >>> mean_fidelity(np.array([[4.0], [2.0], [3.0]]), np.array([4.0, 2.0, 9.0]), ["a", "a", "b"]).round(3)
     array([[1.001],
@@ -121,11 +124,12 @@ def mean_fidelity(
     rewards = np.zeros_like(scores)
     blocks: list[tuple[IndexArray, Videos]] = []
     for name in np.unique(names):
-        same = names == name
-        places = np.flatnonzero(same & ~np.isnan(own.mean))
-        opponents = clean.take(np.flatnonzero(same & ~np.isnan(clean.mean)))
-        size = max(1, BLOCK_SIZE // max(1, scores.shape[1] * len(opponents.index)))
-        blocks += [(places[start : start + size], opponents) for start in range(0, len(places), size)]
+        same = np.flatnonzero(names == name)
+        for part in np.array_split(same, max(1, len(same) // (among or len(same)))):
+            places = part[~np.isnan(own.mean[part])]
+            opponents = clean.take(part[~np.isnan(clean.mean[part])])
+            size = max(1, BLOCK_SIZE // max(1, scores.shape[1] * len(opponents.index)))
+            blocks += [(places[start : start + size], opponents) for start in range(0, len(places), size)]
     sizes = [len(i) * scores.shape[1] * len(others.index) for i, others in blocks]
     largest, num_threads = max(sizes, default=0), NUM_THREADS if sum(sizes) >= MIN_THREADED else 1
 

@@ -25,29 +25,41 @@ class RankingReward:
 
     min_videos = 2
 
-    def __init__(self, eps: float = 1e-6, bounds: Sequence[float] | None = answers.OUTER) -> None:
-        """Set ε and the bounds.
+    def __init__(
+        self, eps: float = 1e-6, bounds: Sequence[float] | None = answers.OUTER, among: int | None = None
+    ) -> None:
+        """Set ε, the bounds and the opponents.
 
         Args:
             eps: ε.
             bounds: lowest and highest score that is told apart; None takes scores as written, as the papers
                 do.
+            among: number of videos that are ranked together; all of the data set in the batch if omitted. The
+                released code ranks pairs.
 
         Raises:
-            ValueError: if ε is not positive and finite, or the bounds are not two finite numbers, the lower
-                first.
+            ValueError: if ε is not positive and finite, the bounds are not two finite numbers, the lower
+                first, or `among` is below 2.
         """
         if not 0 < eps < math.inf:
             raise ValueError(f"eps must be positive and finite, got {eps}")
+        if among is not None and not (isinstance(among, int) and among >= self.min_videos):
+            raise ValueError(f"among must be a number of at least {self.min_videos} videos, got {among!r}")
         self.eps = eps
+        self.among = among
         self.bounds = None if bounds is None else _interval(bounds)
 
     def __call__(self, batch: RolloutBatch) -> FloatArray:
         """Return (N, K) rewards."""
         return batch.derived(
-            ("rewards.ranking", self.eps, self.bounds),
+            ("rewards.ranking", self.eps, self.bounds, self.among),
             lambda: pairwise.mean_fidelity(
-                batch.scores, batch.target, batch.dataset, eps=self.eps, bounds=self.bounds
+                batch.scores,
+                batch.target,
+                batch.dataset,
+                eps=self.eps,
+                bounds=self.bounds,
+                among=self.among,
             ),
         ).copy()
 
@@ -61,7 +73,7 @@ class RankingReward:
             raise ValueError("the batch has no perturbed responses")
         scores = batch.perturbed.scores
         return batch.derived(
-            ("rewards.ranking, twins", self.eps, self.bounds),
+            ("rewards.ranking, twins", self.eps, self.bounds, self.among),
             lambda: pairwise.mean_fidelity(
                 scores,
                 batch.target,
@@ -69,6 +81,7 @@ class RankingReward:
                 against=batch.scores,
                 eps=self.eps,
                 bounds=self.bounds,
+                among=self.among,
             ),
         ).copy()
 

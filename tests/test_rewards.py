@@ -182,6 +182,23 @@ def test_ranking_equals_the_reference_clean_and_twin(
         np.testing.assert_allclose(found, slow_ranking(batch, twin, limits), rtol=0, atol=2e-9)
 
 
+@given(batches(twins=True), st.integers(2, 3))
+def test_a_ranking_among_some_is_that_of_smaller_data_sets(batch: RolloutBatch, among: int) -> None:
+    names = list(batch.dataset)
+    for name in set(names):
+        places = [i for i, other in enumerate(batch.dataset) if other == name]
+        num_parts = max(1, len(places) // among)
+        sizes = [len(places) // num_parts + (part < len(places) % num_parts) for part in range(num_parts)]
+        parts = [part for part, size in enumerate(sizes) for _ in range(size)]
+        for i, part in zip(places, parts, strict=True):
+            names[i] = f"{name}, part {part}"
+    twins = None if batch.perturbed is None else batch.perturbed.scores
+    smaller = make(batch.scores, batch.target, names, twins)
+    reward = RankingReward(among=among)
+    np.testing.assert_allclose(reward(batch), slow_ranking(smaller), rtol=0, atol=2e-9)
+    np.testing.assert_allclose(reward.on_twins(batch), slow_ranking(smaller, twin=True), rtol=0, atol=2e-9)
+
+
 def test_one_answer_far_off_the_scale_costs_its_group_mates_what_a_six_costs() -> None:
     targets = [4.0, 3.0, 2.0]
     groups = [[4.0, 4.0], [3.1, 2.9], [2.0, 2.2]]
@@ -484,6 +501,8 @@ def test_length_counts_words_of_the_reasoning() -> None:
         ("ranking", {"bounds": [0, 3, 6]}),
         ("ranking", {"bounds": "0-6"}),
         ("ranking", {"bounds": ["a", "b"]}),
+        ("ranking", {"among": 1}),
+        ("ranking", {"among": 2.5}),
         ("regression", {"sigma": "wide"}),
         ("temporal", {"delta": -0.1}),
         ("temporal", {"tau": math.inf}),

@@ -1,4 +1,4 @@
-"""Where the rows of an ablation start: the base, and what it becomes without motion and without reasoning."""
+"""Where the rows of an ablation start: the base, and what further supervised tuning makes of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 from . import make_base_set
 from .base import FRAME_SIZE, NUM_FRAMES, SETTINGS, typical_responses
-from .runs import DONE, train
+from .runs import DONE, RECIPES, train
 
 BASE = Path(__file__).with_name("checkpoint")
-STARTS = ("base", "no_motion", "no_reasoning")
+STARTS = ("base", "no_motion", "no_reasoning", "sft")
 NUM_CLIPS = 4000
 # taught on from the base, on clips of the base's own
 AGAIN = ("--max_steps", "500", "--learning_rate", "1e-3")
@@ -20,15 +20,22 @@ def folder_of(name: str, out: Path) -> Path:
     return BASE if name == "base" else out / name / "final"
 
 
-def make_start(name: str, out: Path) -> None:
+def make_start(name: str, out: Path, *, world: Path, described: Path) -> None:
     """Make a checkpoint of `STARTS` unless it is there.
 
     Args:
         name: which; "no_motion" has lost the motion branch and was taught again to describe what it sees,
-            "no_reasoning" was taught to give the base's crude scores without a description.
+            "no_reasoning" was taught to give the base's crude scores without a description, "sft" is the
+            demo's adapter of supervised tuning.
         out: folder of all.
+        world: folder of the clips with opinions.
+        described: training labels of those with the base's own reasoning.
     """
     if name == "base" or (out / name / DONE).exists():
+        return
+    if name == "sft":
+        settings = [RECIPES / "demo_sft.yaml"]
+        train("sft", settings, BASE, described, world, out / name, "--eval_strategy", "no")
         return
     labels = make_base_set(out / "data", num_clips=NUM_CLIPS)
     checkpoint = without_motion(BASE, out / name / "init") if name == "no_motion" else BASE
