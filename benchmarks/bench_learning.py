@@ -3,8 +3,8 @@
 python benchmarks/bench_learning.py --demo out/bench_demo
 
 Takes the finished demos of `bench_demo.py`. Gradients: the trainer's own, of many generation batches at the
-same weights, for several shapes of the batch; their mean is the signal, what is left is noise. Digits: how the
-scores of in-domain test clips follow the labels by their first digit, and among clips of the same first digit.
+same weights, for several shapes of the batch; their mean is the signal, the rest is noise. Digits: how the
+scores of in-domain test clips follow the labels by their first digit, and among clips of one first digit.
 Training: means over the first and the last tenth of GRPO's steps.
 """
 

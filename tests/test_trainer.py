@@ -279,6 +279,35 @@ def test_twins_are_generated_where_a_reward_asks_for_them(
 
 
 @pytest.mark.usefixtures("scripted")
+@pytest.mark.parametrize(("gate", "teaches"), [("group", False), ("response", True)])
+def test_what_a_whole_group_earns_teaches_nothing(
+    gate: str, teaches: bool, make: Callable[..., VQAThinkerTrainer]
+) -> None:
+    """Eq. 8 to the letter pays all responses of a video alike, which the advantage subtracts again."""
+    temporal = rewards.load("temporal")
+    temporal.gate = gate  # type: ignore[attr-defined]
+    temporal.tau = 0.6  # type: ignore[attr-defined]  passed by some responses of a video
+    paid = []
+
+    def bonus(batch: RolloutBatch) -> FloatArray:
+        paid.append(temporal(batch))
+        return paid[-1]
+
+    bonus.needs_perturbed = True  # type: ignore[attr-defined]
+    rules = {"regression": RULES["regression"], "ranking": RULES["ranking"]}
+    # of two, the advantages are ±1/√2 whatever they earn
+    settings = {"num_generations": 4, "optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0}
+    ends = []
+    for payment in (bonus, lambda batch: 0 * bonus(batch)):
+        payment.needs_perturbed = True  # type: ignore[attr-defined]
+        run = make(rewards=rules | {"temporal": payment}, **settings)
+        run.train()
+        ends.append(weights(run))
+    assert any(values.any() for values in paid)
+    assert (largest_difference(*ends) > 1e-5) == teaches
+
+
+@pytest.mark.usefixtures("scripted")
 def test_a_video_is_decoded_once(
     make: Callable[..., VQAThinkerTrainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
