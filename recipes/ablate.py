@@ -44,7 +44,7 @@ from world.starts import BASE, STARTS, folder_of, make_start
 from vqathinker.evaluation.ablations import AblationRow, read_table
 
 SEEDS = (10, 11, 12, 13, 14)  # on which no setting was chosen
-WORLD_SEED = 1  # likewise
+WORLD_SEED = 2  # likewise
 
 
 class Scale(StrEnum):
