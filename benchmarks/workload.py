@@ -18,10 +18,10 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from rewards import FormatReward
-from vqathinker.model.assemble import load_policy
-from vqathinker.model.tiny import build_tiny
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
-from vqathinker.training.rows import VideoInputs
+from vqathinker.training.grpo.rows import VideoInputs
 
 FRAME_SIZE, TOKENS_PER_FRAME = 448, 256
 MIDDLE: dict[str, Any] = {

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rewards
-from rewards.rows import Record, collect
 from vqathinker import answers
-from vqathinker.training.batch import accepts_answer_only, as_reward, log_batch
+from vqathinker.records import Record, collect
+from vqathinker.training.grpo.batch import accepts_answer_only, as_reward, log_batch
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.types import FloatArray, RolloutBatch
 

@@ -10,8 +10,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from vqathinker.cli import app
-from vqathinker.media.benchmarks import BENCHMARKS, Benchmark, find, findings, load_benchmark
-from vqathinker.media.dataset import SCALES
+from vqathinker.data.benchmarks import BENCHMARKS, Benchmark, find, findings, load_benchmark
+from vqathinker.data.dataset import SCALES
 from vqathinker.metrics import overall
 
 # SPEC: name, videos; an example of a published name, and of one that is not

@@ -15,11 +15,11 @@ from datasets import Dataset
 from test_trainer import MODES, RULES, SETTINGS, ScriptedEngine
 from trl import SFTConfig
 
-from vqathinker.media.dataset import load_labels
-from vqathinker.model.assemble import load_policy
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.data.dataset import load_labels
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer, trainer
 from vqathinker.training.live import LOG_FILE, Column, LiveTable, grpo_columns, log_file
-from vqathinker.training.sft import SupervisedTrainer
+from vqathinker.training.sft.trainer import SupervisedTrainer
 
 
 @pytest.fixture

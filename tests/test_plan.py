@@ -27,21 +27,21 @@ from trl import ModelConfig
 from typer.testing import CliRunner
 
 import rewards
+from vqathinker.checkpoints.assemble import load_adapted, load_policy
+from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.cli import app
-from vqathinker.media.dataset import load_labels
-from vqathinker.model.assemble import load_adapted, load_policy
+from vqathinker.data.dataset import load_labels
 from vqathinker.model.attention import BRANCH_ATTENTION
 from vqathinker.model.slowfast import SlowFast
-from vqathinker.model.tiny import build_tiny
+from vqathinker.planning.checkpoint import Checkpoint, read_checkpoint
+from vqathinker.planning.hardware import GPU, GPUS, MODELS, find_gpu
+from vqathinker.planning.measure import measure, num_bytes
+from vqathinker.planning.run import Run
+from vqathinker.planning.sizes import SLOWFAST_BYTES, ModelSizes, Precision, count, is_counted
 from vqathinker.rollout.encoder import FRAMES_PER_CALL
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer, activations, cost, plan, planning, remedies
-from vqathinker.training.adapter import VideoInputs
-from vqathinker.training.checkpoint import Checkpoint, read_checkpoint
-from vqathinker.training.hardware import GPU, GPUS, MODELS, find_gpu
-from vqathinker.training.measure import measure, num_bytes
-from vqathinker.training.plan import Run
+from vqathinker.training.grpo.adapter import VideoInputs
 from vqathinker.training.setup import lora
-from vqathinker.training.sizes import SLOWFAST_BYTES, ModelSizes, Precision, count, is_counted
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "grpo_lsvq.yaml"

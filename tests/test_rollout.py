@@ -25,7 +25,7 @@ Policies = Callable[..., tuple[Any, Any]]
 @pytest.fixture(scope="module")
 def policy(checkpoints: dict[str, Path]) -> tuple[Any, Any]:
     """One model for all tests that leave it as it is."""
-    from vqathinker.model.assemble import load_policy
+    from vqathinker.checkpoints.assemble import load_policy
 
     model, processor = load_policy(checkpoints["slowfast"])
     return model.eval(), processor

@@ -26,19 +26,19 @@ from trl.trainer.utils import use_adapter
 import rewards
 from perturbations import PERTURBATIONS
 from vqathinker import answers, prompts
+from vqathinker.checkpoints.adapters import merged_weights
+from vqathinker.checkpoints.assemble import load_adapted, load_policy
+from vqathinker.checkpoints.tiny import build_tiny
+from vqathinker.data.dataset import load_labels
 from vqathinker.media.clips import read_clip
-from vqathinker.media.dataset import load_labels
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import Clip, VideoError
 from vqathinker.model import VQAThinkerProcessor
-from vqathinker.model.adapters import merged_weights
-from vqathinker.model.assemble import load_adapted, load_policy
 from vqathinker.model.modeling import VQAThinkerModel
-from vqathinker.model.tiny import build_tiny
 from vqathinker.rollout import Response, RolloutRequest, Sampling
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer, trainer
-from vqathinker.training.reference import HostedModel
-from vqathinker.training.rows import Row, RowResponse
+from vqathinker.training.grpo.reference import HostedModel
+from vqathinker.training.grpo.rows import Row, RowResponse
 from vqathinker.training.setup import lora
 from vqathinker.types import FloatArray, FrameSetting, RolloutBatch
 

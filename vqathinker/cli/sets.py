@@ -79,7 +79,7 @@ class LabelledSet:
 
     def check(self) -> None:
         """Leave if a file or a folder is missing, before anything is read."""
-        from vqathinker.media.benchmarks import find
+        from vqathinker.data.benchmarks import find
 
         if self.labels is None and not Path(self.source).is_file() and find(self.source) is not None:
             fail(f"{self.source} needs its label file: --labels FILE")
@@ -94,7 +94,7 @@ class LabelledSet:
 
     def load(self) -> tuple[Dataset, str]:
         """The rows, and how their labels reach 1-5; leave if no video is there."""
-        from vqathinker.media.dataset import off_scale
+        from vqathinker.data.dataset import off_scale
 
         options = self.options
         if self.labels is not None:
@@ -139,7 +139,7 @@ def read_sets(file: Path) -> list[LabelledSet]:
 
 def _entry(file: Path, name: str, entry: Any) -> LabelledSet:  # noqa: ANN401  whatever YAML holds
     """One set, its values checked."""
-    from vqathinker.media.benchmarks import find
+    from vqathinker.data.benchmarks import find
 
     place = f"--sets {file}: {name}"
     if not isinstance(entry, dict):

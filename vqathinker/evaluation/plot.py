@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqathinker.media.dataset import TARGET_RANGE
+from vqathinker.data.dataset import TARGET_RANGE
 from vqathinker.metrics import Metrics, fit_logistic
 
 if TYPE_CHECKING:

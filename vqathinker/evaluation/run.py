@@ -15,8 +15,8 @@ from typing import Any
 from datasets import Dataset
 
 from vqathinker.evaluation.folder import left_to_score, open_journal
-from vqathinker.evaluation.journal import read_all, require_same_settings
 from vqathinker.evaluation.result import Evaluation, summarise
+from vqathinker.journal import read_all, require_same_settings
 from vqathinker.rollout import HFEngine
 from vqathinker.rollout.vllm_server import vllm_version
 from vqathinker.scoring import Mode, Score, Scorer
@@ -43,7 +43,7 @@ def evaluate(
 
     Args:
         scorer: the checkpoint with its engine, batch size and reading processes.
-        dataset: rows from `vqathinker.media.dataset.load_labels`.
+        dataset: rows from `vqathinker.data.dataset.load_labels`.
         origin: what only the caller knows, e.g. checkpoint, label file and scale; stored with the settings.
         out: folder that keeps each result as it comes. A run with the same settings goes on where the last
             one stopped and tries unreadable files again; the run that completes the rows writes the summary.

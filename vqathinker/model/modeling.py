@@ -23,9 +23,9 @@ from transformers import (
 )
 from transformers.models.internvl.modeling_internvl import InternVLModelOutputWithPast
 
+from vqathinker.checkpoints.storage import EMBEDDINGS, HEAD, same_values, scan
 from vqathinker.model.attention import MASKS, PACKED
 from vqathinker.model.slowfast import CHANNEL_RATIO, EXPANSION, SlowFast
-from vqathinker.model.storage import EMBEDDINGS, HEAD, same_values, scan
 
 CONFIG_FILE = "config.json"
 

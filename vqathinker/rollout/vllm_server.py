@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import vqathinker
-from vqathinker.checkpoints import open_to_others
+from vqathinker.checkpoints.folders import open_to_others
 from vqathinker.model import VQAThinkerConfig, VQAThinkerProcessor
 from vqathinker.rollout.engine import (
     DIVERGED,

@@ -11,12 +11,12 @@ import torch
 from datasets import Dataset
 from torch import nn
 
+from vqathinker.data.dataset import TARGET_RANGE, off_scale
 from vqathinker.launch.processes import became_one
-from vqathinker.media.dataset import TARGET_RANGE, off_scale
 from vqathinker.model import VQAThinkerProcessor
-from vqathinker.training.batch import accepts_answer_only
-from vqathinker.training.config import TrainingConfig
-from vqathinker.training.rehearsal import rehearse_perturbations, rehearse_rewards
+from vqathinker.training.grpo.batch import accepts_answer_only
+from vqathinker.training.grpo.config import TrainingConfig
+from vqathinker.training.grpo.rehearsal import rehearse_perturbations, rehearse_rewards
 from vqathinker.types import Perturbation, Reward
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def check_setup(
     if missing:
         raise ValueError(
             f"the training data lacks the columns {', '.join(missing)}; "
-            "load it with vqathinker.media.dataset.load_labels"
+            "load it with vqathinker.data.dataset.load_labels"
         )
     if args.packed_attention == "flex" and args.device.type in WITHOUT_FLEX:
         raise ValueError(

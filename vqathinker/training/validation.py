@@ -15,7 +15,7 @@ from vqathinker.metrics import correlations
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.rollout import Sampling
 from vqathinker.rollout.predict import Prediction, predict
-from vqathinker.training.rows import Row
+from vqathinker.training.grpo.rows import Row
 from vqathinker.training.sharding import policy_for_rollout
 
 
@@ -35,7 +35,7 @@ def validate(
 
     Args:
         trainer: its policy answers, in batches of `per_device_eval_batch_size`.
-        dataset: rows from `vqathinker.media.dataset.load_labels`.
+        dataset: rows from `vqathinker.data.dataset.load_labels`.
         processor: the checkpoint's.
         decoders: the processes that decode.
         num_videos: how many are taken, at even distances; 0 for all.

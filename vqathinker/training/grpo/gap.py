@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vqathinker.training.config import TrainingConfig
+from vqathinker.training.grpo.config import TrainingConfig
 from vqathinker.types import RunStopped
 
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqathinker.media.dataset import load_labels, read_columns
-from vqathinker.media.matching import Matches, has_video_suffix
+from vqathinker.data.dataset import load_labels, read_columns
+from vqathinker.data.matching import Matches
+from vqathinker.media.names import has_video_suffix
 from vqathinker.types import FloatArray
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vqathinker.model import layouts
-from vqathinker.model.storage import EMBEDDINGS, HEAD, Stored, same_values, write_json
+from vqathinker.checkpoints import layouts
+from vqathinker.checkpoints.storage import EMBEDDINGS, HEAD, Stored, same_values, write_json
 
 NUM_NAMED = 3
 

@@ -19,12 +19,20 @@ from torch import Tensor, nn
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler, split_tensor_dict
 
-from vqathinker.training.config import TrainingConfig
-from vqathinker.training.engines import SynchronisedEngine, engine_in_place_of_vllm
-from vqathinker.training.gap import check_gap, importance_ratio, measure_gap
+from vqathinker.training.grpo.config import TrainingConfig
+from vqathinker.training.grpo.engines import SynchronisedEngine, engine_in_place_of_vllm
+from vqathinker.training.grpo.gap import check_gap, importance_ratio, measure_gap
+from vqathinker.training.grpo.reference import HostedModel, reference_as_loaded, save_without_reference
+from vqathinker.training.grpo.rows import (
+    EpochOrder,
+    Row,
+    RowResponse,
+    VideoInputs,
+    arrange,
+    group_numbers,
+    take,
+)
 from vqathinker.training.packing import PackedGroups, pack, whole_groups
-from vqathinker.training.reference import HostedModel, reference_as_loaded, save_without_reference
-from vqathinker.training.rows import EpochOrder, Row, RowResponse, VideoInputs, arrange, group_numbers, take
 
 FLEX_MULTIPLE = 128  # positions of a block of FlexAttention
 

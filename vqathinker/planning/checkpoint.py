@@ -8,10 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vqathinker.checkpoints import adapter_settings, base_folder, checkpoint_folder, is_adapter, is_hub_id
+from vqathinker.checkpoints.folders import (
+    adapter_settings,
+    base_folder,
+    checkpoint_folder,
+    is_adapter,
+    is_hub_id,
+)
 from vqathinker.launch.values import or_nearest
+from vqathinker.planning.hardware import MODELS
 from vqathinker.prompts import Prompt, visual_text
-from vqathinker.training.hardware import MODELS
 from vqathinker.types import FrameSetting
 
 CONFIG_FILE = "config.json"

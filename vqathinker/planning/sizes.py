@@ -1,7 +1,7 @@
 """The sizes of a model, by arithmetic on its configuration.
 
 `tests/test_plan.py` holds them against the real classes. Settings that are not counted here (LoRA on other
-layers, say) are measured on the real classes, in `vqathinker.training.measure`, which takes torch.
+layers, say) are measured on the real classes, in `vqathinker.planning.measure`, which takes torch.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vqathinker.launch.adapters import LANGUAGE_LAYERS
 from vqathinker.launch.fields import read_fields
-from vqathinker.training.checkpoint import Checkpoint
+from vqathinker.planning.checkpoint import Checkpoint
 
 FP32 = 4  # bytes of a number
 BF16 = 2
@@ -26,7 +27,6 @@ DEFAULTS: dict[str, Any] = {
     "motion": "slowfast", "slowfast_depth": 50, "slowfast_stem_dim": 64, "max_frames": 64,
     "downsample_ratio": 0.5, "tie_word_embeddings": True,
 }  # fmt: skip
-LANGUAGE_LAYERS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"  # that an adapter changes by default
 # entries of an `adapter_config.json` that arithmetic knows
 USUAL_ADAPTER: dict[str, Any] = {
     "peft_type": "LORA", "target_modules": LANGUAGE_LAYERS, "use_dora": False, "rank_pattern": {},

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vqathinker.media.columns import choose
-from vqathinker.media.tables import Table, is_number, plain, read_entries, read_json_lines, read_table
+from vqathinker.data.columns import choose
+from vqathinker.data.tables import Table, is_number, plain, read_entries, read_json_lines, read_table
 
 EMPTY = "no labels in the file; is it the right one?"
 UNKNOWN = -1.0  # FAST-VQA's duration and fps where nobody measured them

@@ -16,9 +16,9 @@ from datasets import Dataset
 
 from perturbations import draw
 from rewards import evaluate
-from rewards.rows import Record, collect
 from vqathinker import answers
-from vqathinker.training.config import TrainingConfig
+from vqathinker.records import Record, collect
+from vqathinker.training.grpo.config import TrainingConfig
 from vqathinker.types import Perturbation, Reward, RolloutBatch
 
 REASONING = ("sharp and steady", "noisy, and the motion stutters from time to time")

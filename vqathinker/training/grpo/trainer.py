@@ -23,27 +23,27 @@ from transformers.trainer_utils import TrainOutput
 
 import rewards as reward_plugins
 from perturbations import draw
-from rewards.rows import Record, collect
 from vqathinker import answers
+from vqathinker.checkpoints.adapters import bare
 from vqathinker.media.ahead import ReadAhead
 from vqathinker.media.clips import read_clip
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.model.adapters import bare
 from vqathinker.model.modeling import check_packed_attention
+from vqathinker.records import Record, collect
 from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling
 from vqathinker.rollout.encoder import EncodedVideo, VideoEncoder
 from vqathinker.rollout.motion_cache import MotionCache
-from vqathinker.training.adapter import GRPOAdapter
-from vqathinker.training.batch import accepts_answer_only, as_reward, draws_twins, log_batch
 from vqathinker.training.card import Origin, WritesCard
 from vqathinker.training.checks import check_precision, check_processes, check_setup
-from vqathinker.training.config import TrainingConfig
-from vqathinker.training.engines import SynchronisedEngine, generate_or_stop, make_engine
+from vqathinker.training.grpo.adapter import GRPOAdapter
+from vqathinker.training.grpo.batch import accepts_answer_only, as_reward, draws_twins, log_batch
+from vqathinker.training.grpo.config import TrainingConfig
+from vqathinker.training.grpo.engines import SynchronisedEngine, generate_or_stop, make_engine
+from vqathinker.training.grpo.reference import HostedModel
+from vqathinker.training.grpo.rows import Row, RowResponse, VideoInputs
 from vqathinker.training.live import grpo_columns, log_file, show_live
-from vqathinker.training.reference import HostedModel
-from vqathinker.training.rows import Row, RowResponse, VideoInputs
 from vqathinker.training.sharding import policy_for_rollout
 from vqathinker.training.unreadable import UnreadableVideos, black_video
 from vqathinker.training.validation import validate
@@ -65,7 +65,7 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         processor: that of the same checkpoint.
         rewards: label → reward, or TRL-style function with a parameter `completions`; each is called once per
             generation with the global batch.
-        train_dataset: rows from `vqathinker.media.dataset.load_labels`.
+        train_dataset: rows from `vqathinker.data.dataset.load_labels`.
         perturbations: label → mode for the twins, which are generated if a reward asks for them.
         eval_dataset: rows scored at each evaluation.
         reward_weights: label → weight, 1 where not given.

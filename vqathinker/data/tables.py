@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from vqathinker.media.matching import has_video_suffix
+from vqathinker.media.names import has_video_suffix
 
 SEPARATORS = (",", "\t", ";")
 NUM_PROBED = 20  # lines that tell the separator

@@ -20,14 +20,14 @@ from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 from trl.trainer.utils import ensure_master_addr_port
 
-from vqathinker.model.adapters import merged_weights
+from vqathinker.checkpoints.adapters import merged_weights
 from vqathinker.rollout import Response, RolloutEngine, RolloutRequest, Sampling
 from vqathinker.rollout.vllm import VLLMEngine
 from vqathinker.rollout.vllm_server import RolloutServerError, ServerEngine
 from vqathinker.training.sharding import whole_tensor
 
 if TYPE_CHECKING:
-    from vqathinker.training.trainer import VQAThinkerTrainer
+    from vqathinker.training.grpo.trainer import VQAThinkerTrainer
 
 
 class SynchronisedEngine(RolloutEngine, Protocol):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vqathinker.training.plan import HF_SEQUENCES, Run, key_value_bytes
-from vqathinker.training.sizes import BF16, ModelSizes, Tower
+from vqathinker.planning.run import HF_SEQUENCES, Run, key_value_bytes
+from vqathinker.planning.sizes import BF16, ModelSizes, Tower
 
 VISION_MERGE = 4  # vision positions that become one visual token
 FORWARD, BACKWARD = 1, 2  # in passes; a backward pass multiplies with the weights and for the weights

@@ -10,7 +10,9 @@ import torch
 from transformers import GenerationConfig
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
-from vqathinker.checkpoints import (
+from vqathinker.checkpoints.adapters import merge, put_on
+from vqathinker.checkpoints.convert import convert
+from vqathinker.checkpoints.folders import (
     ADAPTER_FILE,
     HOW_TO_MERGE,
     base_folder,
@@ -18,11 +20,9 @@ from vqathinker.checkpoints import (
     is_adapter,
     open_to_others,
 )
-from vqathinker.model.adapters import merge, put_on
-from vqathinker.model.convert import convert
+from vqathinker.checkpoints.storage import REPORT_FILE, appearing, check_free, write_json
 from vqathinker.model.modeling import VQAThinkerForConditionalGeneration
 from vqathinker.model.processing import VQAThinkerProcessor
-from vqathinker.model.storage import REPORT_FILE, appearing, check_free, write_json
 from vqathinker.prompts import Prompt
 
 if TYPE_CHECKING:

@@ -134,7 +134,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         model: loaded from a checkpoint directory.
         args: TRL's settings.
         processor: that of the same checkpoint.
-        train_dataset: rows from `vqathinker.media.dataset.load_labels`.
+        train_dataset: rows from `vqathinker.data.dataset.load_labels`.
         eval_dataset: rows whose loss and greedy scores are logged at each evaluation.
         max_unreadable: share of the videos that may be missing or unreadable before the run stops.
         think: False teaches the answer block alone.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from vqathinker.training.activations import autocast_bytes, head_bytes, kept_bytes, layer_bytes
-from vqathinker.training.hardware import GIB, GPU
-from vqathinker.training.sizes import BF16, FP32, ModelSizes
+from vqathinker.planning.activations import autocast_bytes, head_bytes, kept_bytes, layer_bytes
+from vqathinker.planning.hardware import GIB, GPU
+from vqathinker.planning.sizes import BF16, FP32, ModelSizes
 
 ADAM_STATES = 2
 BUCKET = 500_000_000  # elements of DeepSpeed's buffer for the reduction of gradients

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vqathinker.checkpoints import open_to_others
+from vqathinker.checkpoints.folders import open_to_others
 
 REPORT_FILE = "conversion.json"
 ROWS_AT_A_TIME = 4096

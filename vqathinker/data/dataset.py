@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vqathinker.media.labels import Labels, decode, read
-from vqathinker.media.matching import Matches, has_video_suffix, match
-from vqathinker.media.tables import is_number
+from vqathinker.data.labels import Labels, decode, read
+from vqathinker.data.matching import Matches, match
+from vqathinker.data.tables import is_number
+from vqathinker.media.names import has_video_suffix
 from vqathinker.types import FloatArray
 
 if TYPE_CHECKING:

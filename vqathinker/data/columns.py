@@ -9,8 +9,8 @@ import logging
 import re
 from dataclasses import dataclass
 
-from vqathinker.media.matching import has_video_suffix
-from vqathinker.media.tables import MOS_NAMES, VIDEO_NAMES, Table, is_number, plain
+from vqathinker.data.tables import MOS_NAMES, VIDEO_NAMES, Table, is_number, plain
+from vqathinker.media.names import has_video_suffix
 
 SPREAD_NAMES = frozenset({
     "std", "sd", "stddev", "stdev", "standarddeviation", "mosstd", "stdmos", "mossd", "sdmos",

@@ -11,10 +11,10 @@ from trl.trainer.model_config import ModelConfig
 
 from vqathinker.model import VQAThinkerForConditionalGeneration
 from vqathinker.model.modeling import VQAThinkerConfig
-from vqathinker.training.checkpoint import Checkpoint
-from vqathinker.training.reference import REFERENCE_ADAPTER
+from vqathinker.planning.checkpoint import Checkpoint
+from vqathinker.planning.sizes import ModelSizes, Tower
+from vqathinker.training.grpo.reference import REFERENCE_ADAPTER
 from vqathinker.training.setup import lora
-from vqathinker.training.sizes import ModelSizes, Tower
 
 
 def measure(checkpoint: Checkpoint, model_config: ModelConfig, *, has_masters: bool) -> ModelSizes:

@@ -23,9 +23,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from vqathinker.checkpoints import checkpoint_folder
-from vqathinker.model import layouts
-from vqathinker.model.matching import Conversion, Piece, assign, check, find_tie, leave_out
+from vqathinker.checkpoints import layouts
+from vqathinker.checkpoints.folders import checkpoint_folder
+from vqathinker.checkpoints.source import CHAT, internvl_values, read_config, text_tie
+from vqathinker.checkpoints.storage import REPORT_FILE, appearing, check_free, scan, write
+from vqathinker.checkpoints.tensors import Conversion, Piece, assign, check, find_tie, leave_out
 from vqathinker.model.modeling import (
     MotionProjector,
     VQAThinkerConfig,
@@ -35,8 +37,6 @@ from vqathinker.model.modeling import (
 )
 from vqathinker.model.processing import VQAThinkerProcessor
 from vqathinker.model.slowfast import SlowFast, published_state
-from vqathinker.model.source import CHAT, internvl_values, read_config, text_tie
-from vqathinker.model.storage import REPORT_FILE, appearing, check_free, scan, write
 from vqathinker.prompts import RELEASED, Prompt
 
 GENERATION_FILE = "generation_config.json"

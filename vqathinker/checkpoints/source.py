@@ -7,10 +7,10 @@ from typing import Any
 
 from transformers import AutoConfig, InternVLConfig, PreTrainedConfig
 
-from vqathinker.checkpoints import HOW_TO_MERGE, is_adapter
-from vqathinker.model import layouts
+from vqathinker.checkpoints import layouts
+from vqathinker.checkpoints.folders import HOW_TO_MERGE, is_adapter
+from vqathinker.checkpoints.storage import read_json
 from vqathinker.model.modeling import check_language_model
-from vqathinker.model.storage import read_json
 
 CHAT = "internvl_chat"
 HF_SETTINGS = {

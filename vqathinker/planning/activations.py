@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vqathinker.training.sizes import BF16, FP32, Tower
+from vqathinker.planning.sizes import BF16, FP32, Tower
 from vqathinker.types import PIXELS_PER_TOKEN
 
 if TYPE_CHECKING:
-    from vqathinker.training.plan import Run
+    from vqathinker.planning.run import Run
 
 HEAD_TOKENS, HEAD_COLUMNS = 4096, 32768  # a tile of logits in TRL's fused head
 

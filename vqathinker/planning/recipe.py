@@ -14,11 +14,11 @@ from vqathinker.launch.effects import without_effect
 from vqathinker.launch.fields import UNKNOWN
 from vqathinker.launch.plugins import check_plugins
 from vqathinker.launch.settings import merge
-from vqathinker.training.batch import draws_twins
-from vqathinker.training.checkpoint import Checkpoint, read_checkpoint
-from vqathinker.training.hardware import GPU
-from vqathinker.training.plan import Run
-from vqathinker.training.sizes import BF16, FP32, ModelSizes, Precision, count, is_counted
+from vqathinker.planning.checkpoint import Checkpoint, read_checkpoint
+from vqathinker.planning.hardware import GPU
+from vqathinker.planning.run import Run
+from vqathinker.planning.sizes import BF16, FP32, ModelSizes, Precision, count, is_counted
+from vqathinker.training.grpo.batch import draws_twins
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def model_sizes(checkpoint: Checkpoint, precision: Precision, *, has_masters: bo
         return count(checkpoint, precision, has_masters=has_masters)
     from trl.trainer.model_config import ModelConfig
 
-    from vqathinker.training.measure import measure
+    from vqathinker.planning.measure import measure
 
     return measure(checkpoint, ModelConfig(**vars(precision)), has_masters=has_masters)
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
-from vqathinker.training.plan import Run, key_value_bytes, memory
-from vqathinker.training.planning import Planned, model_sizes
-from vqathinker.training.sizes import BF16
+from vqathinker.planning.recipe import Planned, model_sizes
+from vqathinker.planning.run import Run, key_value_bytes, memory
+from vqathinker.planning.sizes import BF16
 
 BATCH = "batch"
 LORA_RANK = 16
