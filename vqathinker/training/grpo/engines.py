@@ -11,23 +11,23 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from unittest.mock import patch
 
 from accelerate.utils import gather_object, is_peft_model
 from torch import Tensor
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
+from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import ensure_master_addr_port
 
 from vqathinker.checkpoints.adapters import merged_weights
+from vqathinker.model import VQAThinkerProcessor
 from vqathinker.rollout import Response, RolloutEngine, RolloutRequest, Sampling
 from vqathinker.rollout.vllm import VLLMEngine
 from vqathinker.rollout.vllm_server import RolloutServerError, ServerEngine
+from vqathinker.training.grpo.config import TrainingConfig
 from vqathinker.training.sharding import whole_tensor
-
-if TYPE_CHECKING:
-    from vqathinker.training.grpo.trainer import VQAThinkerTrainer
 
 
 class SynchronisedEngine(RolloutEngine, Protocol):
@@ -78,10 +78,25 @@ def engine_in_place_of_vllm(make: Callable[[], SynchronisedEngine]) -> Iterator[
         yield
 
 
-def make_engine(trainer: VQAThinkerTrainer) -> SynchronisedEngine:
-    """The engine of `vllm_mode` for a trainer that is being built."""
-    args, processor, accelerator = trainer.args, trainer.processor, trainer.accelerator
-    model: Any = trainer.model
+def make_engine(
+    args: TrainingConfig,
+    processor: VQAThinkerProcessor,
+    model: Any,  # noqa: ANN401  the policy, with an adapter or without
+    *,
+    prompt_length: int,
+    draws_twins: bool,
+    process_index: int,
+) -> SynchronisedEngine:
+    """The engine of `vllm_mode` for a trainer that is being built.
+
+    Args:
+        args: the settings.
+        processor: the checkpoint's.
+        model: the policy.
+        prompt_length: tokens of the longest prompt.
+        draws_twins: whether perturbed copies are answered too.
+        process_index: of this process.
+    """
     if args.vllm_mode == "server":
         return ServerEngine(
             args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}",
@@ -89,18 +104,16 @@ def make_engine(trainer: VQAThinkerTrainer) -> SynchronisedEngine:
             processor,
             weights_folder=args.vllm_server_weights or Path(str(args.output_dir), "rollout_weights"),
             start_within=args.vllm_server_timeout,
-            sends_weights=accelerator.is_main_process,
+            sends_weights=process_index == 0,
         )
-    setting = processor.training
-    prompt_length = len(processor.prompt_ids(setting.num_frames, setting.tokens_per_frame))
     num_rows = args.per_device_train_batch_size * (args.steps_per_generation or 1)
     return VLLMEngine(
         str(model.name_or_path),
         processor,
         max_length=args.vllm_max_model_length or prompt_length + (args.max_completion_length or 0),
-        max_sequences=num_rows * (2 if trainer.perturbations else 1),
+        max_sequences=num_rows * (2 if draws_twins else 1),
         gpu_memory_utilization=args.vllm_gpu_memory_utilization,
-        seed=args.seed + accelerator.process_index,
+        seed=args.seed + process_index,
         enforce_eager=args.vllm_enforce_eager,
         sleeps=args.vllm_enable_sleep_mode,
         dtype="bfloat16" if args.bf16 else model.dtype,
@@ -108,14 +121,14 @@ def make_engine(trainer: VQAThinkerTrainer) -> SynchronisedEngine:
 
 
 def generate_or_stop(
-    trainer: VQAThinkerTrainer, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
+    trainer: GRPOTrainer, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
 ) -> list[list[Response]]:
     """Generate with the trainer's own engine; if a server fails one process, all save a checkpoint and stop.
 
     Raises:
         RolloutServerError: saying what the server lacks and how to go on.
     """
-    place: Any = trainer.vllm_generation
+    place: Any = trainer.vllm_generation  # type: ignore[attr-defined]
     error, responses = place.error, []
     if error is None:
         try:

@@ -36,9 +36,10 @@ from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling
 from vqathinker.rollout.encoder import EncodedVideo, VideoEncoder
 from vqathinker.rollout.motion_cache import MotionCache
 from vqathinker.training.card import Origin, WritesCard
-from vqathinker.training.checks import check_precision, check_processes, check_setup
+from vqathinker.training.checks import check_precision, check_processes
 from vqathinker.training.grpo.adapter import GRPOAdapter
 from vqathinker.training.grpo.batch import accepts_answer_only, as_reward, draws_twins, log_batch
+from vqathinker.training.grpo.checks import check_setup
 from vqathinker.training.grpo.config import TrainingConfig
 from vqathinker.training.grpo.engines import SynchronisedEngine, generate_or_stop, make_engine
 from vqathinker.training.grpo.reference import HostedModel
@@ -181,7 +182,15 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
 
     def make_engine(self) -> SynchronisedEngine:
         """The engine of `use_vllm`."""
-        return make_engine(self)
+        setting = self.processor.training
+        return make_engine(
+            self.args,
+            self.processor,
+            self.model,
+            prompt_length=len(self.processor.prompt_ids(setting.num_frames, setting.tokens_per_frame)),
+            draws_twins=bool(self.perturbations),
+            process_index=self.accelerator.process_index,
+        )
 
     def announce(self, rows: list[Row]) -> None:
         """Have the videos of the rows decoded while the steps before them are computed."""
