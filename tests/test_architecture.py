@@ -1,6 +1,6 @@
 """The house rules that a parser can check: floors, import directions, sizes, exceptions.
 
-ground       vqathinker.{types,answers,prompts,metrics,plugins,records,journal}, checkpoints.folders
+ground       vqathinker.{types,answers,prompts,metrics,plugins,records,samples,journal}, checkpoints.folders
 plug-ins     rewards (ground)    perturbations (nothing of ours)
 storage      vqathinker.checkpoints.storage (ground)
 media        vqathinker.media        (ground)
@@ -40,6 +40,7 @@ FLOORS = {
     "vqathinker.metrics": "ground",
     "vqathinker.plugins": "ground",
     "vqathinker.records": "ground",
+    "vqathinker.samples": "ground",
     "vqathinker.journal": "ground",
     "vqathinker.checkpoints.folders": "ground",
     "rewards": "rewards",

@@ -17,7 +17,8 @@ from trl import SFTConfig
 
 from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.data.dataset import load_labels
-from vqathinker.training import TrainingConfig, VQAThinkerTrainer, trainer
+from vqathinker.training import TrainingConfig, VQAThinkerTrainer
+from vqathinker.training.grpo import trainer
 from vqathinker.training.live import LOG_FILE, Column, LiveTable, grpo_columns, log_file
 from vqathinker.training.sft.trainer import SupervisedTrainer
 

@@ -19,7 +19,8 @@ from datasets import Dataset
 import rewards
 from perturbations import PERTURBATIONS
 from rewards import from_trl
-from vqathinker.training import TrainingConfig, rehearsal
+from vqathinker.training import TrainingConfig
+from vqathinker.training.grpo import rehearsal
 from vqathinker.training.grpo.rehearsal import rehearse_perturbations, rehearse_rewards, time_limit
 from vqathinker.types import FloatArray, RolloutBatch
 

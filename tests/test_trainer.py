@@ -36,7 +36,8 @@ from vqathinker.media.video import Clip, VideoError
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.model.modeling import VQAThinkerModel
 from vqathinker.rollout import Response, RolloutRequest, Sampling
-from vqathinker.training import TrainingConfig, VQAThinkerTrainer, trainer
+from vqathinker.training import TrainingConfig, VQAThinkerTrainer
+from vqathinker.training.grpo import trainer
 from vqathinker.training.grpo.reference import HostedModel
 from vqathinker.training.grpo.rows import Row, RowResponse
 from vqathinker.training.setup import lora

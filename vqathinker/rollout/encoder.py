@@ -95,10 +95,17 @@ class VideoEncoder:
         return [EncodedVideo(*parts) for parts in zip(pixels, frames, motion, strict=True)]
 
     @torch.no_grad()
-    def request(self, video: EncodedVideo, cache_key: str) -> RolloutRequest:
-        """The prompt of one encoded video, its features in the order of the placeholders."""
+    def request(self, video: EncodedVideo, cache_key: str, question: str | None = None) -> RolloutRequest:
+        """The prompt of one encoded video, its features in the order of the placeholders.
+
+        Args:
+            video: as encoded.
+            cache_key: of the request.
+            question: what is asked; the encoder's if omitted.
+        """
         num_frames, tokens_per_frame, width = video.frame_features.shape
-        ids = self.processor.prompt_ids(num_frames, tokens_per_frame, question=self.question)
+        asked = self.question if question is None else question
+        ids = self.processor.prompt_ids(num_frames, tokens_per_frame, question=asked)
         image_id, motion_id = self.processor.placeholder_ids
         marks = torch.tensor([i for i in ids if i in (image_id, motion_id)], device=self.model.device)
         embeds = video.frame_features.new_empty(len(marks), width)

@@ -12,7 +12,8 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,11 @@ from trl.trainer.utils import RepeatSampler, split_tensor_dict
 from vqathinker.training.grpo.config import TrainingConfig
 from vqathinker.training.grpo.engines import SynchronisedEngine, engine_in_place_of_vllm
 from vqathinker.training.grpo.gap import check_gap, importance_ratio, measure_gap
+from vqathinker.training.grpo.generation import AnsweredBatch, ReadBatch
 from vqathinker.training.grpo.reference import HostedModel, reference_as_loaded, save_without_reference
 from vqathinker.training.grpo.rows import (
     EpochOrder,
     Row,
-    RowResponse,
     VideoInputs,
     arrange,
     group_numbers,
@@ -37,6 +38,37 @@ from vqathinker.training.packing import PackedGroups, pack, whole_groups
 FLEX_MULTIPLE = 128  # positions of a block of FlexAttention
 
 
+@dataclass
+class Generating:
+    """A generation batch while TRL generates and scores: read, then answered too."""
+
+    batch: ReadBatch
+    answered: AnsweredBatch | None = None
+
+    @property
+    def videos(self) -> list[VideoInputs]:
+        """The inputs of each row."""
+        assert self.answered is not None
+        return self.answered.videos
+
+
+@dataclass
+class Updating:
+    """A micro-batch while TRL computes its loss, and then the policy's (B, C) log-probabilities."""
+
+    inputs: dict[str, Any]
+    policy_logps: Tensor | None = None
+
+    @property
+    def videos(self) -> list[VideoInputs]:
+        """The inputs of each row."""
+        videos: list[VideoInputs] = self.inputs["videos"]
+        return videos
+
+
+Work = TypeVar("Work", Generating, Updating)
+
+
 class GRPOAdapter(GRPOTrainer, ABC):
     """TRL's GRPO trainer with hooks for videos instead of its private methods."""
 
@@ -44,12 +76,8 @@ class GRPOAdapter(GRPOTrainer, ABC):
     model: nn.Module
     num_generations: int
     _buffered_inputs: Any
-    _rows: list[Row]
-    _videos: list[VideoInputs]
-    _current: dict[str, Any]  # the micro-batch of the update
-    _policy_logps: Tensor | None = None
+    _work: Generating | Updating | None = None  # while a method of TRL runs that calls ours without it
     hosted_reference: HostedModel | None = None
-    _rollout_step: int  # of the weights that generated
 
     def __init__(self, **kwargs: Any) -> None:
         reference = reference_as_loaded(kwargs["model"])
@@ -68,7 +96,7 @@ class GRPOAdapter(GRPOTrainer, ABC):
         """Take note of the local rows of the generation batch after those that are known already."""
 
     @abstractmethod
-    def begin_batch(self, rows: list[Row]) -> None:
+    def read_batch(self, rows: list[Row]) -> ReadBatch:
         """Read what the local rows of a generation batch need, before anything is generated."""
 
     @abstractmethod
@@ -76,15 +104,11 @@ class GRPOAdapter(GRPOTrainer, ABC):
         """Start the engine of `use_vllm`; called while the trainer is being built."""
 
     @abstractmethod
-    def respond(self, rows: list[Row]) -> list[RowResponse]:
+    def respond(self, batch: ReadBatch) -> AnsweredBatch:
         """Generate one response per row."""
 
     @abstractmethod
-    def video_inputs(self, rows: list[Row]) -> list[VideoInputs]:
-        """The video of each row; rows of one group share one object."""
-
-    @abstractmethod
-    def reward_rows(self, rows: list[Row], texts: list[str]) -> Tensor:
+    def reward_rows(self, batch: AnsweredBatch, texts: list[str]) -> Tensor:
         """Return (all processes' rows, rewards); a row of NaN is left out of the baseline and the loss."""
 
     # What the hooks may use
@@ -126,28 +150,38 @@ class GRPOAdapter(GRPOTrainer, ABC):
         return rows
 
     def _rollout(self, prompts: list[Any], trainer: GRPOTrainer) -> dict[str, list[Any]]:
-        responses = self.respond(self._rows)
-        self._videos = self.video_inputs(self._rows)
+        work = self._work
+        assert isinstance(work, Generating)
+        work.answered = self.respond(work.batch)
+        responses = work.answered.responses
         assert len(responses) == len(prompts)
         return {
             "prompt_ids": [r.prompt_ids for r in responses],
             "completion_ids": [r.token_ids for r in responses],
             "logprobs": [r.logprobs for r in responses],
-            "twin_text": [r.twin_text for r in responses],
         }
 
     def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
-        self._rows = inputs
-        self.begin_batch(inputs)
-        with self._without_redundant_pass():
+        with self._without_redundant_pass(), self.at_work(Generating(self.read_batch(inputs))) as work:
             output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        self._rollout_step = self.state.global_step
-        output["videos"] = self._videos
+        output["videos"] = work.videos
+        output["rollout_step"] = torch.tensor(self.state.global_step)  # of the weights that generated
+        # what could not be read teaches nothing
         mask = output["completion_mask"]
-        skipped = torch.tensor([video.skipped for video in self._videos], device=mask.device)
+        skipped = torch.tensor([video.skipped for video in work.videos], device=mask.device)
         output["completion_mask"] = mask.masked_fill(skipped[:, None], 0)
         output["num_items_in_batch"] = self.accelerator.gather(output["completion_mask"].sum()).sum()
         return output
+
+    @contextmanager
+    def at_work(self, work: Work) -> Iterator[Work]:
+        """Have the methods that TRL calls meanwhile know what they are called for."""
+        assert self._work is None
+        self._work = work
+        try:
+            yield work
+        finally:
+            self._work = None
 
     @contextmanager
     def _without_redundant_pass(self) -> Iterator[None]:
@@ -185,7 +219,10 @@ class GRPOAdapter(GRPOTrainer, ABC):
         completions: list[str],
         completion_ids_list: list[list[int]],
     ) -> Tensor:
-        return self.reward_rows(inputs, completions).to(self.accelerator.device, torch.float32)
+        work = self._work
+        assert isinstance(work, Generating)
+        assert work.answered is not None
+        return self.reward_rows(work.answered, completions).to(self.accelerator.device, torch.float32)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:  # noqa: ANN401  a list of rows
         """As TRL's, but the rows are arranged by groups over the micro-batches."""
@@ -207,19 +244,19 @@ class GRPOAdapter(GRPOTrainer, ABC):
         return current
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
-        self._videos, self._current = inputs["videos"], inputs
-        loss: Tensor = super()._compute_loss(model, inputs)  # type: ignore[no-untyped-call]
-        self._log_rollout_gap(inputs)
+        with self.at_work(Updating(inputs)) as work:
+            loss: Tensor = super()._compute_loss(model, inputs)  # type: ignore[no-untyped-call]
+        assert work.policy_logps is not None
+        self._log_rollout_gap(inputs, work.policy_logps)
         return loss
 
-    def _log_rollout_gap(self, inputs: Mapping[str, Any]) -> None:
+    def _log_rollout_gap(self, inputs: Mapping[str, Any], policy_logps: Tensor) -> None:
         """Log how far the engine's log-probabilities are from the policy's, over all tokens."""
-        assert self._policy_logps is not None
-        local = measure_gap(self._policy_logps, inputs["sampling_per_token_logps"], inputs["completion_mask"])
+        local = measure_gap(policy_logps, inputs["sampling_per_token_logps"], inputs["completion_mask"])
         everyone = self.accelerator.gather(local).view(-1, 3)
         total, count = everyone[:, :2].sum(dim=0).tolist()
         if count:
-            if self.own_engine is not None and self._rollout_step == self.state.global_step:
+            if self.own_engine is not None and inputs["rollout_step"] == self.state.global_step:
                 check_gap(total / count, self.args.max_logp_gap)
             self.log_metric("sampling/logp_gap_mean", total / count)
             self.log_metric("sampling/logp_gap_max", everyone[:, 2].max().item())
@@ -239,14 +276,17 @@ class GRPOAdapter(GRPOTrainer, ABC):
 
         Parts of `batch_size` rows are extended to whole groups.
         """
+        work = self._work
+        assert work is not None
+        videos = work.videos
         size = batch_size or len(input_ids)
-        parts = whole_groups(self._groups(self._videos), size)
+        parts = whole_groups(self._groups(videos), size)
         logps, entropies = [], []
         lent = self.hosted_reference if model is self.ref_model else None
         with nullcontext() if lent is None else lent.on_device():
             for part in parts:
                 packed, output = self._packed_forward(
-                    model, input_ids[part], attention_mask[part], logits_to_keep, self._videos[part]
+                    model, input_ids[part], attention_mask[part], logits_to_keep, videos[part]
                 )
                 shape = (len(input_ids[part]), logits_to_keep)
                 logps.append(packed.unpack(output.log_probs, shape))
@@ -254,14 +294,19 @@ class GRPOAdapter(GRPOTrainer, ABC):
                     entropies.append(packed.unpack(output.entropy, shape))
         if not compute_entropy:
             return torch.cat(logps), None, None
-        self._policy_logps = torch.cat(logps).detach()
-        if self.use_vllm and self.vllm_importance_sampling_correction and self._is_on_policy:
-            sampled, mask = self._current["sampling_per_token_logps"], self._current["completion_mask"]
-            ratio = importance_ratio(self._policy_logps, sampled, mask, self.args)
-            self._current["importance_sampling_ratio"] = ratio
-            each = ratio[mask.bool()] if ratio.shape == mask.shape else ratio  # per token, or per response
-            self.log_metric("sampling/importance_sampling_ratio/mean", each.mean().item())
+        if isinstance(work, Updating):
+            work.policy_logps = torch.cat(logps).detach()
+            if self.use_vllm and self.vllm_importance_sampling_correction and self._is_on_policy:
+                self._correct(work.inputs, work.policy_logps)
         return torch.cat(logps), torch.cat(entropies), None
+
+    def _correct(self, inputs: dict[str, Any], policy_logps: Tensor) -> None:
+        """Give TRL's loss the ratio of policy to engine for each token, or each response."""
+        mask = inputs["completion_mask"]
+        ratio = importance_ratio(policy_logps, inputs["sampling_per_token_logps"], mask, self.args)
+        inputs["importance_sampling_ratio"] = ratio
+        each = ratio[mask.bool()] if ratio.shape == mask.shape else ratio
+        self.log_metric("sampling/importance_sampling_ratio/mean", each.mean().item())
 
     def _groups(self, videos: Sequence[VideoInputs]) -> list[int]:
         """Which rows share a prompt; none do unless they are packed."""

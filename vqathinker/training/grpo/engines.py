@@ -128,7 +128,7 @@ def generate_or_stop(
     Raises:
         RolloutServerError: saying what the server lacks and how to go on.
     """
-    place: Any = trainer.vllm_generation  # type: ignore[attr-defined]
+    place: Any = trainer.vllm_generation
     error, responses = place.error, []
     if error is None:
         try:

@@ -10,7 +10,6 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,17 +41,17 @@ from vqathinker.training.grpo.batch import accepts_answer_only, as_reward, draws
 from vqathinker.training.grpo.checks import check_setup
 from vqathinker.training.grpo.config import TrainingConfig
 from vqathinker.training.grpo.engines import SynchronisedEngine, generate_or_stop, make_engine
+from vqathinker.training.grpo.generation import AnsweredBatch, Key, ReadBatch, ReadFile, Twin, key_of
 from vqathinker.training.grpo.reference import HostedModel
 from vqathinker.training.grpo.rows import Row, RowResponse, VideoInputs
 from vqathinker.training.live import grpo_columns, log_file, show_live
 from vqathinker.training.sharding import policy_for_rollout
 from vqathinker.training.unreadable import UnreadableVideos, black_video
 from vqathinker.training.validation import validate
-from vqathinker.types import FloatArray, IndexArray, Perturbation, Reward, RolloutBatch, RunStopped
+from vqathinker.types import FloatArray, Perturbation, Reward, RolloutBatch, RunStopped
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str, str]
 WITHOUT_TWINS = "No reward asks for perturbed copies of the videos (needs_perturbed): none are generated."
 LOSS_NOTE = "The loss of GRPO starts at 0 by construction and says nothing about progress: watch `reward`."
 
@@ -131,10 +130,6 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         self.motion_cache = MotionCache.of_policy(
             str(args.motion_cache), bare(model), processor, processor.training, args.motion_cache_gib * 2**30
         )
-        self._pixels: dict[Key, Tensor | VideoError] = {}
-        self._places: dict[Key, Path | None] = {}
-        self._encoded: dict[Key, VideoInputs] = {}
-        self._drawn: dict[Key, tuple[str, IndexArray]] = {}
 
     def _wanted(self, perturbations: Mapping[str, Perturbation], *, says: bool) -> dict[str, Perturbation]:
         """The modes of the twins; none where no reward asks for twins."""
@@ -196,38 +191,31 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         """Have the videos of the rows decoded while the steps before them are computed."""
         self.reader.announce(row["path"] for row in rows)
 
-    def begin_batch(self, rows: list[Row]) -> None:
-        """Wait for the unique videos of the local rows; count the unreadable ones over all processes."""
-        paths = {_key(row): row["path"] for row in rows}
-        unique = list(dict.fromkeys(paths.values()))
+    def read_batch(self, rows: list[Row]) -> ReadBatch:
+        """Wait for the files of the local rows; count the unreadable ones over all processes."""
+        paths = list(dict.fromkeys(row["path"] for row in rows))
         with self.timed("data_wait"):
-            read = dict(zip(unique, self.reader.take(unique), strict=True))
-        self._pixels = {key: read[path][0] for key, path in paths.items()}
-        self._places = {key: read[path][1] for key, path in paths.items()}
-        errors = [(video.path, video.reason) for video, _ in read.values() if isinstance(video, VideoError)]
-        gathered: list[tuple[int, list[tuple[str, str]]]] = gather_object([(len(read), errors)])
+            files = dict(zip(paths, self.reader.take(paths), strict=True))
+        contents = [file.pixels for file in files.values()]
+        errors = [(found.path, found.reason) for found in contents if isinstance(found, VideoError)]
+        gathered: list[tuple[int, list[tuple[str, str]]]] = gather_object([(len(files), errors)])
         everyone = [error for _, part in gathered for error in part]
         self.log_metric("unreadable_videos", float(len(everyone)))
         batch_size = sum(number for number, _ in gathered)
         main = self.accelerator.is_main_process
         self.unreadable.add(everyone, batch_size, self.state.global_step, write=main)
+        return ReadBatch(rows, files)
 
-    def respond(self, rows: list[Row]) -> list[RowResponse]:
-        """One engine call for every local video and its twin."""
-        setting = self.processor.training
-        pixels = [
-            black_video(self.processor) if isinstance(video, VideoError) else video
-            for video in self._pixels.values()
-        ]
-        self._drawn = self._draw_perturbations()
+    def respond(self, batch: ReadBatch) -> AnsweredBatch:
+        """One engine call for every local sample and its twin."""
+        twins = self._draw_twins(batch)
         with policy_for_rollout(self) as policy:
-            trains_vision = policy.model.trains_vision
+            setting = self.processor.training
             encoder = VideoEncoder(policy, self.processor, setting, motion_cache=self.motion_cache)
             with self.timed("encode"):
-                videos = encoder.encode_pixels(pixels, list(self._places.values()))
-                indices = [index for _, index in self._drawn.values()]
-                twins = encoder.perturb(videos, indices) if self._drawn else []
-                requests = self._requests(encoder, videos, "clean") + self._requests(encoder, twins, "twin")
+                encoded = self._encode(encoder, batch)
+                requests = self._requests(encoder, batch, encoded, twins)
+            trains_vision = policy.model.trains_vision
             if self.own_engine is None:
                 with self.timed("rollout"):
                     engine = HFEngine(policy, self.processor)
@@ -235,35 +223,33 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         if self.own_engine is not None:  # outside of the policy's autocast and gathered weights
             with self.timed("rollout"):
                 responses = generate_or_stop(self, requests, self.num_generations, self.sampling)
-        self._encoded = {
+        inputs = {
             key: VideoInputs.of(
-                video, skipped=isinstance(self._pixels[key], VideoError), trains_vision=trains_vision
+                encoded[row["path"]],
+                skipped=not batch.files[row["path"]].is_readable,
+                trains_vision=trains_vision,
             )
-            for key, video in zip(self._pixels, videos, strict=True)
+            for key, row in batch.samples.items()
         }
-        return self._assign(rows, requests, responses)
+        return AnsweredBatch(batch.rows, inputs, twins, self._assign(batch, twins, requests, responses))
 
-    def video_inputs(self, rows: list[Row]) -> list[VideoInputs]:
-        """The video of each row, shared by the rows of a group."""
-        return [self._encoded[_key(row)] for row in rows]
-
-    def reward_rows(self, rows: list[Row], texts: list[str]) -> Tensor:
+    def reward_rows(self, batch: AnsweredBatch, texts: list[str]) -> Tensor:
         """Evaluate every reward once on the global batch; rows of unreadable videos are NaN."""
         local = [
-            Record.from_row(row, text, self._encoded[_key(row)].skipped)
-            for row, text in zip(rows, texts, strict=True)
+            Record.from_row(row | {"twin_text": said.twin_text}, text, batch.inputs[key_of(row)].skipped)
+            for row, said, text in zip(batch.rows, batch.responses, texts, strict=True)
         ]
         with self.timed("rewards"):
             records: list[Record] = gather_object(local)
             values = torch.full((len(records), len(self.rewards)), torch.nan)
-            batch, places = collect(records, think=self.think)
-            if batch is not None:
+            everyone, places = collect(records, think=self.think)
+            if everyone is not None:
                 for column, (label, reward) in enumerate(self.rewards.items()):
-                    table = self._values(label, reward, batch)
+                    table = self._values(label, reward, everyone)
                     for place, index in places.items():
                         values[place, column] = float(table[index])
-                log_batch(batch, self.rewards, self.log_metric)
-        self._log_table(rows, local)
+                log_batch(everyone, self.rewards, self.log_metric)
+        self._log_table(batch, local)
         return values
 
     def _values(self, label: str, reward: Reward, batch: RolloutBatch) -> FloatArray:
@@ -309,70 +295,92 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         self.model.train(was_training)
         return metrics
 
-    def _read(self, path: str) -> tuple[Tensor | VideoError, Path | None]:
-        """Normalised keyframes (T, 3, S, S) of a file, and where to keep its motion; in worker threads."""
+    def _read(self, path: str) -> ReadFile:
+        """What a file holds, and where to keep its motion; in worker threads."""
         setting = self.processor.training
         cache = self.motion_cache
         place = cache.place(path) if cache else None
         clip = read_clip(self.decoders, path, setting)
         if isinstance(clip, VideoError):
-            return clip, None
+            return ReadFile(clip)
         if cache and cache.place(path) != place:  # changed meanwhile
             place = None
-        return self.processor.pixels(clip.frames, setting.size), place
+        return ReadFile(self.processor.pixels(clip.frames, setting.size), place)
 
-    def _draw_perturbations(self) -> dict[Key, tuple[str, IndexArray]]:
-        """One mode and its frame indices for each local video; empty without perturbations."""
+    def _draw_twins(self, batch: ReadBatch) -> dict[Key, Twin]:
+        """One mode and its order of frames for each local sample; empty without perturbations."""
         if not self.perturbations:
             return {}
         options = {"seed": self.args.seed, "step": self.state.global_step}
         num_frames = self.processor.num_frames
         return {
-            key: draw(self.perturbations, num_frames, video_id="/".join(key), **options)
-            for key in self._pixels
+            key: Twin(*draw(self.perturbations, num_frames, video_id="/".join(key), **options))
+            for key in batch.samples
         }
 
+    def _encode(self, encoder: VideoEncoder, batch: ReadBatch) -> dict[str, EncodedVideo]:
+        """Each file of the batch once, black frames for one that cannot be read."""
+        pixels = [
+            black_video(self.processor) if isinstance(file.pixels, VideoError) else file.pixels
+            for file in batch.files.values()
+        ]
+        places = [file.place for file in batch.files.values()]
+        return dict(zip(batch.files, encoder.encode_pixels(pixels, places), strict=True))
+
     def _requests(
-        self, encoder: VideoEncoder, videos: Sequence[EncodedVideo], kind: str
+        self,
+        encoder: VideoEncoder,
+        batch: ReadBatch,
+        encoded: Mapping[str, EncodedVideo],
+        twins: Mapping[Key, Twin],
     ) -> list[RolloutRequest]:
-        """The prompt of each video; `videos` are those of `_pixels`, or none."""
+        """The prompts of all samples, then those of the twins."""
         step = self.state.global_step
+        videos = {key: encoded[row["path"]] for key, row in batch.samples.items()}
+        originals = [videos[key] for key in twins]
+        perturbed = encoder.perturb(originals, [twin.indices for twin in twins.values()])
+        shown = {
+            "clean": videos,
+            "twin": dict(zip(twins, perturbed, strict=True)),
+        }
         return [
-            encoder.request(video, json.dumps([*key, kind, step]))
-            for key, video in zip(self._pixels, videos, strict=False)
+            encoder.request(
+                video, json.dumps([*key, kind, step]), question=batch.samples[key].get("question")
+            )
+            for kind, of_kind in shown.items()
+            for key, video in of_kind.items()
         ]
 
     def _assign(
         self,
-        rows: list[Row],
+        batch: ReadBatch,
+        twins: Mapping[Key, Twin],
         requests: Sequence[RolloutRequest],
         responses: Sequence[Sequence[Response]],
     ) -> list[RowResponse]:
-        """Give each row of a video one of its responses, by id."""
-        position = {key: i for i, key in enumerate(self._pixels)}
-        twins = responses[len(position) :]
+        """Give each row of a sample one of its responses, by id."""
+        position = {key: i for i, key in enumerate(batch.samples)}
+        twin_position = {key: len(position) + i for i, key in enumerate(twins)}
         taken: Counter[Key] = Counter()
         assigned = []
-        for row in rows:
-            i, k = position[_key(row)], taken[_key(row)]
-            taken[_key(row)] += 1
-            response = responses[i][k]
-            text = self._decode(twins[i][k]) if twins else None
-            ids = requests[i].prompt_ids
+        for row in batch.rows:
+            key = key_of(row)
+            k = taken[key]
+            taken[key] += 1
+            response = responses[position[key]][k]
+            text = self._decode(responses[twin_position[key]][k]) if key in twins else None
+            ids = requests[position[key]].prompt_ids
             assigned.append(RowResponse(ids, response.token_ids, response.logprobs, text))
         return assigned
 
     def _decode(self, response: Response) -> str:
         return str(self.processor.tokenizer.decode(response.token_ids, skip_special_tokens=True))
 
-    def _log_table(self, rows: list[Row], records: list[Record]) -> None:
+    def _log_table(self, batch: AnsweredBatch, records: list[Record]) -> None:
         """Add columns to the table of sample responses."""
         self.log_column("target", [record.target for record in records])
         self.log_column("score", [answers.score(record.text, think=self.think) for record in records])
-        if self._drawn:
-            self.log_column("perturbation", [self._drawn[_key(row)][0] for row in rows])
+        if batch.twins:
+            modes = {key: twin.mode for key, twin in batch.twins.items()}
+            self.log_column("perturbation", [modes.get(record.key) for record in records])
             self.log_column("twin", [record.twin_text for record in records])
-
-
-def _key(row: Row) -> Key:
-    return row["dataset"], row["video_id"]
