@@ -40,7 +40,7 @@ def test_grpo_in_the_terminal_and_in_the_log_file(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(trainer, "HFEngine", ScriptedEngine)
-    monkeypatch.setattr("vqathinker.rollout.predict.HFEngine", ScriptedEngine)
+    monkeypatch.setattr("vqathinker.rollout.answer.HFEngine", ScriptedEngine)
     model, processor = load_policy(tiny_checkpoint, dtype=torch.float32)
     options: dict[str, Any] = {**SETTINGS, "disable_tqdm": False, "max_steps": 2, "log_completions": True}
     args = TrainingConfig(**options, output_dir=str(tmp_path), eval_strategy="steps", eval_steps=2)

@@ -17,7 +17,7 @@ from vqathinker import answers
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import read_keyframes
 from vqathinker.rollout import EncodedVideo, HFEngine, RolloutRequest, Sampling, VideoEncoder
-from vqathinker.rollout.predict import predict
+from vqathinker.rollout.answer import predict
 
 Policies = Callable[..., tuple[Any, Any]]
 

@@ -18,7 +18,7 @@ from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import read_keyframes
-from vqathinker.rollout.predict import predict
+from vqathinker.rollout.answer import predict
 from vqathinker.training.sft.trainer import LEVELS, SupervisedCollator, SupervisedTrainer, templated_answer
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.types import RunStopped

@@ -508,7 +508,7 @@ def test_validation(make: Callable[..., VQAThinkerTrainer], validation: Dataset,
 def test_validation_scores(
     make: Callable[..., VQAThinkerTrainer], validation: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vqathinker.rollout.predict.HFEngine", ScriptedEngine)
+    monkeypatch.setattr("vqathinker.rollout.answer.HFEngine", ScriptedEngine)
     run = make(eval_dataset=validation)
     metrics = run.evaluate()
     assert metrics == run.evaluate()
@@ -530,7 +530,7 @@ def test_validation_clips_answers_off_the_scale_and_counts_them(
             ids = self.tokenizer(f"<think>r</think><answer>{next(written)}</answer>")["input_ids"]
             return Response(ids, [-1.0] * len(ids))
 
-    monkeypatch.setattr("vqathinker.rollout.predict.HFEngine", Wild)
+    monkeypatch.setattr("vqathinker.rollout.answer.HFEngine", Wild)
     metrics = make(eval_dataset=validation).evaluate()
     errors = [shown - target for shown, target in zip((5, 3.1, 1), validation["target"], strict=False)]
     assert metrics["eval_rmse"] == pytest.approx(math.sqrt(sum(error**2 for error in errors) / 3))

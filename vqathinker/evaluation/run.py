@@ -17,8 +17,6 @@ from datasets import Dataset
 from vqathinker.evaluation.folder import left_to_score, open_journal
 from vqathinker.evaluation.result import Evaluation, summarise
 from vqathinker.journal import read_all, require_same_settings
-from vqathinker.rollout import HFEngine
-from vqathinker.rollout.vllm_server import vllm_version
 from vqathinker.scoring import Mode, Score, Scorer
 
 LIBRARIES = ("vqathinker", "torch", "transformers", "trl", "decord", "av")
@@ -101,9 +99,7 @@ def _entry(row: int, video_id: str, score: Score, batch_size: int) -> dict[str, 
 def scorer_settings(scorer: Scorer, mode: Mode) -> dict[str, Any]:
     """What shapes the numbers, but for the labels and what only the caller knows."""
     processor = scorer.processor
-    versions = {name: version(name) for name in LIBRARIES}
-    if not isinstance(scorer.engine, HFEngine):
-        versions["vllm"] = vllm_version()
+    versions = {name: version(name) for name in LIBRARIES} | scorer.engine.versions()
     return {
         "fingerprint": scorer.fingerprint,
         **asdict(scorer.setting),

@@ -14,7 +14,7 @@ from vqathinker.media.guarded import GuardedReader
 from vqathinker.metrics import correlations
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.rollout import Sampling
-from vqathinker.rollout.predict import Prediction, predict
+from vqathinker.rollout.answer import Prediction, predict
 from vqathinker.training.grpo.rows import Row
 from vqathinker.training.sharding import policy_for_rollout
 
