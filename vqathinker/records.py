@@ -11,7 +11,7 @@ import numpy as np
 from vqathinker.samples import SCORE
 from vqathinker.types import RolloutBatch
 
-ROW_KEYS = ("dataset", "video_id", "target", "twin_text", "task", "question", "reference")
+ROW_KEYS = ("dataset", "video_id", "target", "twin_text", "task", "question", "answer")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Record:
             columns=columns,
             task=row.get("task") or SCORE,
             question=row.get("question"),
-            reference=row.get("reference"),
+            reference=row.get("answer"),
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 
 from vqathinker.data.labels import Labels, decode, read
 from vqathinker.data.matching import Matches, match
+from vqathinker.data.sample_rows import holds_samples, sample_columns
 from vqathinker.data.tables import is_number
 from vqathinker.media.names import has_video_suffix
+from vqathinker.samples import Sample, read_samples
 from vqathinker.types import FloatArray
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 TARGET_RANGE = (1.0, 5.0)  # the scale that the prompt asks for
 DEFAULT_RANGE = (0.0, 100.0)
 OWN_COLUMNS = frozenset({"prompt", "video_id", "path", "target", "mos_low", "mos_high"})
+SAMPLE_COLUMNS = frozenset({"task", "question", "answer"})
 TEST_FLAGS = {"true": "test", "1": "test", "false": "train", "0": "train"}
 
 
@@ -81,10 +85,10 @@ def load_labels(
     on_match: Callable[[Matches], None] = Matches.log,
     need_video: bool = False,
 ) -> Dataset:
-    """Read a label file.
+    """Read a label file, or a file of samples (`vqathinker.samples`).
 
     Args:
-        path: a file in one of the formats of `labels.FORMATS`.
+        path: a file in one of the formats of `labels.FORMATS`, or samples as JSON Lines.
         video_dir: the folder that the names in the file start from; a name without a file there is looked for
             by its stem and in other spellings (see `matching.match`). None leaves names as written.
         dataset: name of the data set for every row; None takes the column `dataset`, else the file's stem.
@@ -102,7 +106,8 @@ def load_labels(
     Returns:
         One row per video: `prompt` ("dataset/video_id", a name for logs), `video_id`, `dataset`, `path`,
         `mos` as rated, `mos_low`, `mos_high`, `target` on the 1-5 scale, `std` as a number where the file
-        gives the spread of the votes, and other columns as text.
+        gives the spread of the votes, and other columns as text. Samples also have `task`, `question` and
+        `answer`, None where nothing is said; `mos_range` and `scale` do not concern them.
 
     Raises:
         ValueError: if the file or an argument cannot be right; names the file, the line and the way out.
@@ -143,17 +148,22 @@ def read_columns(
     """The columns of `load_labels`, which takes the same arguments, by name."""
     if scale not in SCALES:
         raise ValueError(f"unknown scale {scale!r}, choose one of {', '.join(SCALES)}")
+    content = path.read_bytes()
     try:
-        text = decode(path.read_bytes())
-        labels = read(text, label_format, video_column=video_column, mos_column=mos_column)
-        labels = labels if split is None else _select(labels, split)
-        columns = _build(
-            labels, video_dir or ".", dataset or path.stem, dataset is not None, mos_range, scale
-        )
+        text = decode(content)
+        if holds_samples(text):
+            columns = sample_columns(_samples(path, dataset, split), video_dir or ".")
+        else:
+            labels = read(text, label_format, video_column=video_column, mos_column=mos_column)
+            labels = labels if split is None else _select(labels, split)
+            columns = _build(
+                labels, video_dir or ".", dataset or path.stem, dataset is not None, mos_range, scale
+            )
+            if video_dir is not None:
+                columns["path"] = _locate(columns["path"], labels, video_dir, on_match)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if video_dir is not None:
-        columns["path"] = _locate(columns["path"], labels, video_dir, on_match)
+        told = str(error)
+        raise ValueError(told if told.startswith(str(path)) else f"{path}: {told}") from error
     paths = columns["path"]
     if need_video and not any(map(os.path.isfile, paths)):
         raise ValueError(
@@ -161,6 +171,20 @@ def read_columns(
             "(--videos)"
         )
     return columns
+
+
+def _samples(path: Path, dataset: str | None, split: str | None) -> list[Sample]:
+    """The samples of a file, or those of one split; under the name of another data set if there is one."""
+    samples = read_samples(path)
+    if dataset is not None:
+        samples = [replace(sample, dataset=dataset) for sample in samples]
+    if split is None:
+        return samples
+    splits = {str(sample.columns.get("split")) for sample in samples}
+    chosen = [sample for sample in samples if str(sample.columns.get("split")) == split]
+    if not chosen:
+        raise ValueError(f"no samples of split {split!r}, there are {', '.join(sorted(splits))}")
+    return chosen
 
 
 def _locate(
@@ -186,6 +210,8 @@ def _build(
     others = {
         key: values for key, values in labels.columns.items() if key not in {"dataset", "mos_low", "mos_high"}
     }
+    for name in SAMPLE_COLUMNS & others.keys():  # of a sample's meaning; an empty cell says nothing
+        others[name] = [value or None for value in others[name]]
     if reserved := OWN_COLUMNS & others.keys():
         raise ValueError(f"the column {sorted(reserved)[0]!r} is made by the reader; rename it")
     given = labels.columns.get("dataset")

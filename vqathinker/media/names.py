@@ -1,8 +1,10 @@
-"""What the name of a file tells: whether it is a video, or raw frames."""
+"""What the name of a file tells: whether it is a video, a picture, or raw frames."""
 
 from __future__ import annotations
 
 import os
+
+from vqathinker.samples import IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset(
     f".{name}"
@@ -40,6 +42,11 @@ def has_video_suffix(name: str | os.PathLike[str]) -> bool:
 def is_video_name(name: str | os.PathLike[str]) -> bool:
     """Whether a name has the suffix of a video file that can be read."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def is_image_name(name: str | os.PathLike[str]) -> bool:
+    """Whether a name has the suffix of a picture."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def is_raw(name: str | os.PathLike[str]) -> bool:

@@ -17,6 +17,7 @@ from vqathinker import answers
 from vqathinker.media.clips import read_clips
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
+from vqathinker.media.names import is_image_name
 from vqathinker.media.video import Clip
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout.encoder import VideoEncoder
@@ -67,15 +68,33 @@ class Answerer:
         self.engine = engine or HFEngine(model, processor)
         self._keys = itertools.count()
 
-    def answer(self, clips: Sequence[Clip | VideoError], asking: Asking) -> list[list[Response]]:
+    def answer(
+        self,
+        clips: Sequence[Clip | VideoError],
+        asking: Asking,
+        questions: Sequence[str | None] | None = None,
+    ) -> list[list[Response]]:
         """The responses to each clip, in one call of the engine; none to what could not be read.
 
         The generators of random numbers are left as they were.
+
+        Args:
+            clips: as read.
+            asking: what is asked, and how it is answered.
+            questions: of each clip, where they differ; None among them for that of `asking`.
         """
-        readable = [clip.frames for clip in clips if not isinstance(clip, VideoError)]
+        own = questions or [None] * len(clips)
+        readable = [
+            (clip, asking.question if question is None else question)
+            for clip, question in zip(clips, own, strict=True)
+            if not isinstance(clip, VideoError)
+        ]
+        videos = self.encoder.encode(
+            [clip.frames for clip, _ in readable], [is_image_name(clip.path) for clip, _ in readable]
+        )
         requests = [
-            self.encoder.request(video, str(next(self._keys)), question=asking.question)
-            for video in self.encoder.encode(readable)
+            self.encoder.request(video, str(next(self._keys)), question=question)
+            for video, (_, question) in zip(videos, readable, strict=True)
         ]
         requests = [replace(r, prompt_ids=[*r.prompt_ids, *asking.opening]) for r in requests]
         options: dict[str, Any] = {"watched": asking.watched} if asking.watched else {}
@@ -113,6 +132,7 @@ def predict(
     batch_size: int = 16,
     decoders: GuardedReader | None = None,
     think: bool = True,
+    questions: Sequence[str | None] | None = None,
 ) -> Iterator[Prediction]:
     """Answer the prompt's question for every file, in order.
 
@@ -125,6 +145,7 @@ def predict(
         batch_size: videos at a time.
         decoders: the processes that decode; new ones if omitted.
         think: False also reads the score of an answer block alone.
+        questions: of each file, where they differ; None among them for the prompt's.
     """
     setting = setting or processor.scoring
     decoders = decoders or GuardedReader()
@@ -133,7 +154,8 @@ def predict(
     for start in range(0, len(paths), batch_size):
         part = paths[start : start + batch_size]
         clips = read_clips(decoders, part, setting)
-        for path, clip, responses in zip(part, clips, answerer.answer(clips, asking), strict=True):
+        own = None if questions is None else questions[start : start + batch_size]
+        for path, clip, responses in zip(part, clips, answerer.answer(clips, asking, own), strict=True):
             if isinstance(clip, VideoError):
                 yield Prediction(path, math.nan, "", clip.reason)
                 continue

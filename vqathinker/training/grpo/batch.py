@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from rewards import from_trl
+from rewards.check import rows_of
 from vqathinker import answers
+from vqathinker.samples import SCORE
 from vqathinker.types import Reward, RolloutBatch
 
 
@@ -47,6 +49,20 @@ def log_batch(batch: RolloutBatch, rewards: Mapping[str, Reward], log: Callable[
     one step off the scale, as the ranking does: a single answer of 2444 would be all that they show.
     A reward with a method `metrics(batch) -> dict[str, float]` adds entries `rewards/<label>/<name>`.
     """
+    for label, reward in rewards.items():
+        applies = batch.select(rows_of(reward, batch))
+        measure = getattr(reward, "metrics", None)
+        if measure is None or not applies.num_videos:
+            continue
+        for name, value in measure(applies).items():
+            log(f"rewards/{label}/{name}", value)
+    scored = batch.select([row for row, task in enumerate(batch.task) if task == SCORE])
+    if scored.num_videos:
+        _log_scores(scored, log)
+
+
+def _log_scores(batch: RolloutBatch, log: Callable[[str, float], None]) -> None:
+    """Log what the responses to samples of the task `score` say."""
     from vqathinker.metrics import plcc, srcc  # a plan, which needs no scipy.stats, imports this module too
 
     valid = np.isfinite(batch.scores)
@@ -61,6 +77,3 @@ def log_batch(batch: RolloutBatch, rewards: Mapping[str, Reward], log: Callable[
     known = np.isfinite(means)
     log("scores/srcc", srcc(means[known], batch.target[known]))
     log("scores/plcc", plcc(means[known], batch.target[known]))
-    for label, reward in rewards.items():
-        for name, value in getattr(reward, "metrics", lambda _: {})(batch).items():
-            log(f"rewards/{label}/{name}", value)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import sysconfig
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle, islice
+from typing import Any
 
+import numpy as np
 from datasets import Dataset
 
 from perturbations import draw
 from rewards import evaluate
 from vqathinker import answers
+from vqathinker.data.sample_rows import tasks_of
 from vqathinker.records import Record, collect
 from vqathinker.training.grpo.config import TrainingConfig
 from vqathinker.types import Perturbation, Reward, RolloutBatch
@@ -121,15 +126,28 @@ def time_limit(plug_in: str, seconds: float) -> Iterator[None]:
 def _made_up(dataset: Dataset, args: TrainingConfig) -> RolloutBatch:
     """A batch of the size of the run's."""
     records = []
-    for row in dataset.select(range(args.num_videos_per_generation)):
-        right = answers.render(REASONING[0], row["target"])
-        wrong = answers.render(REASONING[1], row["target"] / 2)
+    seen: Counter[str] = Counter()
+    ranks = []  # how many rows of its task came before: some of each task are taken
+    for task in tasks_of(dataset):
+        ranks.append(seen[task])
+        seen[task] += 1
+    chosen = np.argsort(ranks, kind="stable")[: args.num_videos_per_generation]
+    for row in dataset.select(sorted(chosen.tolist())):
+        right = _right(row)
+        wrong = answers.render(REASONING[1], row["target"] / 2 if math.isfinite(row["target"]) else 1.0)
         row["twin_text"] = wrong
         for text in islice(cycle((right, "no score", wrong)), args.num_generations):
             records.append(Record.from_row(row, text, skipped=False))
     batch, _ = collect(records)
     assert batch is not None
     return batch
+
+
+def _right(row: Mapping[str, Any]) -> str:
+    """A response that says what is known to be right."""
+    if math.isfinite(row["target"]):
+        return answers.render(REASONING[0], row["target"])
+    return f"<think>{REASONING[0]}</think><answer>{row.get('answer') or 'yes'}</answer>"
 
 
 def _misses_twins(reward: Reward, twins: RolloutBatch, label: str, error: RuntimeError) -> bool:

@@ -59,10 +59,18 @@ class VideoInputs:
     def together(videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
         """What the model's forward pass takes of some videos, which are all pixels or all features."""
         name = "frame_features" if videos[0].frames.ndim == FEATURE_NDIM else "pixel_values"
-        return {
-            name: torch.cat([video.frames for video in videos]),
-            "motion_features": torch.stack([video.motion_features for video in videos]),
-        }
+        # samples that ask of the same file have its frames once
+        once = {id(video.frames): video.frames for video in videos}
+        frames = torch.cat(list(once.values()))
+        inputs = {name: frames}
+        if len(once) < len(videos):
+            starts = dict(zip(once, accumulate(map(len, once.values()), initial=0), strict=False))
+            places = [starts[id(video.frames)] + torch.arange(len(video.frames)) for video in videos]
+            inputs["frame_order"] = torch.cat(places).to(frames.device)
+        # a picture has no motion
+        motion = [video.motion_features for video in videos if len(video.motion_features)]
+        inputs["motion_features"] = torch.stack(motion) if motion else videos[0].motion_features[None]
+        return inputs
 
 
 class EpochOrder(Sampler[int]):

@@ -28,12 +28,14 @@ from vqathinker.media.ahead import ReadAhead
 from vqathinker.media.clips import read_clip
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
+from vqathinker.media.names import is_image_name
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.modeling import check_packed_attention
 from vqathinker.records import Record, collect
 from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling
 from vqathinker.rollout.encoder import EncodedVideo, VideoEncoder
 from vqathinker.rollout.motion_cache import MotionCache
+from vqathinker.samples import SCORE
 from vqathinker.training.card import Origin, WritesCard
 from vqathinker.training.checks import check_precision, check_processes
 from vqathinker.training.grpo.adapter import GRPOAdapter
@@ -96,6 +98,8 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         self.perturbations = self._wanted(perturbations or {}, says=args.process_index == 0)
         check_setup(args, processor, self.rewards, self.perturbations, train_dataset)
         check_packed_attention(bare(model).model)
+        asks = "question" in train_dataset.column_names
+        self.questions = set(train_dataset["question"][:]) if asks else {None}
         self.processor = processor
         self.base = base or str(model.name_or_path)
         args.reward_weights = [float((reward_weights or {}).get(label, 1.0)) for label in self.rewards]
@@ -178,11 +182,15 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
     def make_engine(self) -> SynchronisedEngine:
         """The engine of `use_vllm`."""
         setting = self.processor.training
+        lengths = [
+            len(self.processor.prompt_ids(setting.num_frames, setting.tokens_per_frame, question=question))
+            for question in self.questions
+        ]
         return make_engine(
             self.args,
             self.processor,
             self.model,
-            prompt_length=len(self.processor.prompt_ids(setting.num_frames, setting.tokens_per_frame)),
+            prompt_length=max(lengths),
             draws_twins=bool(self.perturbations),
             process_index=self.accelerator.process_index,
         )
@@ -315,8 +323,14 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         num_frames = self.processor.num_frames
         return {
             key: Twin(*draw(self.perturbations, num_frames, video_id="/".join(key), **options))
-            for key in batch.samples
+            for key, row in batch.samples.items()
+            if not is_image_name(row["path"]) and self._compares(row.get("task") or SCORE)
         }
+
+    def _compares(self, task: str) -> bool:
+        """Whether some reward compares samples of a task with their perturbed copies."""
+        asking = [reward for reward in self.rewards.values() if getattr(reward, "needs_perturbed", False)]
+        return any(task in getattr(reward, "tasks", (task,)) for reward in asking)
 
     def _encode(self, encoder: VideoEncoder, batch: ReadBatch) -> dict[str, EncodedVideo]:
         """Each file of the batch once, black frames for one that cannot be read."""
@@ -325,7 +339,8 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
             for file in batch.files.values()
         ]
         places = [file.place for file in batch.files.values()]
-        return dict(zip(batch.files, encoder.encode_pixels(pixels, places), strict=True))
+        images = [file.is_readable and is_image_name(path) for path, file in batch.files.items()]
+        return dict(zip(batch.files, encoder.encode_pixels(pixels, places, images), strict=True))
 
     def _requests(
         self,

@@ -5,7 +5,7 @@ The paper's SFT baseline, and the warm start of a small model. TRL's `SFTTrainer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -102,29 +102,39 @@ class SupervisedCollator:
             )
         rows = [row for row, clip in zip(rows, clips, strict=True) if not isinstance(clip, VideoError)]
         frames = [clip.frames for clip in clips if not isinstance(clip, VideoError)]
-        prompt = self.processor.prompt_ids(setting.num_frames, setting.tokens_per_frame)
         tokenizer = self.processor.tokenizer
-        said = [templated_answer(row["target"], row.get("reasoning"), think=self.think) for row in rows]
-        texts = [text + tokenizer.eos_token for text in said]
+        prompts = [
+            self.processor.prompt_ids(
+                setting.num_frames, setting.tokens_per_frame, question=row.get("question")
+            )
+            for row in rows
+        ]
+        texts = [self._answer(row) + tokenizer.eos_token for row in rows]
         replies = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         pad = torch.nn.utils.rnn.pad_sequence
         ids = pad(
-            [torch.tensor(prompt + r) for r in replies],
+            [torch.tensor(p + r) for p, r in zip(prompts, replies, strict=True)],
             batch_first=True,
             padding_value=tokenizer.pad_token_id,
         )
         labels = pad(
-            [torch.tensor([IGNORED] * len(prompt) + r) for r in replies],
+            [torch.tensor([IGNORED] * len(p) + r) for p, r in zip(prompts, replies, strict=True)],
             batch_first=True,
             padding_value=IGNORED,
         )
-        lengths = torch.tensor([len(prompt) + len(r) for r in replies])
+        lengths = torch.tensor([len(p) + len(r) for p, r in zip(prompts, replies, strict=True)])
         return {
             "input_ids": ids,
             "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
             "labels": labels,
             "pixel_values": torch.cat([self.processor.pixels(f, setting.size) for f in frames]),
         }
+
+    def _answer(self, row: Mapping[str, Any]) -> str:
+        """What a sample says itself, or the form that its score is told in."""
+        if row.get("answer") is not None:
+            return str(row["answer"])
+        return templated_answer(row["target"], row.get("reasoning"), think=self.think)
 
 
 class SupervisedTrainer(WritesCard, SFTTrainer):
