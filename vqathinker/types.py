@@ -167,18 +167,19 @@ class RolloutBatch:
 
         assert self.has_twin is not None  # set when it was made
         index = list(rows)
+        has_twin = self.has_twin[index]
         return RolloutBatch(
             texts=take(self.texts),
             scores=self.scores[index],
             target=self.target[index],
             video_id=take(self.video_id),
             dataset=take(self.dataset),
-            perturbed=None if self.perturbed is None else self.perturbed.select(index),
+            perturbed=self.perturbed.select(index) if self.perturbed and has_twin.any() else None,
             columns={name: take(values) for name, values in self.columns.items()},
             task=take(self.task),
             question=take(self.question),
             reference=take(self.reference),
-            has_twin=self.has_twin[index],
+            has_twin=has_twin,
         )
 
     def derived(self, key: Hashable, compute: Callable[[], T]) -> T:
