@@ -1,6 +1,7 @@
 """The house rules that a parser can check: floors, import directions, sizes, exceptions.
 
-ground       vqathinker.{types,answers,prompts,metrics,plugins,records,samples,journal}, checkpoints.folders
+ground       vqathinker.{types,scale,samples,records,answers,prompts,metrics,plugins,journal},
+             checkpoints.folders
 plug-ins     rewards (ground)    perturbations (nothing of ours)
 storage      vqathinker.checkpoints.storage (ground)
 media        vqathinker.media        (ground)
@@ -36,6 +37,7 @@ FLOORS = {
     "vqathinker": "front",  # the package itself: re-exports of the ground floor, and `Scorer` on demand
     "vqathinker.types": "ground",
     "vqathinker.answers": "ground",
+    "vqathinker.scale": "ground",
     "vqathinker.prompts": "ground",
     "vqathinker.metrics": "ground",
     "vqathinker.plugins": "ground",

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from vqathinker.cli import app
 from vqathinker.data.benchmarks import BENCHMARKS, Benchmark, find, findings, load_benchmark
-from vqathinker.data.dataset import SCALES
 from vqathinker.metrics import overall
+from vqathinker.scale import SCALES
 
 # SPEC: name, videos; an example of a published name, and of one that is not
 KNOWN = {

@@ -19,7 +19,8 @@ from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import read_keyframes
 from vqathinker.rollout.answer import predict
-from vqathinker.training.sft.trainer import LEVELS, SupervisedCollator, SupervisedTrainer, templated_answer
+from vqathinker.scale import LEVELS
+from vqathinker.training.sft.trainer import SupervisedCollator, SupervisedTrainer, templated_answer
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.types import RunStopped
 

@@ -23,7 +23,6 @@ SCORE_QUESTION = (
 
 LEVEL_QUESTION = "How would you rate the quality of this video?"
 LEVEL_OPENING = "The quality of the video is"  # the response's; the level word follows
-LEVELS = {"excellent": 1.0, "good": 0.75, "fair": 0.5, "poor": 0.25, "bad": 0.0}
 DESCRIBE_QUESTION = (
     "Describe the quality of this video: sharpness, noise, compression, exposure, colour, and how steady and "
     "fluent the motion is."

@@ -21,6 +21,7 @@ from vqathinker.model.modeling import VQAThinkerConfig, VQAThinkerForConditional
 from vqathinker.model.processing import IMAGE_END, IMAGE_START, IMAGE_TOKEN, MOTION_TOKEN, VQAThinkerProcessor
 from vqathinker.model.slowfast import SlowFast
 from vqathinker.prompts import Prompt
+from vqathinker.scale import WORDS
 
 PAD = "<|endoftext|>"
 TURN_START = "<|im_start|>"
@@ -30,9 +31,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 PROMPT = Prompt(opening="", frame_label="", motion_label="", question="Rate the quality from 1 to 5.")
-RESPONSES = [
-    answers.render(f"The quality is {level}.", 3.45) for level in ("bad", "poor", "fair", "good", "excellent")
-]
+RESPONSES = [answers.render(f"The quality is {level}.", 3.45) for level in reversed(WORDS)]
 # Wider starting weights than a large model's: with so few channels the default of 0.02 passes no signal.
 VISION = {
     "hidden_size": 64,

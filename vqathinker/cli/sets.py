@@ -15,11 +15,10 @@ from vqathinker.cli.labels import LabelReading, load_named_rows, load_rows, requ
 from vqathinker.cli.options import DatasetName, LabelFormat, MosColumn, NativeRange, Split, VideoColumn
 from vqathinker.cli.show import RANGE_DOUBTFUL, fail
 from vqathinker.cli.usage import hint, nearest_path, require_choice
+from vqathinker.scale import SCALES, off_scale
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-SCALES = ("divide", "clip", "affine")
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,6 @@ class LabelledSet:
 
     def load(self) -> tuple[Dataset, str]:
         """The rows, and how their labels reach 1-5; leave if no video is there."""
-        from vqathinker.data.dataset import off_scale
-
         options = self.options
         if self.labels is not None:
             benchmark, rows = load_named_rows(
@@ -104,7 +101,7 @@ class LabelledSet:
             show_differences(benchmark, rows)
             return rows, benchmark.scale
         source = Path(self.source)
-        scale = options.scale or SCALES[0]
+        scale = options.scale or next(iter(SCALES))
         bounds = options.mos_range
         reading = options.reading
         rows = load_rows(source, self.videos, options.dataset, bounds, scale, reading, need_video=True)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vqathinker.data.labels import Labels, decode, read
 from vqathinker.data.matching import Matches, match
@@ -22,53 +21,15 @@ from vqathinker.data.sample_rows import holds_samples, sample_columns
 from vqathinker.data.tables import is_number
 from vqathinker.media.names import has_video_suffix
 from vqathinker.samples import Sample, read_samples
+from vqathinker.scale import DEFAULT_RANGE, SCALES
 from vqathinker.types import FloatArray
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-TARGET_RANGE = (1.0, 5.0)  # the scale that the prompt asks for
-DEFAULT_RANGE = (0.0, 100.0)
 OWN_COLUMNS = frozenset({"prompt", "video_id", "path", "target", "mos_low", "mos_high"})
 SAMPLE_COLUMNS = frozenset({"task", "question", "answer"})
 TEST_FLAGS = {"true": "test", "1": "test", "false": "train", "0": "train"}
-
-
-def divide(mos: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
-    """Scale MOS by 5/high: MOS/20 for LSVQ (the released recipe), the identity for a 1-5 set.
-
-    >>> divide(np.array([75.0]), np.array([0.0]), np.array([100.0]))
-    array([3.75])
-    """
-    return mos * 5 / high
-
-
-def clip(mos: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
-    """Scale MOS by 5/high and clip it to 1-5, the range the prompt asks for."""
-    return np.clip(divide(mos, low, high), *TARGET_RANGE)
-
-
-def affine(mos: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
-    """Map [low, high] onto [1, 5]: 1 + 4·(MOS − low)/(high − low)."""
-    return 1 + 4 * (mos - low) / (high - low)
-
-
-def off_scale(targets: Iterable[float]) -> NDArray[np.bool_]:
-    """(N,) bool, which targets lie outside 1-5: with the right native range few do.
-
-    >>> off_scale([0.2, 1.0, 5.0, 7.0])
-    array([ True, False, False,  True])
-    """
-    low, high = TARGET_RANGE
-    values = np.fromiter(targets, np.float64)
-    return (values < low) | (values > high)
-
-
-SCALES: dict[str, Callable[[FloatArray, FloatArray, FloatArray], FloatArray]] = {
-    "divide": divide,
-    "clip": clip,
-    "affine": affine,
-}
 
 
 def load_labels(

@@ -15,13 +15,13 @@ from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING
 
-from vqathinker.data.dataset import off_scale
 from vqathinker.data.matching import Matches
 from vqathinker.data.overlap import fingerprint
 from vqathinker.media.container import VideoError, require_content
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.names import missing_reason
 from vqathinker.media.video import Clip, read_keyframes, report
+from vqathinker.scale import off_scale
 
 if TYPE_CHECKING:
     from datasets import Dataset

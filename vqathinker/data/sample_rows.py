@@ -8,9 +8,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vqathinker.answers import SCALE
 from vqathinker.media.names import is_image_name
 from vqathinker.samples import IMAGE, SCORE, Sample
+from vqathinker.scale import SCALE
 
 if TYPE_CHECKING:
     from datasets import Dataset

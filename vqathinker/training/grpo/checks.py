@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from datasets import Dataset
 
-from vqathinker.data.dataset import TARGET_RANGE, off_scale
 from vqathinker.model import VQAThinkerProcessor
+from vqathinker.scale import SCALE, off_scale
 from vqathinker.training.grpo.batch import accepts_answer_only
 from vqathinker.training.grpo.config import TrainingConfig
 from vqathinker.training.grpo.rehearsal import rehearse_perturbations, rehearse_rewards
@@ -52,7 +52,7 @@ def check_setup(
             f"packed_attention='flex': FlexAttention has no backward pass on {args.device.type}; "
             "use 'segments'"
         )
-    low, high = TARGET_RANGE
+    low, high = SCALE
     target = np.asarray(dataset["target"])
     outside = int(off_scale(target).sum())
     if outside > len(target) / 2:

@@ -22,6 +22,7 @@ from vqathinker.media.clips import read_clips
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.scale import level_of
 from vqathinker.training.card import Origin, WritesCard
 from vqathinker.training.checks import check_processes
 from vqathinker.training.live import SUPERVISED_COLUMNS, log_file, show_live
@@ -30,7 +31,6 @@ from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.training.validation import validate
 from vqathinker.types import RunStopped
 
-LEVELS = ("bad", "poor", "fair", "good", "excellent")
 REASONING = "The quality is {level}."
 
 
@@ -49,8 +49,7 @@ def templated_answer(target: float, reasoning: str | None = None, *, think: bool
     """
     if not think:
         return answers.render(None, target)
-    level = LEVELS[min(max(round(target), 1), len(LEVELS)) - 1]
-    return answers.render(reasoning or REASONING.format(level=level), target)
+    return answers.render(reasoning or REASONING.format(level=level_of(target)), target)
 
 
 class SupervisedCollator:
