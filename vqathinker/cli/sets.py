@@ -85,7 +85,7 @@ class LabelledSet:
         require_label_file(self.label_file)
         require_folder(self.videos)
         if self.options.scale is not None:
-            require_choice("--scale", self.options.scale, SCALES)
+            require_choice("--scale", self.options.scale, list(SCALES))
         if self.labels is not None and (self.options.dataset or self.options.mos_range or self.options.scale):
             fail(
                 f"name, range and scale of {self.source} are known: leave --dataset, --range and --scale out"
