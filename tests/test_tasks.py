@@ -22,7 +22,7 @@ from vqathinker.data.dataset import load_labels
 from vqathinker.rollout.encoder import VideoEncoder
 from vqathinker.samples import Media, Sample, write_samples
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
-from vqathinker.training.grpo import generation, trainer
+from vqathinker.training.grpo import generation, rollouts, trainer
 from vqathinker.types import FloatArray, RolloutBatch
 
 NUM_VIDEOS = 3
@@ -173,7 +173,7 @@ def test_groups_by_video_would_mix_questions(
     def of_file(row: Any) -> tuple[str, str]:  # noqa: ANN401
         return row["dataset"], row["path"]
 
-    for module in (generation, trainer):
+    for module in (generation, rollouts, trainer):
         monkeypatch.setattr(module, "key_of", of_file)
     with pytest.raises(IndexError):  # four rows of a video, and two responses
         train(tiny_checkpoint, samples, tmp_path / "two")

@@ -6,10 +6,8 @@ Rewards and perturbations are callables; the trainer knows none by name. What TR
 
 from __future__ import annotations
 
-import json
 import logging
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,21 +19,18 @@ from transformers import Trainer
 from transformers.trainer_utils import TrainOutput
 
 import rewards as reward_plugins
-from perturbations import draw
 from vqathinker import answers
 from vqathinker.checkpoints.adapters import bare
 from vqathinker.media.ahead import ReadAhead
 from vqathinker.media.clips import read_clip
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
-from vqathinker.media.names import is_image_name
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.modeling import check_packed_attention
 from vqathinker.records import Record, collect
-from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling
-from vqathinker.rollout.encoder import EncodedVideo, VideoEncoder
+from vqathinker.rollout import HFEngine, Sampling
+from vqathinker.rollout.encoder import VideoEncoder
 from vqathinker.rollout.motion_cache import MotionCache
-from vqathinker.samples import SCORE
 from vqathinker.training.card import Origin, WritesCard
 from vqathinker.training.checks import check_precision, check_processes
 from vqathinker.training.grpo.adapter import GRPOAdapter
@@ -43,12 +38,13 @@ from vqathinker.training.grpo.batch import accepts_answer_only, as_reward, draws
 from vqathinker.training.grpo.checks import check_setup
 from vqathinker.training.grpo.config import TrainingConfig
 from vqathinker.training.grpo.engines import SynchronisedEngine, generate_or_stop, make_engine
-from vqathinker.training.grpo.generation import AnsweredBatch, Key, ReadBatch, ReadFile, Twin, key_of
+from vqathinker.training.grpo.generation import AnsweredBatch, ReadBatch, ReadFile, key_of
 from vqathinker.training.grpo.reference import HostedModel
-from vqathinker.training.grpo.rows import Row, RowResponse, VideoInputs
+from vqathinker.training.grpo.rollouts import assign, draw_twins, encode_files, make_requests
+from vqathinker.training.grpo.rows import Row, VideoInputs
 from vqathinker.training.live import grpo_columns, log_file, show_live
 from vqathinker.training.sharding import policy_for_rollout
-from vqathinker.training.unreadable import UnreadableVideos, black_video
+from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.training.validation import validate
 from vqathinker.types import FloatArray, Perturbation, Reward, RolloutBatch, RunStopped
 
@@ -216,13 +212,21 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
 
     def respond(self, batch: ReadBatch) -> AnsweredBatch:
         """One engine call for every local sample and its twin."""
-        twins = self._draw_twins(batch)
+        step = self.state.global_step
+        twins = draw_twins(
+            batch,
+            self.perturbations,
+            self.rewards.values(),
+            num_frames=self.processor.num_frames,
+            seed=self.args.seed,
+            step=step,
+        )
         with policy_for_rollout(self) as policy:
             setting = self.processor.training
             encoder = VideoEncoder(policy, self.processor, setting, motion_cache=self.motion_cache)
             with self.timed("encode"):
-                encoded = self._encode(encoder, batch)
-                requests = self._requests(encoder, batch, encoded, twins)
+                encoded = encode_files(encoder, batch)
+                requests = make_requests(encoder, batch, encoded, twins, step)
             trains_vision = policy.model.trains_vision
             if self.own_engine is None:
                 with self.timed("rollout"):
@@ -239,7 +243,8 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
             )
             for key, row in batch.samples.items()
         }
-        return AnsweredBatch(batch.rows, inputs, twins, self._assign(batch, twins, requests, responses))
+        said = assign(batch, twins, requests, responses, self.processor.tokenizer)
+        return AnsweredBatch(batch.rows, inputs, twins, said)
 
     def reward_rows(self, batch: AnsweredBatch, texts: list[str]) -> Tensor:
         """Evaluate every reward once on the global batch; rows of unreadable videos are NaN."""
@@ -314,82 +319,6 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         if cache and cache.place(path) != place:  # changed meanwhile
             place = None
         return ReadFile(self.processor.pixels(clip.frames, setting.size), place)
-
-    def _draw_twins(self, batch: ReadBatch) -> dict[Key, Twin]:
-        """One mode and its order of frames for each local sample; empty without perturbations."""
-        if not self.perturbations:
-            return {}
-        options = {"seed": self.args.seed, "step": self.state.global_step}
-        num_frames = self.processor.num_frames
-        return {
-            key: Twin(*draw(self.perturbations, num_frames, video_id="/".join(key), **options))
-            for key, row in batch.samples.items()
-            if not is_image_name(row["path"]) and self._compares(row.get("task") or SCORE)
-        }
-
-    def _compares(self, task: str) -> bool:
-        """Whether some reward compares samples of a task with their perturbed copies."""
-        asking = [reward for reward in self.rewards.values() if getattr(reward, "needs_perturbed", False)]
-        return any(task in getattr(reward, "tasks", (task,)) for reward in asking)
-
-    def _encode(self, encoder: VideoEncoder, batch: ReadBatch) -> dict[str, EncodedVideo]:
-        """Each file of the batch once, black frames for one that cannot be read."""
-        pixels = [
-            black_video(self.processor) if isinstance(file.pixels, VideoError) else file.pixels
-            for file in batch.files.values()
-        ]
-        places = [file.place for file in batch.files.values()]
-        images = [file.is_readable and is_image_name(path) for path, file in batch.files.items()]
-        return dict(zip(batch.files, encoder.encode_pixels(pixels, places, images), strict=True))
-
-    def _requests(
-        self,
-        encoder: VideoEncoder,
-        batch: ReadBatch,
-        encoded: Mapping[str, EncodedVideo],
-        twins: Mapping[Key, Twin],
-    ) -> list[RolloutRequest]:
-        """The prompts of all samples, then those of the twins."""
-        step = self.state.global_step
-        videos = {key: encoded[row["path"]] for key, row in batch.samples.items()}
-        originals = [videos[key] for key in twins]
-        perturbed = encoder.perturb(originals, [twin.indices for twin in twins.values()])
-        shown = {
-            "clean": videos,
-            "twin": dict(zip(twins, perturbed, strict=True)),
-        }
-        return [
-            encoder.request(
-                video, json.dumps([*key, kind, step]), question=batch.samples[key].get("question")
-            )
-            for kind, of_kind in shown.items()
-            for key, video in of_kind.items()
-        ]
-
-    def _assign(
-        self,
-        batch: ReadBatch,
-        twins: Mapping[Key, Twin],
-        requests: Sequence[RolloutRequest],
-        responses: Sequence[Sequence[Response]],
-    ) -> list[RowResponse]:
-        """Give each row of a sample one of its responses, by id."""
-        position = {key: i for i, key in enumerate(batch.samples)}
-        twin_position = {key: len(position) + i for i, key in enumerate(twins)}
-        taken: Counter[Key] = Counter()
-        assigned = []
-        for row in batch.rows:
-            key = key_of(row)
-            k = taken[key]
-            taken[key] += 1
-            response = responses[position[key]][k]
-            text = self._decode(responses[twin_position[key]][k]) if key in twins else None
-            ids = requests[position[key]].prompt_ids
-            assigned.append(RowResponse(ids, response.token_ids, response.logprobs, text))
-        return assigned
-
-    def _decode(self, response: Response) -> str:
-        return str(self.processor.tokenizer.decode(response.token_ids, skip_special_tokens=True))
 
     def _log_table(self, batch: AnsweredBatch, records: list[Record]) -> None:
         """Add columns to the table of sample responses."""
