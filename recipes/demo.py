@@ -33,6 +33,7 @@ from world.starts import BASE
 RECIPES = Path(__file__).parent
 DESCRIBED = "described.csv"
 MERGED = "merged"
+Found = tuple[dict[str, Any], dict[str, Any]]
 WORLD_SEED = 2  # the settings were chosen in world 0, and seen once in world 1
 
 
@@ -62,26 +63,23 @@ def run(out: Path, world: Path, seed: int, engine: Engine) -> None:
     with stage("clips", seconds):
         ceilings = make_world(world, seed=WORLD_SEED)
     with stage("base", seconds), ThreadPoolExecutor() as pool:
-        scores = pool.submit(evaluate, BASE, world / SETS_FILE, out / "scores/base")
+        scores = pool.submit(score, BASE, world, out / "scores/base")
         add_reasoning(BASE, world / "train.csv", world, out / DESCRIBED)
-        results = {"base": scores.result()}
-    show_results(results, ceilings)  # something to see before the training ends
+        found = {"base": scores.result()}
+    show_results({"base": found["base"][0]}, ceilings)  # something to see before the training ends
     with stage("SFT and GRPO, one core each", seconds), ThreadPoolExecutor() as pool:
-        found = {
+        learned = {
             name: pool.submit(learn, name, world, out, seed, engine, shown=name == "grpo")
             for name in ("sft", "grpo")
         }
-        results |= {name: one.result() for name, one in found.items()}
-    with stage("reasoning of other clips", seconds):
-        models = {"base": BASE, "sft": out / "sft" / MERGED, "grpo": out / "grpo" / MERGED}
-        reasoning = {name: exchange(model, out / "scores" / name / "test") for name, model in models.items()}
+        found |= {name: one.result() for name, one in learned.items()}
     history = json.loads((out / "grpo/trainer_state.json").read_text())["log_history"]
     summary = {
         "seed": seed,
         "engine": engine.value,
-        "results": results,
+        "results": {name: results for name, (results, _) in found.items()},
         "ceilings": ceilings,
-        "reasoning": reasoning,
+        "reasoning": {name: exchanged for name, (_, exchanged) in found.items()},
         "rewards": [entry["reward"] for entry in history if "reward" in entry],
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
@@ -90,7 +88,7 @@ def run(out: Path, world: Path, seed: int, engine: Engine) -> None:
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def learn(name: str, world: Path, out: Path, seed: int, engine: Engine, *, shown: bool) -> dict[str, Any]:
+def learn(name: str, world: Path, out: Path, seed: int, engine: Engine, *, shown: bool) -> Found:
     """Train an adapter of the base on the labels in one of two ways, merge it and score the sets."""
     folder = out / name
     options = ["--eval_labels", world / "val.csv", "--eval_videos", world]
@@ -101,7 +99,13 @@ def learn(name: str, world: Path, out: Path, seed: int, engine: Engine, *, shown
     train(name, settings, BASE, labels, world, folder, *options, seed=seed, shown=shown)
     if not (folder / MERGED).exists():
         call("merge", folder / "final", folder / MERGED, shown=False)
-    return evaluate(folder / MERGED, world / SETS_FILE, out / "scores" / name)
+    return score(folder / MERGED, world, out / "scores" / name)
+
+
+def score(checkpoint: Path, world: Path, out: Path) -> Found:
+    """What a model reaches on each set, and what is left of it after the reasoning of other clips."""
+    results = evaluate(checkpoint, world / SETS_FILE, out)
+    return results, exchange(checkpoint, out / "test")
 
 
 @contextmanager
