@@ -38,8 +38,8 @@ from vqathinker.model.modeling import VQAThinkerModel
 from vqathinker.rollout import Response, RolloutRequest, Sampling
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
 from vqathinker.training.grpo import trainer
+from vqathinker.training.grpo.generation import AnsweredBatch, ReadBatch
 from vqathinker.training.grpo.reference import HostedModel
-from vqathinker.training.grpo.rows import Row, RowResponse
 from vqathinker.training.setup import lora
 from vqathinker.types import FloatArray, FrameSetting, RolloutBatch
 
@@ -403,9 +403,9 @@ def test_a_run_resumed_inside_a_generation_cycle_keeps_to_its_cycles(
     generated: list[tuple[int, tuple[str, ...]]] = []
     respond = VQAThinkerTrainer.respond
 
-    def noted(run: VQAThinkerTrainer, rows: list[Row]) -> list[RowResponse]:
-        generated.append((run.state.global_step, tuple(sorted({row["video_id"] for row in rows}))))
-        return respond(run, rows)
+    def noted(run: VQAThinkerTrainer, batch: ReadBatch) -> AnsweredBatch:
+        generated.append((run.state.global_step, tuple(sorted({row["video_id"] for row in batch.rows}))))
+        return respond(run, batch)
 
     monkeypatch.setattr(VQAThinkerTrainer, "respond", noted)
     options = {"per_device_train_batch_size": 2, "steps_per_generation": 4, "max_steps": 12}

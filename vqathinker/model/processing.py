@@ -142,7 +142,12 @@ class VQAThinkerProcessor(ProcessorMixin):
             tokens_per_frame: visual tokens of one frame.
             question: replaces the prompt's own question; "" asks nothing.
             is_image: whether the one frame is a picture.
+
+        Raises:
+            ValueError: for a question of blanks.
         """
+        if question and not question.strip():
+            raise ValueError("the prompt needs a question")
         visual = self.visual_text(num_frames, tokens_per_frame, is_image=is_image)
         content = visual + (self.prompt["question"] if question is None else question)
         turn = [{"role": "user", "content": content}]
