@@ -361,9 +361,9 @@ def test_the_next_videos_are_read_during_a_step(
             next_batch_is_read.set()
         return read_clip(decoders, path, setting)
 
-    def respond(rows: list[dict[str, Any]]) -> list[RowResponse]:
+    def respond(batch: ReadBatch) -> AnsweredBatch:
         assert next_batch_is_read.wait(30)  # while the rollout of the first batch is under way
-        return generate(rows)
+        return generate(batch)
 
     monkeypatch.setattr(trainer, "read_clip", spy)
     monkeypatch.setattr(run, "respond", respond)
@@ -895,8 +895,8 @@ def test_how_often_a_video_is_encoded(
         frames["update" if torch.is_grad_enabled() else "reference"] += len(pixels)
         return found
 
-    def renamed(run: VQAThinkerTrainer, rows: list[Row]) -> list[RowResponse]:
-        responses = respond(run, rows)
+    def renamed(run: VQAThinkerTrainer, batch: ReadBatch) -> AnsweredBatch:
+        responses = respond(run, batch)
         frames["rollout"] += frames.pop("reference")
         return responses
 

@@ -77,15 +77,12 @@ class Run:
     gathers: bool = True
 
     @property
-    def num_groups(self) -> int:
-        """Most groups of a micro-batch, whole or in part."""
+    def num_prompts(self) -> int:
+        """Most prompts of a micro-batch: groups, whole or in part, or rows where nothing is shared."""
+        if not self.packed:
+            return self.rows
         firsts = range(0, self.rows * self.generation_parts, self.rows)
         return max((row + self.rows - 1) // self.group - row // self.group + 1 for row in firsts)
-
-    @property
-    def num_prompts(self) -> int:
-        """Most prompts of a micro-batch: groups, or rows where they are not packed."""
-        return self.num_groups if self.packed else self.rows
 
     @property
     def without_gradients(self) -> Run:
@@ -115,7 +112,7 @@ class Run:
     @property
     def num_frames(self) -> int:
         """Frames that one micro-batch encodes; none where the features of the rollout stay."""
-        return self.num_groups * self.model.num_frames if self.model.trains_vision else 0
+        return self.num_prompts * self.model.num_frames if self.model.trains_vision else 0
 
     @property
     def num_patches(self) -> int:
