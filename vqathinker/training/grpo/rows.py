@@ -59,7 +59,7 @@ class VideoInputs:
     def together(videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
         """What the model's forward pass takes of some videos, which are all pixels or all features."""
         name = "frame_features" if videos[0].frames.ndim == FEATURE_NDIM else "pixel_values"
-        # samples that ask of one file have its frames once; rows on their own have them each, as a plan counts
+        # samples that ask of one file have its frames once; rows on their own have them each
         is_row_by_row = len({id(video) for video in videos}) < len(videos)
         once = {row if is_row_by_row else id(video.frames): video.frames for row, video in enumerate(videos)}
         frames = torch.cat(list(once.values()))
