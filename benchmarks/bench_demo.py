@@ -2,13 +2,15 @@
 
 python benchmarks/bench_demo.py --out out/bench_demo
 
-The clips and the base are the same for every seed; the order of the data and the sampling differ. Finished
-seeds are kept, so an interrupted command can be repeated.
+The clips and the base are the same for every seed; the order of the data and the sampling differ. Scores are
+read twice: as written, and as the expectation of their digits, which asks no model for one number where it
+hesitates between several. Finished seeds are kept, so an interrupted command can be repeated.
 """
 
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,14 @@ from rich.table import Table
 
 from vqathinker.evaluation.ablations import estimate
 
-DEMO = Path(__file__).parents[1] / "recipes" / "demo.py"
-METRICS = ("srcc", "plcc", "rmse")
+RECIPES = Path(__file__).parents[1] / "recipes"
+DEMO = RECIPES / "demo.py"
+sys.path.append(str(RECIPES))  # they are no installed package
+
+from world import SETS_FILE  # noqa: E402
+from world.runs import METRICS, evaluate  # noqa: E402
+from world.starts import BASE  # noqa: E402
+
 PAIRS = (("grpo", "base"), ("sft", "base"), ("grpo", "sft"))
 
 
@@ -34,7 +42,8 @@ def main() -> None:
     report = {
         "environment": environment(("torch", "transformers", "trl")),
         "runs": runs,
-        "differences": {f"{new} - {old}": differences(runs, new, old) for new, old in PAIRS},
+        "differences": all_differences(runs, "results"),
+        "differences of expectations": all_differences(runs, "expected"),
     }
     show(report)
     write("demo", report)
@@ -47,6 +56,15 @@ def run(out: Path, seed: int) -> dict:
         command = [sys.executable, str(DEMO), "--out", str(folder), "--world", str(out / "world")]
         subprocess.run([*command, "--seed", str(seed)], check=True)
     summary = json.loads((folder / "summary.json").read_text())
+    models = {"sft": folder / "sft/merged", "grpo": folder / "grpo/merged"}
+    # the base is the same for all
+    places = {"base": out / "expected/base"} | {name: folder / "expected" / name for name in models}
+    with ThreadPoolExecutor(2) as pool:  # a core each
+        found = {
+            name: pool.submit(evaluate, checkpoint, out / "world" / SETS_FILE, places[name], "--expected")
+            for name, checkpoint in {"base": BASE, **models}.items()
+        }
+        summary["expected"] = {name: one.result() for name, one in found.items()}
     rewards = np.array_split(summary.pop("rewards"), 10)
     errors = [part.std(ddof=1) / len(part) ** 0.5 for part in (rewards[0], rewards[-1])]
     return summary | {
@@ -55,13 +73,18 @@ def run(out: Path, seed: int) -> dict:
     }
 
 
-def differences(runs: list[dict], new: str, old: str) -> dict[str, dict[str, dict[str, float]]]:
+def all_differences(runs: list[dict], reading: str) -> dict[str, dict]:
+    """The differences of all pairs of models, by one of the readings."""
+    return {f"{new} - {old}": differences([run[reading] for run in runs], new, old) for new, old in PAIRS}
+
+
+def differences(results: list[dict], new: str, old: str) -> dict[str, dict[str, dict[str, float]]]:
     """For each set and metric the mean over the seeds, with its 95 % t interval, and the extremes."""
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for name in runs[0]["results"][new]:
+    for name in results[0][new]:
         found[name] = {}
         for metric in METRICS:
-            pairs = [(r["results"][new][name][metric], r["results"][old][name][metric]) for r in runs]
+            pairs = [(r[new][name][metric], r[old][name][metric]) for r in results]
             values = np.array([after - before for after, before in pairs])
             mean = estimate(values)
             figures = {"mean": mean.value, "low": mean.low, "high": mean.high}
@@ -79,10 +102,13 @@ def show(report: dict) -> None:
             table.add_row(str(r["seed"]), name, *cells)
     console = Console()
     console.print(table)
-    for pair, sets in report["differences"].items():
-        for name, metrics in sets.items():
-            shown = [f"{m} {v['mean']:+.3f} [{v['low']:+.3f}, {v['high']:+.3f}]" for m, v in metrics.items()]
-            console.print(f"{pair}, {name}: {', '.join(shown)}")
+    for reading in ("differences", "differences of expectations"):
+        for pair, sets in report[reading].items():
+            for name, metrics in sets.items():
+                shown = [
+                    f"{m} {v['mean']:+.3f} [{v['low']:+.3f}, {v['high']:+.3f}]" for m, v in metrics.items()
+                ]
+                console.print(f"{reading}, {pair}, {name}: {', '.join(shown)}")
 
 
 if __name__ == "__main__":

@@ -80,13 +80,48 @@ def demo() -> Cells:
 
 def changes() -> Cells:
     """The demo's differences: the mean over the seeds with its 95 % interval."""
-    found = read("demo")["differences"]
+    return differences(read("demo")["differences"])
+
+
+def expected_changes() -> Cells:
+    """The same where scores are read as the expectation of their digits."""
+    return differences(read("demo")["differences of expectations"])
+
+
+def differences(found: dict[str, Any]) -> Cells:
+    """Differences of models on each set."""
     rows = [["set", "metric", "GRPO − base", "SFT − base", "GRPO − SFT"]]
     for name, title in DEMO_SETS.items():
         for metric in DEMO_METRICS:
             cells = [found[pair][name][metric] for pair in ("grpo - base", "sft - base", "grpo - sft")]
             shown = [f"{c['mean']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}]" for c in cells]
             rows.append([title, metric.upper(), *shown])
+    return rows
+
+
+def signal() -> Cells:
+    """Signal over noise of one step's gradient, for several shapes of the batch."""
+    parts = ("all", "attention", "MLP", "motion projector")
+    rows = [["weights", "batch", *(f"{part} weights" if part == "all" else part for part in parts)]]
+    for found in read("learning")["gradients"]:
+        ratios = [f"{found[part]['ratio']:.3f}" for part in parts]
+        rows.append([found["weights"], found["batch"], *ratios])
+    return rows
+
+
+def digits() -> Cells:
+    """How scores follow the labels by their digits: means over the seeds."""
+    columns = ("whole", "first digit", "same first digit")
+    rows = [
+        ["model", "whole score", "first digit alone", "among equal first digits", "bits of the three digits"]
+    ]
+    for model, title in {"base": "base", "sft": "SFT", "grpo": "GRPO"}.items():
+        found = [one for one in read("learning")["digits"] if one["model"] == model]
+        means = [f"{statistics.mean(one[column] for one in found):.3f}" for column in columns]
+        bits = [
+            f"{statistics.mean(place):.1f}" for place in zip(*(one["bits"] for one in found), strict=True)
+        ]
+        rows.append([title, *means, ", ".join(bits)])
     return rows
 
 
@@ -237,6 +272,9 @@ TABLES: dict[str, Callable[[], Cells]] = {
     "speed": speed,
     "demo": demo,
     "changes": changes,
+    "expected": expected_changes,
+    "signal": signal,
+    "digits": digits,
     "update": update,
     "cycle": cycle,
     "rollouts": rollouts,

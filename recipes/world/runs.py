@@ -88,18 +88,19 @@ def train(
     (out / DONE).touch()
 
 
-def evaluate(checkpoint: Path, sets: Path, out: Path) -> dict[str, Any]:
-    """Score sets greedily; an interrupted evaluation goes on.
+def evaluate(checkpoint: Path, sets: Path, out: Path, *options: object) -> dict[str, Any]:
+    """Score sets, greedily unless options say otherwise; an interrupted evaluation goes on.
 
     Args:
         checkpoint: what answers.
         sets: their YAML file.
         out: output folder, with one in it for each set.
+        options: more of the command's.
 
     Returns:
         As `measure`.
     """
-    words = ["evaluate", checkpoint, "--sets", sets, "--out", out, *READING]
+    words = ["evaluate", checkpoint, "--sets", sets, "--out", out, *READING, *options]
     call(*words, shown=False, accepted=(0, UNREADABLE))
     return measure(out)
 
