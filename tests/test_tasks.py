@@ -216,6 +216,7 @@ def test_two_processes_are_one_batch(tiny_checkpoint: Path, samples: Path, tmp_p
 
 
 @pytest.mark.vllm
+@pytest.mark.filterwarnings("default")  # vLLM's own imports warn
 def test_one_batch_of_two_tasks_by_vllm(tiny_checkpoint: Path, samples: Path, tmp_path: Path) -> None:
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
     run = train(tiny_checkpoint, samples, tmp_path / "out", use_vllm=True, vllm_mode="colocate")
