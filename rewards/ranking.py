@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from rewards import pairwise
 from vqathinker import answers
-from vqathinker.samples import SCORE
 from vqathinker.types import FloatArray, RolloutBatch
 
 
@@ -24,7 +23,6 @@ class RankingReward:
     rewards ask.
     """
 
-    tasks = (SCORE,)
     min_videos = 2
 
     def __init__(

@@ -1,4 +1,5 @@
-"""Pixels: what is read from video files. Knows no label, no model and no reward.
+"""Videos and labels: what is read from disk. Knows no model and no reward.
 
-Import the module you need: decord and PyAV are loaded only by those that use them.
+`video` samples frames, `dataset` reads label files, `prepare` inspects a data set before a run. Import the
+module you need: decord, PyAV and datasets are loaded only by those that use them.
 """

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vqathinker.prompts import LEVEL_OPENING, LEVEL_QUESTION
-from vqathinker.scale import LEVELS
+from vqathinker.prompts import LEVEL_OPENING, LEVEL_QUESTION, LEVELS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

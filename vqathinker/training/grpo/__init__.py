@@ -1,1 +1,0 @@
-"""GRPO on videos over TRL: settings, packed groups, the trainer."""

@@ -1,1 +1,0 @@
-"""Supervised training on videos over TRL."""
