@@ -51,17 +51,7 @@ class RankingReward:
 
     def __call__(self, batch: RolloutBatch) -> FloatArray:
         """Return (N, K) rewards."""
-        return batch.derived(
-            ("rewards.ranking", self.eps, self.bounds, self.among),
-            lambda: pairwise.mean_fidelity(
-                batch.scores,
-                batch.target,
-                batch.dataset,
-                eps=self.eps,
-                bounds=self.bounds,
-                among=self.among,
-            ),
-        ).copy()
+        return self._fidelity(batch, batch.scores)
 
     def on_twins(self, batch: RolloutBatch) -> FloatArray:
         """Return (N, K) rewards of the perturbed responses among the *clean* responses of the other videos.
@@ -71,14 +61,20 @@ class RankingReward:
         """
         if batch.perturbed is None:
             raise ValueError("the batch has no perturbed responses")
-        scores = batch.perturbed.scores
+        return self._fidelity(batch, batch.perturbed.scores, against=batch.scores)
+
+    def _fidelity(
+        self, batch: RolloutBatch, scores: FloatArray, against: FloatArray | None = None
+    ) -> FloatArray:
+        """The caller's own copy of what is computed once per batch and parameters."""
+        judged = "twins" if against is not None else "clean"
         return batch.derived(
-            ("rewards.ranking, twins", self.eps, self.bounds, self.among),
+            ("rewards.ranking", judged, self.eps, self.bounds, self.among),
             lambda: pairwise.mean_fidelity(
                 scores,
                 batch.target,
                 batch.dataset,
-                against=batch.scores,
+                against=against,
                 eps=self.eps,
                 bounds=self.bounds,
                 among=self.among,
