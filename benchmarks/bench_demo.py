@@ -14,13 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from common import arguments, environment, write
+from common import RECIPES, arguments, environment, write
 from rich.console import Console
 from rich.table import Table
 
 from vqathinker.evaluation.ablations import estimate
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 DEMO = RECIPES / "demo.py"
 sys.path.append(str(RECIPES))  # they are no installed package
 

@@ -17,15 +17,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import arguments, environment, write
+from common import RECIPES, arguments, environment, write
 from rich.console import Console
 from rich.table import Table
 from transformers import TrainerCallback
 
 from vqathinker.evaluation.runs import read_run
+from vqathinker.launch.settings import merge
 from vqathinker.metrics import srcc
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+sys.path.append(str(RECIPES))  # they are no installed package
+
+from grpo_lsvq import compose
+from world.starts import BASE
+
 SETTINGS = RECIPES / "demo_grpo.yaml"
 NUM_BATCHES = 16
 # videos and responses of each, and other settings
@@ -50,10 +55,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/bench_learning"))
     options = parser.parse_args()
     demos = sorted(options.demo.glob("seed*"))
+    if not demos:
+        raise SystemExit(f"{options.demo} holds no demos; bench_demo.py makes them")
     options.out.mkdir(parents=True, exist_ok=True)
-    sys.path.append(str(RECIPES))
-    from world.starts import BASE
-
     at = {"base": BASE, "after GRPO": demos[0] / "grpo/final"}
     cases = [("base", name) for name in BATCHES] + [("after GRPO", next(iter(BATCHES)))]
     report = {
@@ -107,10 +111,6 @@ def record_gradients(
     checkpoint: Path, world: Path, out: Path, words: Sequence[object]
 ) -> list[dict[str, torch.Tensor]]:
     """Gradients of some generation batches at the same weights, parameter name to (size,) each."""
-    from grpo_lsvq import compose
-
-    from vqathinker.launch.settings import merge
-
     shutil.rmtree(out, ignore_errors=True)
     given = {
         "--model_name_or_path": checkpoint,
@@ -137,6 +137,7 @@ def signal_to_noise(steps: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, An
     The squared length is less the part that noise has in it, so a gradient of noise alone has 0 on average.
     """
     found: dict[str, Any] = {}
+    # adapters keep the names of the layers that they sit on
     for part, marker in {"all": "", **PARTS}.items():
         names = [name for name in steps[0] if marker in name]
         gradients = torch.stack([torch.cat([step[name] for name in names]) for step in steps]).double()

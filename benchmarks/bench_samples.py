@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import arguments, environment, write
+from common import RECIPES, arguments, environment, write
 from rich.console import Console
 from rich.table import Table
 
-DEMO = Path(__file__).parents[1] / "recipes" / "demo.py"
+DEMO = RECIPES / "demo.py"
 WAYS = ("mean", "median", "trimmed", "confidence")
 PASSES = {"greedy": {}, "expected": {"expected": True}} | {str(n): {"samples": n} for n in (2, 4, 8, 16)}
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+RECIPES = Path(__file__).parents[1] / "recipes"
 CPU_INFO = Path("/proc/cpuinfo")
 TOLERANCE = 0.2
 
