@@ -14,8 +14,11 @@ import re
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from vqathinker.evaluation.ablations import Figures, compared, reached, read_figures, read_table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -128,6 +131,23 @@ def digits() -> Cells:
 def interval(estimate: dict[str, float]) -> str:
     """A value with its 95 % interval."""
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+def rows_of(table: str) -> Cells:
+    """What the rows of an ablation reached."""
+    header, rows = reached(read_table(table), figures_of(table))
+    return [header, *rows]
+
+
+def row_changes(table: str) -> Cells:
+    """By how much the rows of an ablation differ."""
+    header, rows = compared(read_table(table), figures_of(table))
+    return [header, *rows]
+
+
+def figures_of(table: str) -> dict[str, Figures]:
+    """The figures of an ablation's rows."""
+    return read_figures([RESULTS / "ablations"], list(read_table(table).rows))
 
 
 def speed() -> Cells:
@@ -270,6 +290,10 @@ def rewards() -> Cells:
 
 TABLES: dict[str, Callable[[], Cells]] = {
     "speed": speed,
+    "rows_4": partial(rows_of, "4"),
+    "changes_4": partial(row_changes, "4"),
+    "rows_7": partial(rows_of, "7"),
+    "changes_7": partial(row_changes, "7"),
     "demo": demo,
     "changes": changes,
     "expected": expected_changes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,10 +13,8 @@ from vqathinker.cli.show import fail
 from vqathinker.cli.usage import nearest_path
 
 if TYPE_CHECKING:
-    from vqathinker.evaluation.ablations import Ablation, Figures
     from vqathinker.evaluation.compare import Difference
     from vqathinker.evaluation.runs import Run
-    from vqathinker.metrics import Estimate
 
 PAPER = "VQAThinker, as published"
 PAPER_SOURCE = "as published: arXiv 2508.06051, Table 8 (full model); its own prompt, weights and frames"
@@ -89,7 +87,7 @@ def report_runs(
 
 def report_table(name: str, folders: Sequence[Path], layout: str, png: Path | None) -> None:
     """Print an ablation and draw it, or leave with what the user can correct."""
-    from vqathinker.evaluation.ablations import read_figures, read_table
+    from vqathinker.evaluation.ablations import compared, reached, read_figures, read_table
 
     for path in folders:
         if not path.is_dir():
@@ -99,8 +97,8 @@ def report_table(name: str, folders: Sequence[Path], layout: str, png: Path | No
         figures = read_figures(folders, list(table.rows))
     except (ValueError, OSError) as error:
         fail(error)
-    _print(f"{table.title}: mean over the seeds, 95 % interval", _reached(table, figures), layout)
-    _print("difference, 95 % interval, p of a paired t-test (uncorrected)", _compared(table, figures), layout)
+    _print(f"{table.title}: mean over the seeds, 95 % interval", reached(table, figures), layout)
+    _print("difference, 95 % interval, p of a paired t-test (uncorrected)", compared(table, figures), layout)
     if table.source:
         typer.echo(f"published figures: {table.source}", err=bool(layout))
     for name, found in figures.items():
@@ -114,50 +112,6 @@ def report_table(name: str, folders: Sequence[Path], layout: str, png: Path | No
         from vqathinker.evaluation.plot import draw_table
 
         draw_table(table, figures).savefig(png, dpi=150, metadata={"Software": None})
-
-
-def _reached(table: Ablation, figures: Mapping[str, Figures]) -> Table:
-    """A row of figures for each row of an ablation."""
-    from vqathinker.evaluation.ablations import DOMAINS, METRICS, estimate
-
-    columns = [(domain, i) for domain in DOMAINS for i in range(len(METRICS))]
-    header = [f"{DOMAINS[domain]} {METRICS[i].upper()}" for domain, i in columns]
-    has_paper = any(row.paper for row in table.rows.values())
-    rows = []
-    for name, found in figures.items():
-        row = table.rows[name]
-        cells = [_mean(estimate(found.domains[domain][:, i]), ".3f") for domain, i in columns]
-        if has_paper:
-            published = [row.paper[domain][0] if domain in row.paper else None for domain in DOMAINS]
-            cells += ["-" if value is None else f"{value:.3f}" for value in published]
-        rows.append([row.title, str(len(found.seeds)), *cells])
-    papers = [f"published SRCC, {title}" for title in DOMAINS.values()] if has_paper else []
-    return ["row", "seeds", *header, *papers], rows
-
-
-def _compared(table: Ablation, figures: Mapping[str, Figures]) -> Table:
-    """Differences in SRCC of each row from the one that it is compared with."""
-    from vqathinker.evaluation.ablations import DOMAINS, compare
-
-    rows = []
-    for name in figures:
-        against = table.rows[table.rows[name].against].title
-        for domain, title in DOMAINS.items():
-            changes = compare(table, figures, name, domain)
-            if changes is None:
-                continue
-            change = changes[0]
-            p_value = "" if math.isnan(change.p_value) else f" {change.p_value:.3f}"
-            paper = f"{change.paper:+.3f}" if change.verdict else "-"
-            ours = _mean(change.difference, "+.3f") + p_value
-            rows.append([f"{table.rows[name].title} − {against}", title, ours, paper, change.verdict])
-    return ["SRCC", "domain", "here", "published", "the sign here"], rows
-
-
-def _mean(value: Estimate, form: str) -> str:
-    """A mean over the seeds, with its interval where there is one."""
-    interval = "" if math.isnan(value.low) else f" [{value.low:{form}}, {value.high:{form}}]"
-    return f"{value.value:{form}}{interval}"
 
 
 def _tables(found: dict[str, Run], paper: bool, resamples: int) -> dict[str, Table]:

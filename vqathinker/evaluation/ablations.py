@@ -25,6 +25,7 @@ DOMAINS = {"in_domain": "in-domain", "ood": "OOD"}
 # the sets of the demo's world: whether they are in-domain
 OF_THE_WORLD = {"test": True, "ood_content": False, "ood_distortion": False}
 CONFIDENCE = 0.95
+Table = tuple[list[str], list[list[str]]]
 
 
 @dataclass(frozen=True)
@@ -233,3 +234,43 @@ def _published_difference(table: Ablation, name: str, domain: str) -> list[float
     if mine is None or other is None:
         return [np.nan] * len(METRICS)
     return [left - right for left, right in zip(mine, other, strict=True)]
+
+
+def reached(table: Ablation, figures: Mapping[str, Figures]) -> Table:
+    """A row of figures for each row of an ablation: the mean over the seeds with its interval."""
+    columns = [(domain, i) for domain in DOMAINS for i in range(len(METRICS))]
+    header = [f"{DOMAINS[domain]} {METRICS[i].upper()}" for domain, i in columns]
+    has_paper = any(row.paper for row in table.rows.values())
+    rows = []
+    for name, found in figures.items():
+        row = table.rows[name]
+        cells = [_mean(estimate(found.domains[domain][:, i]), ".3f") for domain, i in columns]
+        if has_paper:
+            published = [row.paper[domain][0] if domain in row.paper else None for domain in DOMAINS]
+            cells += ["-" if value is None else f"{value:.3f}" for value in published]
+        rows.append([row.title, str(len(found.seeds)), *cells])
+    papers = [f"published SRCC, {title}" for title in DOMAINS.values()] if has_paper else []
+    return ["row", "seeds", *header, *papers], rows
+
+
+def compared(table: Ablation, figures: Mapping[str, Figures]) -> Table:
+    """Differences in SRCC of each row from the one that it is compared with."""
+    rows = []
+    for name in figures:
+        against = table.rows[table.rows[name].against].title
+        for domain, title in DOMAINS.items():
+            changes = compare(table, figures, name, domain)
+            if changes is None:
+                continue
+            change = changes[0]
+            p_value = "" if np.isnan(change.p_value) else f" {change.p_value:.3f}"
+            paper = f"{change.paper:+.3f}" if change.verdict else "-"
+            ours = _mean(change.difference, "+.3f") + p_value
+            rows.append([f"{table.rows[name].title} − {against}", title, ours, paper, change.verdict])
+    return ["SRCC", "domain", "here", "published", "the sign here"], rows
+
+
+def _mean(value: Estimate, form: str) -> str:
+    """A mean over the seeds, with its interval where there is one."""
+    interval = "" if np.isnan(value.low) else f" [{value.low:{form}}, {value.high:{form}}]"
+    return f"{value.value:{form}}{interval}"
