@@ -37,9 +37,9 @@ from workload import TOKENS_PER_FRAME, Rows, Stock, build_middle, common
 
 from perturbations import PERTURBATIONS
 from rewards import FormatReward, RegressionReward, TemporalConsistencyReward
+from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.media.ahead import ReadAhead
 from vqathinker.model import VQAThinkerProcessor
-from vqathinker.model.assemble import load_policy
 from vqathinker.prompts import Prompt
 from vqathinker.rollout import Sampling
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer

@@ -31,12 +31,12 @@ from rich.table import Table
 from workload import MIDDLE
 
 from rewards import FormatReward
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.media.clips import read_clip
 from vqathinker.media.container import probe
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import Clip, keyframe_indices, read_keyframes
-from vqathinker.model.assemble import load_policy
-from vqathinker.model.tiny import build_tiny
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
 from vqathinker.types import FrameSetting
 

@@ -28,11 +28,11 @@ from rich.table import Table
 from workload import SIZES
 
 from vqathinker import Scorer
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.checkpoints.tiny import build_tiny
+from vqathinker.data.dataset import load_labels
 from vqathinker.evaluation import evaluate
-from vqathinker.media.dataset import load_labels
 from vqathinker.media.video import read_keyframes
-from vqathinker.model.assemble import load_policy
-from vqathinker.model.tiny import build_tiny
 from vqathinker.rollout import Sampling
 
 BATCH, NUM_TOKENS, NUM_FRAMES = 16, 128, 6

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from workload import SIZES
 
-from vqathinker.model.assemble import load_policy
-from vqathinker.model.tiny import build_tiny
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.rollout import HFEngine, RolloutRequest, Sampling, VideoEncoder
 from vqathinker.rollout.vllm import VLLMEngine
 

@@ -51,7 +51,7 @@ def run(out: Path, demo: Path, data: Path, name: str) -> dict:
     path = out / f"{name}.json"
     if not path.exists():
         from vqathinker import Scorer
-        from vqathinker.media.dataset import load_labels
+        from vqathinker.data.dataset import load_labels
 
         rows = load_labels(data / "test.csv", video_dir=data, mos_range=(1, 5), scale="affine")
         with Scorer.from_pretrained(demo / "grpo/merged", max_new_tokens=48, batch_size=40) as scorer:

@@ -18,10 +18,11 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from rewards import FormatReward
-from vqathinker.model.assemble import load_policy
-from vqathinker.model.tiny import build_tiny
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
-from vqathinker.training.rows import VideoInputs
+from vqathinker.training.grpo.adapter import Updating
+from vqathinker.training.grpo.rows import VideoInputs
 
 FRAME_SIZE, TOKENS_PER_FRAME = 448, 256
 MIDDLE: dict[str, Any] = {
@@ -102,8 +103,8 @@ class Ours:
         (pixels,) = rows.pixels
         video = VideoInputs(pixels, self.model.model.motion_features(rows.pixels)[0])
         inputs = rows.inputs() | {"videos": [video] * len(rows.prompt)}
-        self.trainer._videos = inputs["videos"]
-        inputs["ref_per_token_logps"] = reference(self.trainer, rows)
+        with self.trainer.at_work(Updating(inputs)):
+            inputs["ref_per_token_logps"] = reference(self.trainer, rows)
         return self.trainer._compute_loss(self.model, inputs)
 
 

@@ -16,7 +16,7 @@ from vqathinker.launch import Settings, read_settings, user_errors
 from vqathinker.types import RunStopped
 
 if TYPE_CHECKING:
-    from vqathinker.training.sft import SupervisedTrainer
+    from vqathinker.training.sft.trainer import SupervisedTrainer
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def compose(settings: Settings) -> tuple[SupervisedTrainer, str | None, str]:
     from trl import ModelConfig, SFTConfig
 
     from vqathinker.training.setup import SupervisedDataConfig, begin, load_model, load_sets, lora
-    from vqathinker.training.sft import SupervisedTrainer
+    from vqathinker.training.sft.trainer import SupervisedTrainer
 
     data, args, model_config = settings.build(SupervisedDataConfig, SFTConfig, ModelConfig)
     train, validation = load_sets(data, max_missing=data.max_unreadable)

@@ -12,8 +12,9 @@ NO_SCORE = "; its score is NaN, as it is wherever a response has none: give it a
 def evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
     """Return `reward(batch)` as float64 (N, K) if it is finite and of that shape.
 
-    Masked entries of a `numpy.ma.MaskedArray` are responses that the reward does not apply to: NaN here, left
-    out of the weighted sum.
+    A reward that declares tasks, or needs perturbed copies, is called with the rows that it is for; the
+    others are NaN, and so are masked entries of a `numpy.ma.MaskedArray`: responses that the reward does not
+    apply to. NaN is left out of the weighted sum.
 
     Args:
         reward: the reward.
@@ -24,6 +25,25 @@ def evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
         RuntimeError: if the reward raises; names it and the batch's videos, and keeps the cause.
         ValueError: if it returns something else than N×K finite numbers.
     """
+    rows = rows_of(reward, batch)
+    if len(rows) < batch.num_videos:
+        values = np.full(batch.scores.shape, np.nan)
+        if rows:
+            values[rows] = _evaluate(reward, batch.select(rows), name)
+        return values
+    return _evaluate(reward, batch, name)
+
+
+def rows_of(reward: Reward, batch: RolloutBatch) -> list[int]:
+    """The rows that a reward is for."""
+    tasks = getattr(reward, "tasks", None)
+    rows = [row for row, task in enumerate(batch.task) if tasks is None or task in tasks]
+    if getattr(reward, "needs_perturbed", False) and batch.perturbed is not None:
+        rows = [row for row in rows if batch.has_twin is not None and batch.has_twin[row]]
+    return rows
+
+
+def _evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
     try:
         result = reward(batch)
     except Exception as error:  # foreign code may raise anything; the run still stops, now with a name

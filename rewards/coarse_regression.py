@@ -8,6 +8,7 @@ import numpy as np
 
 from rewards.regression import gaussian
 from vqathinker import answers
+from vqathinker.samples import SCORE
 from vqathinker.types import FloatArray, RolloutBatch
 
 
@@ -17,6 +18,8 @@ class CoarseRegressionReward:
     The released code of VQAThinker (arXiv 2508.06051, Eq. 5 without α). "3.50" has two decimals and is not
     punished; "3.5" and "3" are. Assumes that `batch.scores` were read from `batch.texts`.
     """
+
+    tasks = (SCORE,)
 
     def __init__(self, sigma: float = 0.5, penalty: float = 0.8) -> None:
         """Set the width σ > 0 and the factor 0 ≤ penalty ≤ 1.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vqathinker import answers
+from vqathinker.samples import SCORE
 from vqathinker.types import FloatArray, RolloutBatch
 
 
@@ -14,6 +15,8 @@ class FormatReward:
     Assumes that `batch.scores` were read from `batch.texts`, so a response with a score has parsed already;
     only what that parse cannot answer, because it was run with the other `think`, is read again.
     """
+
+    tasks = (SCORE,)
 
     def __init__(self, think: bool = True) -> None:
         """Set the form.

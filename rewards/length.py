@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vqathinker import answers
+from vqathinker.samples import SCORE
 from vqathinker.types import FloatArray, RolloutBatch
 
 
@@ -15,6 +16,8 @@ class LengthReward:
     rambling. The unit here is words between white space inside the think block, so that it needs no
     tokenizer; the bounds are ours.
     """
+
+    tasks = (SCORE,)
 
     def __init__(self, min_words: int = 50, max_words: int = 300, bonus: float = 1.0) -> None:
         """Set the range, both ends included, and what it earns.

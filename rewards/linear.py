@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from vqathinker.samples import SCORE
 from vqathinker.types import FloatArray, RolloutBatch
 
 
@@ -14,6 +15,8 @@ class LinearReward:
 
     Assumes scores and targets on the same scale, `span` long (4 for 1-5).
     """
+
+    tasks = (SCORE,)
 
     def __init__(self, span: float = 4.0) -> None:
         """Set the error that earns nothing.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rewards import pairwise
 from vqathinker import answers
+from vqathinker.samples import SCORE
 from vqathinker.types import FloatArray, RolloutBatch
 
 
@@ -23,6 +24,7 @@ class RankingReward:
     rewards ask.
     """
 
+    tasks = (SCORE,)
     min_videos = 2
 
     def __init__(

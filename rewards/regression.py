@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from vqathinker.samples import SCORE
 from vqathinker.types import FloatArray, RolloutBatch
 
 
@@ -33,6 +34,8 @@ class RegressionReward:
     Assumes scores and targets on the same 1-5 scale. With α < 1 the right form (worth 1) outweighs the right
     score.
     """
+
+    tasks = (SCORE,)
 
     def __init__(self, alpha: float = 0.8, sigma: float = 0.5) -> None:
         """Set the height α > 0 and the width σ > 0.

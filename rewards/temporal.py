@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rewards.ranking import RankingReward
 from rewards.regression import RegressionReward
 from vqathinker import plugins
+from vqathinker.samples import SCORE
 from vqathinker.types import FloatArray, RolloutBatch
 
 TERMS = {"regression": RegressionReward, "ranking": RankingReward}
@@ -54,6 +55,7 @@ class TemporalConsistencyReward:
     group-relative advantage subtracts again, so it changes no gradient; it is there for comparison.
     """
 
+    tasks = (SCORE,)
     needs_perturbed = True
 
     def __init__(

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from vqathinker.samples import SCORE
 from vqathinker.types import FloatArray, RolloutBatch
 
 
@@ -14,6 +15,8 @@ class ThresholdReward:
 
     Assumes scores and targets on the same 1-5 scale.
     """
+
+    tasks = (SCORE,)
 
     def __init__(self, width: float = 0.35) -> None:
         """Set the width in units of the scale.

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from rewards.check import evaluate
-from rewards.rows import Record, collect
 from vqathinker import plugins
+from vqathinker.records import Record, collect
 from vqathinker.types import FloatArray, Reward, RolloutBatch
 
 

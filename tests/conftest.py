@@ -32,7 +32,7 @@ settings.load_profile("soak" if SOAK else "fixed")
 # each process starts with what takes seconds to import
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
-    ["vqathinker.evaluation", "vqathinker.training.trainer", "vqathinker.training.sft"]
+    ["vqathinker.evaluation", "vqathinker.training.grpo.trainer", "vqathinker.training.sft.trainer"]
 )
 NUM_BITS = 7
 CELL = 16
@@ -252,7 +252,7 @@ def broken_videos(video: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny checkpoint for each motion variant."""
-    from vqathinker.model.tiny import build_tiny
+    from vqathinker.checkpoints.tiny import build_tiny
 
     folder = tmp_path_factory.mktemp("checkpoints")
     for motion in ("slowfast", "fast", "none"):
@@ -263,7 +263,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def policies(checkpoints: dict[str, Path]) -> Callable[[str], tuple[Any, Any]]:
     """Loads a fresh model in eval mode and its processor by the name of the motion variant."""
-    from vqathinker.model.assemble import load_policy
+    from vqathinker.checkpoints.assemble import load_policy
 
     def load(motion: str = "slowfast") -> tuple[Any, Any]:
         model, processor = load_policy(checkpoints[motion])
@@ -275,7 +275,7 @@ def policies(checkpoints: dict[str, Path]) -> Callable[[str], tuple[Any, Any]]:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of about a million random weights, made with the real classes."""
-    from vqathinker.model.tiny import build_tiny
+    from vqathinker.checkpoints.tiny import build_tiny
 
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     build_tiny(folder)

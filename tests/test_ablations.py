@@ -22,10 +22,10 @@ from typer.testing import CliRunner
 
 import rewards
 from vqathinker.cli import app
+from vqathinker.data.benchmarks import BENCHMARKS
 from vqathinker.evaluation.ablations import read_figures, read_table
 from vqathinker.launch.plugins import build
 from vqathinker.launch.settings import merge
-from vqathinker.media.benchmarks import BENCHMARKS
 from vqathinker.training import TrainingConfig
 from vqathinker.training.setup import DataConfig, SupervisedDataConfig
 

@@ -16,9 +16,9 @@ from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
-from vqathinker.training import adapter, rows
-from vqathinker.training.adapter import GRPOAdapter
-from vqathinker.training.rows import VideoInputs
+from vqathinker.training.grpo import adapter, rows
+from vqathinker.training.grpo.adapter import GRPOAdapter
+from vqathinker.training.grpo.rows import VideoInputs
 
 PARAMETERS = {
     GRPOTrainer._get_train_sampler: ["self", "dataset=None"],

@@ -17,10 +17,10 @@ from torch import Tensor
 from transformers import BatchFeature
 from typer.testing import CliRunner
 
+from vqathinker.checkpoints.adapters import merged_weights, put_on
+from vqathinker.checkpoints.assemble import load_adapted, load_policy, merge_adapter
 from vqathinker.cli import app
 from vqathinker.model import VQAThinkerForConditionalGeneration
-from vqathinker.model.adapters import merged_weights, put_on
-from vqathinker.model.assemble import load_adapted, load_policy, merge_adapter
 
 Policies = Callable[..., tuple[Any, Any]]
 WITH_BIAS = {"lora_bias": True, "target_modules": r".*language_model.*(q|v)_proj"}

@@ -1,14 +1,21 @@
 """The house rules that a parser can check: floors, import directions, sizes, exceptions.
 
-ground    vqathinker.{types,answers,prompts,metrics,plugins,checkpoints}
-plug-ins  rewards (ground)    perturbations (nothing of ours)
-media     vqathinker.media    (ground)
-model     vqathinker.model    (ground, media)
-rollout   vqathinker.rollout  (ground, media, model); vLLM in its vllm*.py alone
-launch    vqathinker.launch   (ground, plug-ins by their registries); no torch
-training  vqathinker.training (everything above, no plug-in by name)
-use       vqathinker.{scoring,evaluation,cli}
-leaves    recipes, benchmarks, tests, docs: imported by nothing
+ground       vqathinker.{types,scale,samples,records,answers,prompts,metrics,plugins,journal},
+             checkpoints.folders
+plug-ins     rewards (ground)    perturbations (nothing of ours)
+storage      vqathinker.checkpoints.storage (ground)
+media        vqathinker.media        (ground)
+data         vqathinker.data         (media)
+model        vqathinker.model        (media, storage)
+checkpoints  vqathinker.checkpoints  (model)
+rollout      vqathinker.rollout      (media, model, checkpoints); vLLM in its vllm*.py alone
+launch       vqathinker.launch       (ground, plug-ins by their registries); no torch
+training     vqathinker.training     (all above, no plug-in by name)
+planning     vqathinker.planning     (all above)
+scoring      vqathinker.scoring      (rollout and what it stands on)
+evaluation   vqathinker.evaluation   (scoring, data)
+cli          vqathinker.cli          (everything)
+leaves       recipes, benchmarks, tests, docs: imported by nothing
 """
 
 import ast
@@ -30,42 +37,50 @@ FLOORS = {
     "vqathinker": "front",  # the package itself: re-exports of the ground floor, and `Scorer` on demand
     "vqathinker.types": "ground",
     "vqathinker.answers": "ground",
+    "vqathinker.scale": "ground",
     "vqathinker.prompts": "ground",
     "vqathinker.metrics": "ground",
     "vqathinker.plugins": "ground",
-    "vqathinker.checkpoints": "ground",
+    "vqathinker.records": "ground",
+    "vqathinker.samples": "ground",
+    "vqathinker.journal": "ground",
+    "vqathinker.checkpoints.folders": "ground",
     "rewards": "rewards",
     "perturbations": "perturbations",
+    "vqathinker.checkpoints.storage": "storage",
     "vqathinker.media": "media",
+    "vqathinker.data": "data",
     "vqathinker.model": "model",
+    "vqathinker.checkpoints": "checkpoints",
     "vqathinker.rollout": "rollout",
     "vqathinker.launch": "launch",
     "vqathinker.training": "training",
-    "vqathinker.scoring": "use",
-    "vqathinker.evaluation": "use",
-    "vqathinker.cli": "use",
+    "vqathinker.planning": "planning",
+    "vqathinker.scoring": "scoring",
+    "vqathinker.evaluation": "evaluation",
+    "vqathinker.cli": "cli",
 }
+GROUND = {"ground", "front"}
+MODEL = {"model", "storage", "media"} | GROUND
+ROLLOUT = {"rollout", "checkpoints"} | MODEL
+LAUNCH = {"launch", "rewards", "perturbations"} | GROUND
 BELOW = {
-    "front": {"ground", "use"},  # "use" inside functions only, see below
-    "ground": {"ground", "front"},
+    "front": {"ground", "scoring"},  # "scoring" inside functions only, see below
+    "ground": GROUND,
     "perturbations": {"perturbations"},
-    "rewards": {"rewards", "ground", "front"},
-    "media": {"media", "ground", "front"},
-    "model": {"model", "media", "ground", "front"},
-    "rollout": {"rollout", "model", "media", "ground", "front"},
-    "launch": {"launch", "rewards", "perturbations", "ground", "front"},
-    "training": {
-        "training",
-        "launch",
-        "rollout",
-        "model",
-        "media",
-        "rewards",
-        "perturbations",
-        "ground",
-        "front",
-    },
-    "use": set(FLOORS.values()),
+    "rewards": {"rewards"} | GROUND,
+    "storage": {"storage"} | GROUND,
+    "media": {"media"} | GROUND,
+    "data": {"data", "media"} | GROUND,
+    "model": MODEL,
+    "checkpoints": {"checkpoints"} | MODEL,
+    "rollout": ROLLOUT,
+    "launch": LAUNCH,
+    "training": {"training", "data"} | ROLLOUT | LAUNCH,
+    "planning": {"planning", "training", "data"} | ROLLOUT | LAUNCH,
+    "scoring": {"scoring"} | ROLLOUT,
+    "evaluation": {"evaluation", "scoring", "data"} | ROLLOUT | LAUNCH,
+    "cli": set(FLOORS.values()),
 }
 # yaml: prompts read from a file; the hub: checkpoints by name, when one is asked for
 THIRD_PARTY = {
@@ -175,7 +190,7 @@ def test_the_front_loads_upper_floors_on_demand_only() -> None:
     (typing,) = (node for node in tree(path).body if isinstance(node, ast.If))
     assert ast.unparse(typing.test) == "TYPE_CHECKING"
     inside |= set(range(typing.lineno, typing.end_lineno + 1))
-    found = [name for name, line in imports(path) if floor(name) == "use" and line not in inside]
+    found = [name for name, line in imports(path) if floor(name) == "scoring" and line not in inside]
     assert not found, found
 
 

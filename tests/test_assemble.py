@@ -20,11 +20,11 @@ from pytorchvideo.models.slowfast import create_slowfast
 from safetensors.torch import load_file, save_file
 from transformers import InternVLConfig, InternVLForConditionalGeneration, Qwen2Config
 
+from vqathinker.checkpoints.assemble import assemble, load_policy
+from vqathinker.checkpoints.convert import convert
+from vqathinker.checkpoints.layouts import our_names
+from vqathinker.checkpoints.tensors import ConversionError
 from vqathinker.model import VQAThinkerForConditionalGeneration
-from vqathinker.model.assemble import assemble, load_policy
-from vqathinker.model.convert import convert
-from vqathinker.model.layouts import our_names
-from vqathinker.model.matching import ConversionError
 from vqathinker.model.modeling import LANGUAGE_MODELS
 from vqathinker.prompts import Prompt
 
@@ -32,7 +32,7 @@ Policies = Callable[..., tuple[Any, Any]]
 KILLED = """
 import os, signal, sys
 from vqathinker.cli import app
-from vqathinker.model import convert
+from vqathinker.checkpoints import convert
 
 write = convert.write
 

@@ -17,10 +17,10 @@ import pytest
 import torch
 from datasets import Dataset
 
-from vqathinker.media.dataset import load_labels
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.data.dataset import load_labels
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import read_keyframes
-from vqathinker.model.assemble import load_policy
 from vqathinker.rollout import HFEngine, Sampling, VideoEncoder
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
 from vqathinker.types import FloatArray, RolloutBatch

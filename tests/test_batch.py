@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rewards
-from rewards.rows import Record, collect
+from rewards import evaluate
 from vqathinker import answers
-from vqathinker.training.batch import accepts_answer_only, as_reward, log_batch
+from vqathinker.records import Record, collect
+from vqathinker.training.grpo.batch import accepts_answer_only, as_reward, log_batch
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.types import FloatArray, RolloutBatch
 
@@ -205,3 +206,44 @@ def test_a_batch_without_a_readable_video_stops(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="none of the 2 videos of a batch can be read"):
         videos.add([("a", "cut"), ("b", "cut")], 2, 1, write=False)
     assert not videos.report.exists()
+
+
+class OfTask:
+    """Its number for every response; needs copies if told so."""
+
+    def __init__(self, tasks: tuple[str, ...] | None = None, *, needs_perturbed: bool = False) -> None:
+        if tasks is not None:
+            self.tasks = tasks
+        self.needs_perturbed = needs_perturbed
+        self.seen: list[list[str]] = []
+
+    def __call__(self, batch: RolloutBatch) -> FloatArray:
+        self.seen.append(list(batch.video_id))
+        return np.ones(batch.scores.shape)
+
+
+def test_a_reward_is_called_with_the_rows_that_it_is_for() -> None:
+    rows = [
+        Record("d", name, 3.0, text, twin, task=task)
+        for name, task, twin in (("a", "score", "x"), ("b", "pair", None), ("c", "score", None))
+        for text in ("1", "2")
+    ]
+    batch, _ = collect(rows)
+    assert batch is not None
+    assert (list(batch.task), batch.has_twin.tolist()) == (["score", "pair", "score"], [True, False, False])  # type: ignore[union-attr]
+    for reward, wanted in (
+        (OfTask(), ["a", "b", "c"]),
+        (OfTask(("score",)), ["a", "c"]),
+        (OfTask(("pair", "score")), ["a", "b", "c"]),
+        (OfTask(needs_perturbed=True), ["a"]),
+        (OfTask(("other",)), []),
+    ):
+        values = evaluate(reward, batch, "one")
+        assert reward.seen == ([wanted] if wanted else [])
+        assert [name for name, row in zip("abc", values, strict=True) if not np.isnan(row).any()] == wanted
+
+
+def test_what_is_derived_of_some_rows_is_derived_once() -> None:
+    batch = RolloutBatch.from_texts([["1"], ["2"]], [1.0, 2.0], task=["score", "pair"])
+    assert batch.select([0]) is batch.select([0])
+    assert (batch.select([1]).scores.shape, batch.select([1]).target.tolist()) == ((1, 1), [2.0])

@@ -12,11 +12,11 @@ from datasets import Dataset
 from test_trainer import RULES, make, rows, scripted, validation  # noqa: F401  fixtures
 from trl import ModelConfig, SFTConfig
 
-from vqathinker.model.assemble import load_policy
+from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.training import VQAThinkerTrainer
 from vqathinker.training.card import Origin, render
 from vqathinker.training.setup import lora
-from vqathinker.training.sft import SupervisedTrainer
+from vqathinker.training.sft.trainer import SupervisedTrainer
 
 ROWS = Dataset.from_dict({"dataset": ["lsvq"] * 1200 + ["own"] * 3})
 SCORES = Dataset.from_dict({"dataset": ["konvid"] * 40})

@@ -15,8 +15,8 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
-from vqathinker.checkpoints import checkpoint_folder
-from vqathinker.model.assemble import load_policy
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.checkpoints.folders import checkpoint_folder
 
 COMMIT = "0" * 39 + "1"
 NAME = "someone/tiny-policy"
@@ -123,6 +123,7 @@ def test_without_a_network_the_cache_counts(hub: Path, monkeypatch: pytest.Monke
 
 def test_no_torch_is_loaded() -> None:
     program = (
-        "import sys; from vqathinker.checkpoints import checkpoint_folder; assert 'torch' not in sys.modules"
+        "import sys; from vqathinker.checkpoints.folders import checkpoint_folder; "
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -152,7 +152,7 @@ def internvl(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_init(internvl: Path, tmp_path: Path) -> None:
-    from vqathinker.model.assemble import load_policy
+    from vqathinker.checkpoints.assemble import load_policy
 
     out, prompt = tmp_path / "out", tmp_path / "prompt.txt"
     prompt.write_text("How sharp is it?\n")

@@ -36,11 +36,11 @@ from transformers import (
 )
 from typer.testing import CliRunner
 
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.checkpoints.convert import convert
+from vqathinker.checkpoints.storage import check_free
+from vqathinker.checkpoints.tiny import build_tokenizer
 from vqathinker.cli import app
-from vqathinker.model.assemble import load_policy
-from vqathinker.model.convert import convert
-from vqathinker.model.storage import check_free
-from vqathinker.model.tiny import build_tokenizer
 from vqathinker.prompts import Prompt
 
 VISION: dict[str, Any] = {
@@ -784,7 +784,7 @@ def test_a_failure_while_writing_leaves_nothing(released: tuple[Path, Released],
 
 KILLED = """
 import os, signal, sys
-from vqathinker.model.convert import convert
+from vqathinker.checkpoints.convert import convert
 
 def kill(done, total):
     if done == 2:

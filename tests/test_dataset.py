@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqathinker.media.dataset import SCALES, load_labels
+from vqathinker.data.dataset import load_labels
+from vqathinker.scale import SCALES
 
 FASTVQA = "yfcc-batch1/725.mp4, -1, -1, 76.84375\nKoNViD, part 2/7.mp4, 8.008, 29.97, 15\n"
 LSVQ = (

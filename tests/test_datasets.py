@@ -10,9 +10,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from vqathinker.cli import app
-from vqathinker.media.benchmarks import BENCHMARKS, Benchmark, find, findings, load_benchmark
-from vqathinker.media.dataset import SCALES
+from vqathinker.data.benchmarks import BENCHMARKS, Benchmark, find, findings, load_benchmark
 from vqathinker.metrics import overall
+from vqathinker.scale import SCALES
 
 # SPEC: name, videos; an example of a published name, and of one that is not
 KNOWN = {

@@ -221,8 +221,8 @@ def teach(source: Path, out: Path, clip: Path) -> None:
     """Train a tiny checkpoint until it gives a short, well-formed answer to everything."""
     import torch
 
-    from vqathinker.model.assemble import load_policy
-    from vqathinker.training.sft import SupervisedCollator
+    from vqathinker.checkpoints.assemble import load_policy
+    from vqathinker.training.sft.trainer import SupervisedCollator
 
     model, processor = load_policy(source)
     batch = SupervisedCollator(processor)([{"path": str(clip), "target": TAUGHT_SCORE, "dataset": "a"}])

@@ -17,8 +17,8 @@ from datasets import Dataset
 from typer.testing import CliRunner
 
 from vqathinker.cli import app
+from vqathinker.data.dataset import load_labels
 from vqathinker.evaluation import COLUMNS, Evaluation, evaluate
-from vqathinker.media.dataset import load_labels
 from vqathinker.scoring import Scorer
 
 REPLIES = ("<think>sharp</think><answer>4.20</answer>", "<think></think><answer>9.00</answer>", "3.00", "")
@@ -295,7 +295,7 @@ def test_repaired_files_are_scored_by_the_next_run(
 
 
 def test_what_a_fingerprint_sees(policies: Callable[..., Any], tmp_path: Path) -> None:
-    from vqathinker.model.assemble import load_policy
+    from vqathinker.checkpoints.assemble import load_policy
     from vqathinker.model.fingerprint import fingerprint
 
     model, processor = policies()

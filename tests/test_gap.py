@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vqathinker.training import TrainingConfig
-from vqathinker.training.gap import check_gap, importance_ratio, measure_gap
+from vqathinker.training.grpo.gap import check_gap, importance_ratio, measure_gap
 
 POLICY = torch.tensor([[-1.0, -2.0, -3.0], [-0.5, -4.0, -1.0]])
 SAMPLED = torch.tensor([[-1.5, -1.0, -9.0], [-0.5, math.nan, -700.0]])

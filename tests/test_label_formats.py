@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqathinker.media.dataset import load_labels
-from vqathinker.media.labels import read
+from vqathinker.data.dataset import load_labels
+from vqathinker.data.labels import read
 
 WIDE = (-1e9, 1e9)
 

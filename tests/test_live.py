@@ -15,11 +15,12 @@ from datasets import Dataset
 from test_trainer import MODES, RULES, SETTINGS, ScriptedEngine
 from trl import SFTConfig
 
-from vqathinker.media.dataset import load_labels
-from vqathinker.model.assemble import load_policy
-from vqathinker.training import TrainingConfig, VQAThinkerTrainer, trainer
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.data.dataset import load_labels
+from vqathinker.training import TrainingConfig, VQAThinkerTrainer
+from vqathinker.training.grpo import trainer
 from vqathinker.training.live import LOG_FILE, Column, LiveTable, grpo_columns, log_file
-from vqathinker.training.sft import SupervisedTrainer
+from vqathinker.training.sft.trainer import SupervisedTrainer
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_grpo_in_the_terminal_and_in_the_log_file(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(trainer, "HFEngine", ScriptedEngine)
-    monkeypatch.setattr("vqathinker.rollout.predict.HFEngine", ScriptedEngine)
+    monkeypatch.setattr("vqathinker.rollout.answer.HFEngine", ScriptedEngine)
     model, processor = load_policy(tiny_checkpoint, dtype=torch.float32)
     options: dict[str, Any] = {**SETTINGS, "disable_tqdm": False, "max_steps": 2, "log_completions": True}
     args = TrainingConfig(**options, output_dir=str(tmp_path), eval_strategy="steps", eval_steps=2)

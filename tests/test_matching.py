@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vqathinker.media.dataset import load_labels
-from vqathinker.media.matching import Matches, match
+from vqathinker.data.dataset import load_labels
+from vqathinker.data.matching import Matches, match
 
 
 def touch(folder: Path, *names: str) -> Path:

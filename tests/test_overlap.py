@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vqathinker.media.dataset import load_labels
-from vqathinker.media.overlap import find_overlap
+from vqathinker.data.dataset import load_labels
+from vqathinker.data.overlap import find_overlap
 from vqathinker.training.setup import DataConfig, load_sets
 
 

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.model.assemble import load_policy
 from vqathinker.model.attention import BRANCH_ATTENTION, dense_mask, find_branches, packed_attention
 from vqathinker.model.modeling import LANGUAGE_MODELS
-from vqathinker.model.tiny import build_tiny
+from vqathinker.training.grpo.rows import arrange
 from vqathinker.training.packing import pack
-from vqathinker.training.rows import arrange
 
 Ragged = tuple[list[list[int]], list[int], list[list[bool]], list[list[int]]]
 PAD = 0

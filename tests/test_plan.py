@@ -27,21 +27,26 @@ from trl import ModelConfig
 from typer.testing import CliRunner
 
 import rewards
+from vqathinker.checkpoints.assemble import load_adapted, load_policy
+from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.cli import app
-from vqathinker.media.dataset import load_labels
-from vqathinker.model.assemble import load_adapted, load_policy
+from vqathinker.data.dataset import load_labels
 from vqathinker.model.attention import BRANCH_ATTENTION
 from vqathinker.model.slowfast import SlowFast
-from vqathinker.model.tiny import build_tiny
+from vqathinker.planning import activations, remedies
+from vqathinker.planning import recipe as planning
+from vqathinker.planning import run as plan
+from vqathinker.planning import time as cost
+from vqathinker.planning.checkpoint import Checkpoint, read_checkpoint
+from vqathinker.planning.hardware import GPU, GPUS, MODELS, find_gpu
+from vqathinker.planning.measure import measure, num_bytes
+from vqathinker.planning.run import Run
+from vqathinker.planning.sizes import SLOWFAST_BYTES, ModelSizes, Precision, count, is_counted
 from vqathinker.rollout.encoder import FRAMES_PER_CALL
-from vqathinker.training import TrainingConfig, VQAThinkerTrainer, activations, cost, plan, planning, remedies
-from vqathinker.training.adapter import VideoInputs
-from vqathinker.training.checkpoint import Checkpoint, read_checkpoint
-from vqathinker.training.hardware import GPU, GPUS, MODELS, find_gpu
-from vqathinker.training.measure import measure, num_bytes
-from vqathinker.training.plan import Run
+from vqathinker.training import TrainingConfig, VQAThinkerTrainer
+from vqathinker.training.grpo.adapter import Updating
+from vqathinker.training.grpo.rows import VideoInputs
 from vqathinker.training.setup import lora
-from vqathinker.training.sizes import SLOWFAST_BYTES, ModelSizes, Precision, count, is_counted
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "grpo_lsvq.yaml"
@@ -142,14 +147,15 @@ class Update:
         if not run.model.trains_vision:
             shape = (frames.num_frames, frames.tokens_per_frame, run.model.text.width)
         motion = torch.zeros(1, trainer.model.config.motion_dim)
-        trainer._videos = [VideoInputs(torch.randn(shape, generator=generator), motion)] * GROUP
+        self.videos = [VideoInputs(torch.randn(shape, generator=generator), motion)] * GROUP
         if run.checkpointing:
             options = trainer.args.gradient_checkpointing_kwargs
             trainer.model.gradient_checkpointing_enable(options)
 
     def forward(self) -> Tensor:
         mask = torch.ones_like(self.ids)
-        return self.trainer._get_per_token_logps_and_entropies(self.model, self.ids, mask, LENGTH)[0]
+        with self.trainer.at_work(Updating({"videos": self.videos})):
+            return self.trainer._get_per_token_logps_and_entropies(self.model, self.ids, mask, LENGTH)[0]
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from conftest import rewrap
 from datasets import Dataset, concatenate_datasets
 
-from vqathinker.media.dataset import load_labels
-from vqathinker.media.prepare import Report, inspect
+from vqathinker.data.dataset import load_labels
+from vqathinker.data.prepare import Report, inspect
 
 
 def label(folder: Path, names: list[str], mos: float = 80.0) -> Dataset:

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, PreTrainedTokenizerBase
 
+from vqathinker.checkpoints.tiny import build_tokenizer
 from vqathinker.model import FrameSetting, VQAThinkerProcessor
-from vqathinker.model.tiny import build_tokenizer
 from vqathinker.prompts import Prompt
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

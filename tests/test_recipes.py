@@ -26,8 +26,8 @@ from trl import ModelConfig, SFTConfig
 
 import perturbations
 import rewards
+from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.launch.settings import merge
-from vqathinker.model.assemble import load_policy
 from vqathinker.plugins import build
 from vqathinker.training import TrainingConfig
 from vqathinker.training.setup import DataConfig, SupervisedDataConfig
@@ -290,7 +290,7 @@ def short_with_twins(prompts, completions, twin_text, **columns):
     return short(prompts, completions, **columns)
 """
 COMPUTE_IT = """
-from vqathinker.training.adapter import GRPOAdapter
+from vqathinker.training.grpo.adapter import GRPOAdapter
 
 GRPOAdapter._is_on_policy = property(lambda self: False)
 """

@@ -19,8 +19,9 @@ from datasets import Dataset
 import rewards
 from perturbations import PERTURBATIONS
 from rewards import from_trl
-from vqathinker.training import TrainingConfig, rehearsal
-from vqathinker.training.rehearsal import rehearse_perturbations, rehearse_rewards, time_limit
+from vqathinker.training import TrainingConfig
+from vqathinker.training.grpo import rehearsal
+from vqathinker.training.grpo.rehearsal import rehearse_perturbations, rehearse_rewards, time_limit
 from vqathinker.types import FloatArray, RolloutBatch
 
 Rng = np.random.Generator
@@ -171,7 +172,7 @@ def test_without_a_limit() -> None:
 
 PROGRAM = """
 import threading, time
-from vqathinker.training import rehearsal
+from vqathinker.training.grpo import rehearsal
 
 def wait():
     with rehearsal.time_limit("reward 'mine'", 0.1):

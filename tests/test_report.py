@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from vqathinker.cli import app
 from vqathinker.evaluation.compare import Run, Scores, differences, overall_of, read_run
-from vqathinker.evaluation.journal import Journal
+from vqathinker.journal import Journal
 
 
 def call(*arguments: object) -> Result:

@@ -19,7 +19,7 @@ import torch
 from conftest import PROCESSES, redirect_output, rounds
 
 from vqathinker.cli import app
-from vqathinker.evaluation.journal import Journal, read, read_all, remove
+from vqathinker.journal import Journal, read, read_all, remove
 
 NUM_VIDEOS = rounds(18, 32)
 
@@ -39,9 +39,9 @@ def folder(make_video: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def taught(checkpoints: dict[str, Path], folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint that has learned to answer with scores, different ones."""
-    from vqathinker.media.dataset import load_labels
-    from vqathinker.model.assemble import load_policy
-    from vqathinker.training.sft import SupervisedCollator
+    from vqathinker.checkpoints.assemble import load_policy
+    from vqathinker.data.dataset import load_labels
+    from vqathinker.training.sft.trainer import SupervisedCollator
 
     model, processor = load_policy(checkpoints["none"])
     rows = load_labels(folder / "own.csv", video_dir=folder, mos_range=(1, 5))

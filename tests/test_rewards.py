@@ -25,12 +25,12 @@ from rewards.format import FormatReward
 from rewards.length import LengthReward
 from rewards.ranking import RankingReward
 from rewards.regression import RegressionReward
-from rewards.rows import Record
 from rewards.temporal import TemporalConsistencyReward
 from rewards.threshold import ThresholdReward
 from rewards.trl import FromTrl, reward_rows
 from vqathinker import answers
 from vqathinker.plugins import build
+from vqathinker.records import Record
 from vqathinker.types import FloatArray, Reward, RolloutBatch
 
 EPS = 1e-6

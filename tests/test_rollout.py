@@ -17,7 +17,7 @@ from vqathinker import answers
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import read_keyframes
 from vqathinker.rollout import EncodedVideo, HFEngine, RolloutRequest, Sampling, VideoEncoder
-from vqathinker.rollout.predict import predict
+from vqathinker.rollout.answer import predict
 
 Policies = Callable[..., tuple[Any, Any]]
 
@@ -25,7 +25,7 @@ Policies = Callable[..., tuple[Any, Any]]
 @pytest.fixture(scope="module")
 def policy(checkpoints: dict[str, Path]) -> tuple[Any, Any]:
     """One model for all tests that leave it as it is."""
-    from vqathinker.model.assemble import load_policy
+    from vqathinker.checkpoints.assemble import load_policy
 
     model, processor = load_policy(checkpoints["slowfast"])
     return model.eval(), processor

@@ -19,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqathinker import answers
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.media.container import VideoError
 from vqathinker.media.video import read_keyframes
-from vqathinker.model.assemble import load_policy
-from vqathinker.model.tiny import build_tiny
-from vqathinker.prompts import LEVELS
 from vqathinker.rollout import HFEngine, Response, Sampling, VideoEncoder
+from vqathinker.scale import LEVELS
 from vqathinker.scoring import Mode, Score, Scorer
 from vqathinker.scoring.reading import combine, expected_value, read
 

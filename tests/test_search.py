@@ -11,7 +11,7 @@ import av
 import pytest
 from conftest import frame_number
 
-from vqathinker.media.matching import VIDEO_SUFFIXES
+from vqathinker.media.names import VIDEO_SUFFIXES
 from vqathinker.media.video import VideoError, keyframe_indices, read_keyframes
 from vqathinker.scoring.search import find_videos
 

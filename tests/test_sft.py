@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from trl.trainer.sft_config import SFTConfig
 
 from vqathinker import answers
+from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import read_keyframes
-from vqathinker.model.assemble import load_policy
-from vqathinker.rollout.predict import predict
-from vqathinker.training.sft import LEVELS, SupervisedCollator, SupervisedTrainer, templated_answer
+from vqathinker.rollout.answer import predict
+from vqathinker.scale import LEVELS
+from vqathinker.training.sft.trainer import SupervisedCollator, SupervisedTrainer, templated_answer
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.types import RunStopped
 

@@ -26,8 +26,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from trl.generation.vllm_generation import VLLMGeneration
 
-from vqathinker.model.adapters import merged_weights
-from vqathinker.model.assemble import load_policy
+from vqathinker.checkpoints.adapters import merged_weights
+from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.rollout import HFEngine, Sampling, VideoEncoder
 from vqathinker.training.sharding import whole_tensor, whole_weights
 
@@ -116,7 +116,7 @@ from torch.distributed import destroy_process_group
 from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
 
-from vqathinker.model.assemble import load_policy
+from vqathinker.checkpoints.assemble import load_policy
 
 deepspeed.init_distributed("gloo")
 zero3 = HfDeepSpeedConfig({"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 1})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.fft import dctn
 
-from vqathinker.model.tiny import frequency_filters
+from vqathinker.checkpoints.tiny import frequency_filters
 
 
 @pytest.mark.parametrize(("num_filters", "size"), [(64, 14), (256, 14), (32, 14)])

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.cli.train import plan_launch, split, status
 from vqathinker.launch import recipes
-from vqathinker.model.assemble import load_policy
 
 ROOT = Path(__file__).parents[1]
 ON_CPU = ["--use_cpu", "true", "--bf16", "false", "--dtype", "float32", "--gradient_checkpointing", "false"]

@@ -26,19 +26,20 @@ from trl.trainer.utils import use_adapter
 import rewards
 from perturbations import PERTURBATIONS
 from vqathinker import answers, prompts
+from vqathinker.checkpoints.adapters import merged_weights
+from vqathinker.checkpoints.assemble import load_adapted, load_policy
+from vqathinker.checkpoints.tiny import build_tiny
+from vqathinker.data.dataset import load_labels
 from vqathinker.media.clips import read_clip
-from vqathinker.media.dataset import load_labels
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import Clip, VideoError
 from vqathinker.model import VQAThinkerProcessor
-from vqathinker.model.adapters import merged_weights
-from vqathinker.model.assemble import load_adapted, load_policy
 from vqathinker.model.modeling import VQAThinkerModel
-from vqathinker.model.tiny import build_tiny
 from vqathinker.rollout import Response, RolloutRequest, Sampling
-from vqathinker.training import TrainingConfig, VQAThinkerTrainer, trainer
-from vqathinker.training.reference import HostedModel
-from vqathinker.training.rows import Row, RowResponse
+from vqathinker.training import TrainingConfig, VQAThinkerTrainer
+from vqathinker.training.grpo import trainer
+from vqathinker.training.grpo.generation import AnsweredBatch, ReadBatch
+from vqathinker.training.grpo.reference import HostedModel
 from vqathinker.training.setup import lora
 from vqathinker.types import FloatArray, FrameSetting, RolloutBatch
 
@@ -360,9 +361,9 @@ def test_the_next_videos_are_read_during_a_step(
             next_batch_is_read.set()
         return read_clip(decoders, path, setting)
 
-    def respond(rows: list[dict[str, Any]]) -> list[RowResponse]:
+    def respond(batch: ReadBatch) -> AnsweredBatch:
         assert next_batch_is_read.wait(30)  # while the rollout of the first batch is under way
-        return generate(rows)
+        return generate(batch)
 
     monkeypatch.setattr(trainer, "read_clip", spy)
     monkeypatch.setattr(run, "respond", respond)
@@ -402,9 +403,9 @@ def test_a_run_resumed_inside_a_generation_cycle_keeps_to_its_cycles(
     generated: list[tuple[int, tuple[str, ...]]] = []
     respond = VQAThinkerTrainer.respond
 
-    def noted(run: VQAThinkerTrainer, rows: list[Row]) -> list[RowResponse]:
-        generated.append((run.state.global_step, tuple(sorted({row["video_id"] for row in rows}))))
-        return respond(run, rows)
+    def noted(run: VQAThinkerTrainer, batch: ReadBatch) -> AnsweredBatch:
+        generated.append((run.state.global_step, tuple(sorted({row["video_id"] for row in batch.rows}))))
+        return respond(run, batch)
 
     monkeypatch.setattr(VQAThinkerTrainer, "respond", noted)
     options = {"per_device_train_batch_size": 2, "steps_per_generation": 4, "max_steps": 12}
@@ -507,7 +508,7 @@ def test_validation(make: Callable[..., VQAThinkerTrainer], validation: Dataset,
 def test_validation_scores(
     make: Callable[..., VQAThinkerTrainer], validation: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vqathinker.rollout.predict.HFEngine", ScriptedEngine)
+    monkeypatch.setattr("vqathinker.rollout.answer.HFEngine", ScriptedEngine)
     run = make(eval_dataset=validation)
     metrics = run.evaluate()
     assert metrics == run.evaluate()
@@ -529,7 +530,7 @@ def test_validation_clips_answers_off_the_scale_and_counts_them(
             ids = self.tokenizer(f"<think>r</think><answer>{next(written)}</answer>")["input_ids"]
             return Response(ids, [-1.0] * len(ids))
 
-    monkeypatch.setattr("vqathinker.rollout.predict.HFEngine", Wild)
+    monkeypatch.setattr("vqathinker.rollout.answer.HFEngine", Wild)
     metrics = make(eval_dataset=validation).evaluate()
     errors = [shown - target for shown, target in zip((5, 3.1, 1), validation["target"], strict=False)]
     assert metrics["eval_rmse"] == pytest.approx(math.sqrt(sum(error**2 for error in errors) / 3))
@@ -894,8 +895,8 @@ def test_how_often_a_video_is_encoded(
         frames["update" if torch.is_grad_enabled() else "reference"] += len(pixels)
         return found
 
-    def renamed(run: VQAThinkerTrainer, rows: list[Row]) -> list[RowResponse]:
-        responses = respond(run, rows)
+    def renamed(run: VQAThinkerTrainer, batch: ReadBatch) -> AnsweredBatch:
+        responses = respond(run, batch)
         frames["rollout"] += frames.pop("reference")
         return responses
 

@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 import torch
 
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.media.video import read_keyframes
-from vqathinker.model.assemble import load_policy
-from vqathinker.model.tiny import build_tiny
 from vqathinker.rollout import HFEngine, Response, RolloutRequest, Sampling, VideoEncoder
 from vqathinker.rollout.vllm import CPU_BLOCK, VLLMEngine
 from vqathinker.rollout.vllm_server import RolloutServerError, ServerEngine

@@ -212,7 +212,7 @@ def test_every_word_of_the_base_is_a_token() -> None:
     from world.base import typical_responses
 
     from vqathinker import answers
-    from vqathinker.model.tiny import PROMPT, build_tokenizer
+    from vqathinker.checkpoints.tiny import PROMPT, build_tokenizer
 
     tokenizer = build_tokenizer(PROMPT, responses=typical_responses())
     for kind, degree, time in itertools.product(KINDS, words.DEGREES, words.TIMES):
@@ -252,7 +252,7 @@ def test_measures_are_those_of_the_predictions(tmp_path: Path) -> None:
 def test_a_start_without_motion_is_the_base_for_the_rest(tmp_path: Path) -> None:
     from world.starts import BASE, without_motion
 
-    from vqathinker.model.assemble import load_policy
+    from vqathinker.checkpoints.assemble import load_policy
 
     whole, _ = load_policy(BASE, dtype=torch.float32)
     model, processor = load_policy(without_motion(BASE, tmp_path / "start"))

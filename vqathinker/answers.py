@@ -10,6 +10,10 @@ import math
 import re
 from dataclasses import dataclass
 
+from vqathinker.scale import OUTER as OUTER
+from vqathinker.scale import SCALE as SCALE
+from vqathinker.scale import clip as clip
+
 NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 TAGLESS = r"[^<]*+(?:<(?!/?(?:think|answer)>)[^<]*+)*+"  # any text without a tag, read in one go
 THINK_BLOCK = rf"<think>(?P<reasoning>{TAGLESS})</think>\s*"
@@ -17,9 +21,6 @@ ANSWER_BLOCK = rf"<answer>\s*(?P<written>{NUMBER})\s*</answer>"
 RESPONSE = re.compile(rf"\s*{THINK_BLOCK}{ANSWER_BLOCK}\s*")
 TAG = re.compile(r"</?(?:think|answer)>")
 ANSWER_ONLY = re.compile(rf"\s*{ANSWER_BLOCK}\s*")
-
-SCALE = (1.0, 5.0)  # what the prompt asks for
-OUTER = (0.0, 6.0)  # one step beyond it: where statistics of several answers cut a wild one off
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,6 @@ def score(text: str, *, think: bool = True) -> float:
     """
     answer = parse(text, think=think)
     return math.nan if answer is None else answer.score
-
-
-def clip(score: float) -> float:
-    """Return a score as shown to a user, within 1-5; NaN stays NaN.
-
-    >>> clip(7.0), clip(math.nan)
-    (5.0, nan)
-    """
-    low, high = SCALE
-    return score if math.isnan(score) else min(max(score, low), high)
 
 
 def without_tags(text: str) -> str:

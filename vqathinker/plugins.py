@@ -179,8 +179,8 @@ def build(value: object, registry: Registry, *, group: str) -> list[Plugin]:
 
     Args:
         value: one item or a list of them. An item is a name, or a mapping with `name`, optionally `weight`
-            (1) and `as` (the label: the key, or the last part of a dotted path), and the plug-in's keyword
-            arguments.
+            (1), `as` (the label: the key, or the last part of a dotted path) and `tasks` (those that it is
+            for, in place of what it declares itself), and the plug-in's keyword arguments.
         registry: the built-in plug-ins.
         group: the entry point group.
 
@@ -200,9 +200,25 @@ def build(value: object, registry: Registry, *, group: str) -> list[Plugin]:
         label = options.pop("as", None) or _label(options.get("name", item))
         if any(label == plugin.label for plugin in plugins):
             raise ValueError(f"{group}: two plug-ins are labelled {label!r}; tell them apart with 'as'")
+        tasks = options.pop("tasks", None)
         function = create(options or item, registry, group=group)
+        if tasks is not None:
+            function = _for_tasks(function, tasks)
         plugins.append(Plugin(str(label), function, float(weight)))
     return plugins
+
+
+def _for_tasks(function: Callable[..., Any], tasks: object) -> Callable[..., Any]:
+    """The plug-in with other tasks than it declares; a function stays as it is for everybody else.
+
+    Raises:
+        ValueError: if they are no list of names.
+    """
+    if not isinstance(tasks, list | tuple) or not all(isinstance(task, str) for task in tasks):
+        raise ValueError(f"tasks must be a list of names, got {tasks!r}")
+    own = _bind(function, {}) if inspect.isroutine(function) else function
+    own.tasks = tuple(tasks)  # type: ignore[attr-defined]
+    return own
 
 
 def _label(name: object) -> str:

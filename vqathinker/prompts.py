@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 OPENING = "You will watch a video. "
+IMAGE_OPENING = "You will see a picture. "  # in place of an opening before a picture
 FRAME_LABEL = "Frame{number}: "
 MOTION_LABEL = "Motion Feature: "
 SEPARATOR = "\n"
@@ -22,7 +23,6 @@ SCORE_QUESTION = (
 
 LEVEL_QUESTION = "How would you rate the quality of this video?"
 LEVEL_OPENING = "The quality of the video is"  # the response's; the level word follows
-LEVELS = {"excellent": 1.0, "good": 0.75, "fair": 0.5, "poor": 0.25, "bad": 0.0}
 DESCRIBE_QUESTION = (
     "Describe the quality of this video: sharpness, noise, compression, exposure, colour, and how steady and "
     "fluent the motion is."
@@ -118,9 +118,18 @@ RELEASED = Prompt(
 
 
 def visual_text(
-    prompt: Prompt, *, image: str, motion: str, kind: str, num_frames: int, tokens_per_frame: int
+    prompt: Prompt,
+    *,
+    image: str,
+    motion: str,
+    kind: str,
+    num_frames: int,
+    tokens_per_frame: int,
+    is_image: bool = False,
 ) -> str:
     """A prompt up to its question, with a placeholder for every visual feature.
+
+    A picture has neither labels nor a motion feature.
 
     Args:
         prompt: the wording.
@@ -129,6 +138,7 @@ def visual_text(
         kind: motion variant: "slowfast" (one feature at the end), "fast" (one after each frame) or "none".
         num_frames: T.
         tokens_per_frame: visual tokens of one frame.
+        is_image: whether the one frame is a picture.
 
     >>> marks = {"image": "< . >", "motion": "< ~ >", "kind": "slowfast"}
     >>> visual_text(Prompt(opening="", separator=" "), **marks, num_frames=1, tokens_per_frame=2)
@@ -136,6 +146,8 @@ def visual_text(
     """
     start, mark, end = image.split()
     frame = f"{start}{mark * tokens_per_frame}{end}"
+    if is_image:
+        return f"{IMAGE_OPENING if prompt.opening else ''}{frame}{prompt.separator}"
     feature = "".join(motion.split())
     per_frame = feature if kind == "fast" else ""
     frames = "".join(

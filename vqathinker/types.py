@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqathinker import answers
+from vqathinker.samples import SCORE
 
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
@@ -55,6 +56,14 @@ class RolloutBatch:
         dataset: N data set names; only videos of the same data set are compared with one another.
         perturbed: the same videos in the same order, answered for their perturbed copies; None without twins.
         columns: every other data set column, N values each.
+        task: N tasks; "score" for all if omitted.
+        question: N questions, None where the checkpoint's own was asked; for all if omitted.
+        reference: N texts of a right answer, None where there is none; for all if omitted.
+        has_twin: (N,) whether a perturbed copy was answered, all where there are twins if omitted. The texts
+            of the others in `perturbed` are empty.
+
+    A row is a sample: what is asked of a video. `video_id` is the sample's id, and one video may be asked
+    several questions.
     """
 
     texts: Sequence[Sequence[str]]
@@ -64,6 +73,10 @@ class RolloutBatch:
     dataset: Sequence[str]
     perturbed: RolloutBatch | None = None
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    task: Sequence[str] = ()
+    question: Sequence[str | None] = ()
+    reference: Sequence[str | None] = ()
+    has_twin: NDArray[np.bool_] | None = None
     _derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +86,13 @@ class RolloutBatch:
             raise ValueError(f"scores have shape {self.scores.shape}, the texts {shape}")
         if self.target.shape != (num_videos,):
             raise ValueError(f"target has shape {self.target.shape}, expected ({num_videos},)")
-        for name, values in {"video_id": self.video_id, "dataset": self.dataset, **self.columns}.items():
+        for name, value in (("task", SCORE), ("question", None), ("reference", None)):
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, [value] * num_videos)
+        if self.has_twin is None:
+            object.__setattr__(self, "has_twin", np.full(num_videos, self.perturbed is not None))
+        own = ("video_id", "dataset", "task", "question", "reference", "has_twin")
+        for name, values in {**{name: getattr(self, name) for name in own}, **self.columns}.items():
             if len(values) != num_videos:
                 raise ValueError(f"{name} has {len(values)} values for {num_videos} videos")
         if self.perturbed is not None and list(self.perturbed.video_id) != list(self.video_id):
@@ -90,6 +109,7 @@ class RolloutBatch:
         perturbed: RolloutBatch | Sequence[Sequence[str]] | None = None,
         columns: Mapping[str, Sequence[Any]] | None = None,
         think: bool = True,
+        **others: Any,
     ) -> RolloutBatch:
         """Parse every response once and build the batch.
 
@@ -101,6 +121,7 @@ class RolloutBatch:
             perturbed: a batch for the perturbed copies, or their N lists of response texts.
             columns: further data set columns, N values each.
             think: False also reads responses without a think block (the "no reasoning" ablation).
+            others: `task`, `question`, `reference` and `has_twin`, as the class takes them.
 
         Raises:
             ValueError: if the lengths do not fit together or two videos share a name within one data set.
@@ -114,7 +135,7 @@ class RolloutBatch:
             raise ValueError("two videos of one data set share a video_id")
         if perturbed is not None and not isinstance(perturbed, RolloutBatch):
             perturbed = cls.from_texts(
-                perturbed, target, video_id=video_id, dataset=dataset, columns=columns, think=think
+                perturbed, target, video_id=video_id, dataset=dataset, columns=columns, think=think, **others
             )
         scores = [answers.score(text, think=think) for row in texts for text in row]
         return cls(
@@ -125,6 +146,40 @@ class RolloutBatch:
             dataset=dataset,
             perturbed=perturbed,
             columns=dict(columns or {}),
+            **others,
+        )
+
+    def select(self, rows: Sequence[int]) -> RolloutBatch:
+        """The batch of some of the rows, in their order; the batch itself for all of them.
+
+        >>> batch = RolloutBatch.from_texts([["1"], ["2"]], [1.0, 2.0])
+        >>> batch.select([1]).video_id, batch.select([0, 1]) is batch
+        (['1'], True)
+        """
+        if list(rows) == list(range(self.num_videos)):
+            return self
+        # what several plug-ins select is made once, and so is what they derive from it
+        return self.derived(("vqathinker.rows", *rows), lambda: self._rows(rows))
+
+    def _rows(self, rows: Sequence[int]) -> RolloutBatch:
+        def take(values: Sequence[T]) -> list[T]:
+            return [values[row] for row in rows]
+
+        assert self.has_twin is not None  # set when it was made
+        index = list(rows)
+        has_twin = self.has_twin[index]
+        return RolloutBatch(
+            texts=take(self.texts),
+            scores=self.scores[index],
+            target=self.target[index],
+            video_id=take(self.video_id),
+            dataset=take(self.dataset),
+            perturbed=self.perturbed.select(index) if self.perturbed and has_twin.any() else None,
+            columns={name: take(values) for name, values in self.columns.items()},
+            task=take(self.task),
+            question=take(self.question),
+            reference=take(self.reference),
+            has_twin=has_twin,
         )
 
     def derived(self, key: Hashable, compute: Callable[[], T]) -> T:
@@ -175,6 +230,9 @@ class Reward(Protocol):
     * `min_videos: int` – the fewest videos in the global batch that it can compare (1 if absent);
     * `needs_perturbed: bool` – whether it reads `batch.perturbed` (False if absent). Perturbed copies are
       generated only where a reward says so; otherwise it is None;
+    * `tasks: Collection[str]` – the tasks whose samples it is for (all if absent). It is called with their
+      rows alone, and has no part in the sum of the others. One that needs perturbed copies is called with
+      those that have one;
     * `metrics(batch) -> dict[str, float]` – numbers to log beside the rewards of the same batch.
     """
 

@@ -31,7 +31,7 @@ def main(
     world: Annotated[Path | None, typer.Option(help="a world whose sets it then scores")] = None,
 ) -> None:
     """Make the base model from nothing."""
-    from vqathinker.model.tiny import build_tiny
+    from vqathinker.checkpoints.tiny import build_tiny
 
     labels = make_base_set(out / "data", seed=seed)
     build_tiny(
@@ -47,8 +47,8 @@ def shrink(checkpoint: Path, out: Path) -> None:
     """Write a checkpoint in bfloat16."""
     import torch
 
-    from vqathinker.checkpoints import open_to_others
-    from vqathinker.model.assemble import load_policy
+    from vqathinker.checkpoints.assemble import load_policy
+    from vqathinker.checkpoints.folders import open_to_others
 
     model, processor = load_policy(checkpoint, dtype=torch.bfloat16)
     model.save_pretrained(out)

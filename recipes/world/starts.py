@@ -47,8 +47,8 @@ def without_motion(checkpoint: Path, out: Path) -> Path:
     """Write a checkpoint of the world's again, without SlowFast and the motion token."""
     import torch
 
-    from vqathinker.model.assemble import load_policy
-    from vqathinker.model.tiny import build_tiny
+    from vqathinker.checkpoints.assemble import load_policy
+    from vqathinker.checkpoints.tiny import build_tiny
 
     sizes = {"num_frames": NUM_FRAMES, "frame_size": FRAME_SIZE}
     build_tiny(out, responses=typical_responses(), motion="none", **sizes)

@@ -43,8 +43,8 @@ from vqathinker.scoring.settings import DTYPES
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from vqathinker.media.matching import Matches
-    from vqathinker.media.prepare import Report
+    from vqathinker.data.matching import Matches
+    from vqathinker.data.prepare import Report
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_show_locals=False
@@ -144,7 +144,7 @@ def init(
         "scoring_frame_size": scoring_frame_size,
     }
     # torch takes seconds to import: everything above does without
-    from vqathinker.model.assemble import assemble
+    from vqathinker.checkpoints.assemble import assemble
 
     try:
         assemble(
@@ -179,7 +179,7 @@ for command in (plan, serve):
 
 def _inspect(rows: Dataset, num_keyframes: int, num_workers: int) -> Report:
     """Inspect a data set under a progress bar, decoding nothing if `num_keyframes` is 0."""
-    from vqathinker.media.prepare import inspect
+    from vqathinker.data.prepare import inspect
 
     with progress_bar() as progress:
         task = progress.add_task("checking videos", total=rows.num_rows)

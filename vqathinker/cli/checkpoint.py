@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vqathinker.checkpoints import CONFIG_FILE, base_folder, checkpoint_folder, is_adapter
+from vqathinker.checkpoints.folders import CONFIG_FILE, base_folder, checkpoint_folder, is_adapter
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import nearest_path
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.checkpoints import CONFIG_FILE, HOW_TO_MERGE, checkpoint_folder, is_adapter
+from vqathinker.checkpoints.folders import CONFIG_FILE, HOW_TO_MERGE, checkpoint_folder, is_adapter
 from vqathinker.cli.checkpoint import read_json
 from vqathinker.cli.files import read_prompt, require_new, require_slowfast
 from vqathinker.cli.show import fail, progress_bar, require_free
 from vqathinker.cli.usage import require_choice
 
 if TYPE_CHECKING:
-    from vqathinker.model.matching import Conversion
+    from vqathinker.checkpoints.tensors import Conversion
 
 TARGETS = ("vqathinker", "internvl-hf")
 MOTIONS = ("slowfast", "fast", "none")
@@ -57,8 +57,8 @@ def convert(
     require_new(out, overwrite=overwrite)
     require_source(source, motion=motion, slowfast=slowfast, target=target)
     # torch takes seconds to import: everything above does without
-    from vqathinker.model.convert import convert as convert_checkpoint
-    from vqathinker.model.matching import ConversionError
+    from vqathinker.checkpoints.convert import convert as convert_checkpoint
+    from vqathinker.checkpoints.tensors import ConversionError
 
     try:
         with progress_bar("shards") as progress:

@@ -15,8 +15,8 @@ from vqathinker.cli.show import NUM_SHOWN, fail
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from vqathinker.media.benchmarks import Benchmark
-    from vqathinker.media.matching import Matches
+    from vqathinker.data.benchmarks import Benchmark
+    from vqathinker.data.matching import Matches
 
 
 def datasets(
@@ -58,7 +58,7 @@ def datasets(
 
 def show_differences(benchmark: Benchmark, rows: Dataset) -> bool:
     """Say on stderr what differs from the record, and return whether nothing does."""
-    from vqathinker.media.benchmarks import findings
+    from vqathinker.data.benchmarks import findings
 
     lines = findings(benchmark, rows)
     for line in lines:
@@ -86,7 +86,7 @@ def show_benchmarks() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vqathinker.media.benchmarks import BENCHMARKS
+    from vqathinker.data.benchmarks import BENCHMARKS
 
     # without a frame the names of the label files fit into 80 columns
     table = Table("name", box=None, padding=(0, 2, 0, 0))
@@ -104,7 +104,7 @@ def show_benchmarks() -> None:
 
 def show_benchmark(name: str) -> None:
     """Print one record."""
-    from vqathinker.media.benchmarks import require
+    from vqathinker.data.benchmarks import require
 
     try:
         benchmark = require(name)

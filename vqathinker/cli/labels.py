@@ -16,8 +16,8 @@ from vqathinker.cli.usage import nearest_path
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from vqathinker.media.benchmarks import Benchmark
-    from vqathinker.media.matching import Matches
+    from vqathinker.data.benchmarks import Benchmark
+    from vqathinker.data.matching import Matches
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def load_rows(
     need_video: bool = False,
 ) -> Dataset:
     """Read a label file or leave with what the user can correct."""
-    from vqathinker.media.dataset import load_labels
+    from vqathinker.data.dataset import load_labels
 
     require_label_file(labels)
     require_folder(videos)
@@ -77,7 +77,7 @@ def load_named_rows(
     need_video: bool = False,
 ) -> tuple[Benchmark, Dataset]:
     """Read the labels of a data set by its record, or leave with what the user can correct."""
-    from vqathinker.media.benchmarks import load_benchmark, require
+    from vqathinker.data.benchmarks import load_benchmark, require
 
     if videos is not None:
         require_folder(videos)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vqathinker.checkpoints import ADAPTER_FILE, base_folder, checkpoint_folder, is_adapter
+from vqathinker.checkpoints.folders import ADAPTER_FILE, base_folder, checkpoint_folder, is_adapter
 from vqathinker.cli.files import require_new
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import require_choice
@@ -34,7 +34,7 @@ def merge(
     require_choice("--dtype", dtype, DTYPES)
     require_new(out, overwrite=overwrite)
     folder = _adapter_folder(adapter, base)
-    from vqathinker.model.assemble import merge_adapter
+    from vqathinker.checkpoints.assemble import merge_adapter
 
     try:
         merge_adapter(folder, out, base=base, dtype=dtype, overwrite=overwrite)

@@ -10,10 +10,10 @@ import typer
 from vqathinker.cli.show import fail
 
 if TYPE_CHECKING:
-    from vqathinker.training.cost import Assumptions
-    from vqathinker.training.hardware import GPU
-    from vqathinker.training.plan import Memory
-    from vqathinker.training.planning import Launch, Planned
+    from vqathinker.planning.hardware import GPU
+    from vqathinker.planning.recipe import Launch, Planned
+    from vqathinker.planning.run import Memory
+    from vqathinker.planning.time import Assumptions
 
 GIB = 2**30
 DEFAULT_GPUS = 8
@@ -60,7 +60,7 @@ def plan(
     for name, share in (("--mfu", mfu), ("--bandwidth-use", bandwidth_use)):
         if share is not None and not 0 < share <= 1:
             fail(f"{name} {share}: expected a share above 0 and up to 1")
-    from vqathinker.training.hardware import find_gpu
+    from vqathinker.planning.hardware import find_gpu
 
     try:
         found = find_gpu(gpu)  # before the longer imports
@@ -68,10 +68,10 @@ def plan(
         planned = _count(model, found, config, context.args, launch, response_tokens)
     except (ValueError, OSError) as error:
         fail(error)
-    from vqathinker.training.cost import Assumptions
-    from vqathinker.training.plan import memory
-    from vqathinker.training.planning import warnings_of
-    from vqathinker.training.remedies import verdict
+    from vqathinker.planning.recipe import warnings_of
+    from vqathinker.planning.remedies import verdict
+    from vqathinker.planning.run import memory
+    from vqathinker.planning.time import Assumptions
 
     run = planned.run
     _show_memory(model, planned, memory(run))
@@ -96,7 +96,7 @@ def _count(
 ) -> Planned:
     """The run of the recipe's settings."""
     from vqathinker.launch.recipes import recipe_file
-    from vqathinker.training.planning import plan
+    from vqathinker.planning.recipe import plan
 
     recipe = config or recipe_file("grpo").with_suffix(".yaml")
     return plan(model, recipe, options, gpu=gpu, launch=launch, response=response)
@@ -107,7 +107,7 @@ def _launch(file: str | None, num_gpus: int | None, zero: int | None) -> Launch:
     from dataclasses import replace
 
     from vqathinker.launch.recipes import launch_file
-    from vqathinker.training.planning import Launch, read_launch
+    from vqathinker.planning.recipe import Launch, read_launch
 
     if file is not None:
         launch = read_launch(launch_file(file))
@@ -150,7 +150,7 @@ def _show_time(planned: Planned, assumed: Assumptions, num_videos: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vqathinker.training.cost import phases, schedule
+    from vqathinker.planning.time import phases, schedule
 
     run = planned.run
     told = planned.settings
@@ -178,8 +178,8 @@ def _show_time(planned: Planned, assumed: Assumptions, num_videos: int) -> None:
 
 def _show_remedies(planned: Planned) -> None:
     """Say what is wrong and which settings would help."""
-    from vqathinker.training.plan import memory
-    from vqathinker.training.remedies import MARGIN, engine_fits, remedies, verdict
+    from vqathinker.planning.remedies import MARGIN, engine_fits, remedies, verdict
+    from vqathinker.planning.run import memory
 
     run = planned.run
     found = memory(run)

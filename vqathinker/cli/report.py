@@ -131,7 +131,7 @@ def _tables(found: dict[str, Run], paper: bool, resamples: int) -> dict[str, Tab
 
 def _groups(runs: Sequence[Run]) -> dict[str, list[str]]:
     """The data sets that all runs have, one by one, then in-domain, out of domain and all together."""
-    from vqathinker.media.benchmarks import BENCHMARKS
+    from vqathinker.data.benchmarks import BENCHMARKS
 
     shared = [name for name in runs[0] if all(name in run for run in runs)]
     order = [*BENCHMARKS, *(name for name in shared if name not in BENCHMARKS)]
@@ -163,7 +163,7 @@ def _results(runs: dict[str, Run], groups: dict[str, list[str]], paper: bool) ->
 
 def _published(names: Sequence[str]) -> str:
     """The paper's results on some data sets, weighted by their numbers of videos."""
-    from vqathinker.media.benchmarks import BENCHMARKS
+    from vqathinker.data.benchmarks import BENCHMARKS
     from vqathinker.metrics import overall
 
     if not all(name in BENCHMARKS for name in names):

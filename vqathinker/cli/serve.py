@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from vqathinker.checkpoints import HOW_TO_MERGE, is_adapter
+from vqathinker.checkpoints.folders import HOW_TO_MERGE, is_adapter
 from vqathinker.cli.checkpoint import require_checkpoint
 from vqathinker.cli.options import Checkpoint
 from vqathinker.cli.show import fail

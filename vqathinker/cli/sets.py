@@ -15,11 +15,10 @@ from vqathinker.cli.labels import LabelReading, load_named_rows, load_rows, requ
 from vqathinker.cli.options import DatasetName, LabelFormat, MosColumn, NativeRange, Split, VideoColumn
 from vqathinker.cli.show import RANGE_DOUBTFUL, fail
 from vqathinker.cli.usage import hint, nearest_path, require_choice
+from vqathinker.scale import SCALES, off_scale
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-SCALES = ("divide", "clip", "affine")
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,14 @@ class LabelledSet:
 
     def check(self) -> None:
         """Leave if a file or a folder is missing, before anything is read."""
-        from vqathinker.media.benchmarks import find
+        from vqathinker.data.benchmarks import find
 
         if self.labels is None and not Path(self.source).is_file() and find(self.source) is not None:
             fail(f"{self.source} needs its label file: --labels FILE")
         require_label_file(self.label_file)
         require_folder(self.videos)
         if self.options.scale is not None:
-            require_choice("--scale", self.options.scale, SCALES)
+            require_choice("--scale", self.options.scale, list(SCALES))
         if self.labels is not None and (self.options.dataset or self.options.mos_range or self.options.scale):
             fail(
                 f"name, range and scale of {self.source} are known: leave --dataset, --range and --scale out"
@@ -94,8 +93,6 @@ class LabelledSet:
 
     def load(self) -> tuple[Dataset, str]:
         """The rows, and how their labels reach 1-5; leave if no video is there."""
-        from vqathinker.media.dataset import off_scale
-
         options = self.options
         if self.labels is not None:
             benchmark, rows = load_named_rows(
@@ -104,7 +101,7 @@ class LabelledSet:
             show_differences(benchmark, rows)
             return rows, benchmark.scale
         source = Path(self.source)
-        scale = options.scale or SCALES[0]
+        scale = options.scale or next(iter(SCALES))
         bounds = options.mos_range
         reading = options.reading
         rows = load_rows(source, self.videos, options.dataset, bounds, scale, reading, need_video=True)
@@ -139,7 +136,7 @@ def read_sets(file: Path) -> list[LabelledSet]:
 
 def _entry(file: Path, name: str, entry: Any) -> LabelledSet:  # noqa: ANN401  whatever YAML holds
     """One set, its values checked."""
-    from vqathinker.media.benchmarks import find
+    from vqathinker.data.benchmarks import find
 
     place = f"--sets {file}: {name}"
     if not isinstance(entry, dict):

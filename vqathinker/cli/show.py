@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
+    from vqathinker.data.prepare import Report
     from vqathinker.evaluation import Evaluation
-    from vqathinker.media.prepare import Report
 
 NUM_SHOWN = 10
 USER_ERROR = 2

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vqathinker.evaluation.folder import check_folder as check_folder
-from vqathinker.evaluation.journal import read_all as read_all
+from vqathinker.journal import read_all as read_all
 
 if TYPE_CHECKING:
     from vqathinker.evaluation.result import COLUMNS as COLUMNS

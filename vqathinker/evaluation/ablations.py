@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from vqathinker.data.benchmarks import BENCHMARKS
 from vqathinker.launch.recipes import recipe_folder
-from vqathinker.media.benchmarks import BENCHMARKS
 from vqathinker.metrics import Estimate, overall
 from vqathinker.types import FloatArray
 

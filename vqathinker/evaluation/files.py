@@ -18,7 +18,7 @@ from vqathinker.evaluation.folder import (
     open_journal,
     write_whole,
 )
-from vqathinker.evaluation.journal import read_entries, require_same_settings
+from vqathinker.journal import read_entries, require_same_settings
 from vqathinker.media.container import VideoError
 from vqathinker.scoring.result import Reply, Score
 from vqathinker.scoring.rows import flat_row, json_line

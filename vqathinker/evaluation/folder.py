@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vqathinker.evaluation.journal import PATTERN, Journal, remove
+from vqathinker.journal import PATTERN, Journal, remove
 
 PREDICTIONS_FILE, SUMMARY_FILE, PLOT_FILE = "predictions.csv", "summary.json", "scatter.png"
 TABLE_FILES = ("table.md", "table.tex")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqathinker.media.dataset import TARGET_RANGE
 from vqathinker.metrics import Metrics, fit_logistic
+from vqathinker.scale import SCALE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,9 +42,9 @@ def draw(rows: Sequence[Mapping[str, Any]], metrics: Metrics) -> Figure:
         score, target = ([row[key] for row in part] for key in ("score", "target"))
         axes.scatter(score, target, s=8, alpha=0.6, label=name)
     scores, targets = np.array([(row["score"], row["target"]) for row in rows]).reshape(-1, 2).T
-    line = np.linspace(*TARGET_RANGE, NUM_POINTS)
+    line = np.linspace(*SCALE, NUM_POINTS)
     axes.plot(line, fit_logistic(scores, targets)(line), color="black", linewidth=1, label="logistic mapping")
-    axes.plot(TARGET_RANGE, TARGET_RANGE, color="grey", linewidth=0.8, linestyle="--", label="equal")
+    axes.plot(SCALE, SCALE, color="grey", linewidth=0.8, linestyle="--", label="equal")
     axes.set(
         title=f"SRCC {metrics.srcc.value:.3f}, PLCC {metrics.plcc.value:.3f}, {metrics.num_videos} videos",
         xlabel="predicted score",

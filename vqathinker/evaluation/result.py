@@ -24,9 +24,9 @@ from vqathinker.evaluation.folder import (
     require_free,
     write_whole,
 )
-from vqathinker.evaluation.journal import without_nan
 from vqathinker.evaluation.plot import scatter
 from vqathinker.evaluation.tables import cell, latex, markdown
+from vqathinker.journal import without_nan
 from vqathinker.metrics import METRICS, Metrics, correlations, overall
 
 if TYPE_CHECKING:

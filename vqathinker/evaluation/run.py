@@ -15,10 +15,8 @@ from typing import Any
 from datasets import Dataset
 
 from vqathinker.evaluation.folder import left_to_score, open_journal
-from vqathinker.evaluation.journal import read_all, require_same_settings
 from vqathinker.evaluation.result import Evaluation, summarise
-from vqathinker.rollout import HFEngine
-from vqathinker.rollout.vllm_server import vllm_version
+from vqathinker.journal import read_all, require_same_settings
 from vqathinker.scoring import Mode, Score, Scorer
 
 LIBRARIES = ("vqathinker", "torch", "transformers", "trl", "decord", "av")
@@ -43,7 +41,7 @@ def evaluate(
 
     Args:
         scorer: the checkpoint with its engine, batch size and reading processes.
-        dataset: rows from `vqathinker.media.dataset.load_labels`.
+        dataset: rows from `vqathinker.data.dataset.load_labels`.
         origin: what only the caller knows, e.g. checkpoint, label file and scale; stored with the settings.
         out: folder that keeps each result as it comes. A run with the same settings goes on where the last
             one stopped and tries unreadable files again; the run that completes the rows writes the summary.
@@ -101,9 +99,7 @@ def _entry(row: int, video_id: str, score: Score, batch_size: int) -> dict[str, 
 def scorer_settings(scorer: Scorer, mode: Mode) -> dict[str, Any]:
     """What shapes the numbers, but for the labels and what only the caller knows."""
     processor = scorer.processor
-    versions = {name: version(name) for name in LIBRARIES}
-    if not isinstance(scorer.engine, HFEngine):
-        versions["vllm"] = vllm_version()
+    versions = {name: version(name) for name in LIBRARIES} | scorer.engine.versions()
     return {
         "fingerprint": scorer.fingerprint,
         **asdict(scorer.setting),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vqathinker.evaluation.folder import PREDICTIONS_FILE
-from vqathinker.evaluation.journal import PATTERN
+from vqathinker.journal import PATTERN
 from vqathinker.types import FloatArray
 
 

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vqathinker.checkpoints import HOW_TO_MERGE, adapter_settings, base_folder, is_adapter
+from vqathinker.checkpoints.folders import HOW_TO_MERGE, adapter_settings, base_folder, is_adapter
 from vqathinker.launch.settings import Settings
 
 MODEL = "model_name_or_path"
+LANGUAGE_LAYERS = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"  # that an adapter changes by default
 OWN_SETTINGS = {  # TRL's name → PEFT's
     "lora_r": "r",
     "lora_alpha": "lora_alpha",

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 
-from vqathinker.checkpoints import is_hub_id
+from vqathinker.checkpoints.folders import is_hub_id
 from vqathinker.launch.adapters import wrong_adapter
 from vqathinker.launch.effects import without_effect
 from vqathinker.launch.resume import check_output

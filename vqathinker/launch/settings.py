@@ -31,7 +31,7 @@ MODEL = ("trl/trainer/model_config.py", "ModelConfig")
 SETUP = "vqathinker/training/setup.py"
 # the dataclasses of each recipe, ours first
 RECIPES = {
-    "grpo": ((SETUP, "DataConfig"), ("vqathinker/training/config.py", "TrainingConfig"), MODEL),
+    "grpo": ((SETUP, "DataConfig"), ("vqathinker/training/grpo/config.py", "TrainingConfig"), MODEL),
     "sft": ((SETUP, "SupervisedDataConfig"), ("trl/trainer/sft_config.py", "SFTConfig"), MODEL),
 }
 # what the recipe's collator relies on, whatever TRL's defaults are

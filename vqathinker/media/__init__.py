@@ -1,5 +1,4 @@
-"""Videos and labels: what is read from disk. Knows no model and no reward.
+"""Pixels: what is read from video files. Knows no label, no model and no reward.
 
-`video` samples frames, `dataset` reads label files, `prepare` inspects a data set before a run. Import the
-module you need: decord, PyAV and datasets are loaded only by those that use them.
+Import the module you need: decord and PyAV are loaded only by those that use them.
 """

@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from functools import partial
 
 from vqathinker.media.guarded import GuardedReader
+from vqathinker.media.image import read_image
+from vqathinker.media.names import is_image_name
 from vqathinker.media.square import square
-from vqathinker.media.video import Clip, VideoError, read_keyframes, report
+from vqathinker.media.video import Clip, Resize, VideoError, read_keyframes, report
 from vqathinker.types import FrameSetting
 
 
@@ -32,7 +34,14 @@ def read_clips(
 
 def _job(setting: FrameSetting) -> partial[Clip]:
     resize = partial(square, size=setting.size)
-    return partial(read_keyframes, num_keyframes=setting.num_frames, resize=resize)
+    return partial(read_medium, num_keyframes=setting.num_frames, resize=resize)
+
+
+def read_medium(path: str, *, num_keyframes: int, resize: Resize) -> Clip:
+    """The keyframes of a video, or a picture, by the suffix of its name."""
+    if is_image_name(path):
+        return read_image(path, resize=resize)
+    return read_keyframes(path, num_keyframes, resize=resize)
 
 
 def _reported(answer: Clip | VideoError) -> Clip | VideoError:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqathinker.media.bitstream import Coding
-from vqathinker.media.matching import RAW_HINT, is_raw, missing_reason
+from vqathinker.media.names import RAW_HINT, is_raw, missing_reason
 from vqathinker.media.orientation import IDENTITY, Orientation, orientation_of
 
 StrPath = str | PathLike[str]

@@ -23,9 +23,9 @@ from transformers import (
 )
 from transformers.models.internvl.modeling_internvl import InternVLModelOutputWithPast
 
+from vqathinker.checkpoints.storage import EMBEDDINGS, HEAD, same_values, scan
 from vqathinker.model.attention import MASKS, PACKED
 from vqathinker.model.slowfast import CHANNEL_RATIO, EXPANSION, SlowFast
-from vqathinker.model.storage import EMBEDDINGS, HEAD, same_values, scan
 
 CONFIG_FILE = "config.json"
 
@@ -187,6 +187,7 @@ class VQAThinkerModel(InternVLModel):
         input_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
         frame_features: Tensor | None = None,
+        frame_order: Tensor | None = None,
         motion_features: Tensor | None = None,
         placeholders: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
@@ -201,8 +202,10 @@ class VQAThinkerModel(InternVLModel):
             input_ids: (B, L).
             pixel_values: (F, 3, S, S) frames of all videos of the batch in order.
             frame_features: (F, n, d) in their place, as `frame_features()` returns them.
-            motion_features: (B, M, motion_dim), as `motion_features()` returns them; computed here if
-                omitted, which needs pixels and the same number of frames in every video.
+            frame_order: positions in F of the frames of the rows one after the other, if rows share frames.
+            motion_features: (B, M, motion_dim), as `motion_features()` returns them, of the rows that have a
+                motion token; computed here if omitted, which needs pixels and the same number of frames in
+                every video.
             placeholders: (B, L) bool, the positions where placeholder ids stand for features.
             inputs_embeds: (B, L, d), instead of all above.
             attention_mask: (B, L).
@@ -225,6 +228,8 @@ class VQAThinkerModel(InternVLModel):
                 motion_features = self.motion_features(pixel_values.unflatten(0, (len(input_ids), -1)))
             frame_features = self.frame_features(pixel_values) if frame_features is None else frame_features
         if frame_features is not None:
+            if frame_order is not None:
+                frame_features = frame_features[frame_order]
             motion = frame_features.new_zeros(0)
             if input_ids is None or (motion_features is None and self.config.motion != "none"):
                 raise ValueError("frame_features need input_ids to be merged into, and motion_features")

@@ -109,12 +109,13 @@ class VQAThinkerProcessor(ProcessorMixin):
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.image_mean, self.image_std))
         return (images.float() / 255 - mean) / std
 
-    def visual_text(self, num_frames: int, tokens_per_frame: int) -> str:
+    def visual_text(self, num_frames: int, tokens_per_frame: int, *, is_image: bool = False) -> str:
         """The prompt up to its question, with a placeholder for every visual feature.
 
         Args:
             num_frames: T; may be smaller than in the setting (a perturbation can drop frames).
             tokens_per_frame: visual tokens of one frame.
+            is_image: whether the one frame is a picture.
         """
         return visual_text(
             Prompt.from_dict(self.prompt),
@@ -123,19 +124,32 @@ class VQAThinkerProcessor(ProcessorMixin):
             kind=self.motion,
             num_frames=num_frames,
             tokens_per_frame=tokens_per_frame,
+            is_image=is_image,
         )
 
-    def prompt_ids(self, num_frames: int, tokens_per_frame: int, *, question: str | None = None) -> list[int]:
+    def prompt_ids(
+        self,
+        num_frames: int,
+        tokens_per_frame: int,
+        *,
+        question: str | None = None,
+        is_image: bool = False,
+    ) -> list[int]:
         """Token ids of the chat turn around one video: `visual_text` and the question.
 
         Args:
             num_frames: T.
             tokens_per_frame: visual tokens of one frame.
-            question: replaces the prompt's own question.
+            question: replaces the prompt's own question; "" asks nothing.
+            is_image: whether the one frame is a picture.
+
+        Raises:
+            ValueError: for a question of blanks.
         """
-        prompt = Prompt.from_dict(self.prompt)
-        prompt = prompt if question is None else prompt.ask(question)
-        content = self.visual_text(num_frames, tokens_per_frame) + prompt.question
+        if question and not question.strip():
+            raise ValueError("the prompt needs a question")
+        visual = self.visual_text(num_frames, tokens_per_frame, is_image=is_image)
+        content = visual + (self.prompt["question"] if question is None else question)
         turn = [{"role": "user", "content": content}]
         text = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]

@@ -31,12 +31,14 @@ class EncodedVideo:
     Attributes:
         pixels: (T, 3, S, S) normalised frames.
         frame_features: (T, n, d) vision tokens, without gradient.
-        motion_features: (M, motion_dim) frozen SlowFast features.
+        motion_features: (M, motion_dim) frozen SlowFast features; M is 0 for a picture.
+        is_image: whether its one frame is a picture.
     """
 
     pixels: Tensor
     frame_features: Tensor
     motion_features: Tensor
+    is_image: bool = False
 
 
 class VideoEncoder:
@@ -63,25 +65,38 @@ class VideoEncoder:
         self.motion_cache = motion_cache
         self.num_encoded_frames = 0
 
-    def encode(self, videos: Sequence[NDArray[np.uint8]]) -> list[EncodedVideo]:
-        """Encode N arrays (T, H, W, 3) of sampled uint8 frames; N may be 0."""
+    def encode(self, videos: Sequence[NDArray[np.uint8]], images: Sequence[bool] = ()) -> list[EncodedVideo]:
+        """Encode N arrays (T, H, W, 3) of sampled uint8 frames; N may be 0.
+
+        Args:
+            videos: the frames.
+            images: which of them are pictures; none if omitted.
+        """
         pixels = [self.processor.pixels(video, self.setting.size) for video in videos]
-        return self.encode_pixels(pixels, [None] * len(pixels))
+        return self.encode_pixels(pixels, [None] * len(pixels), images)
 
     @torch.no_grad()
-    def encode_pixels(self, pixels: Sequence[Tensor], places: Sequence[Path | None]) -> list[EncodedVideo]:
+    def encode_pixels(
+        self, pixels: Sequence[Tensor], places: Sequence[Path | None], images: Sequence[bool] = ()
+    ) -> list[EncodedVideo]:
         """Encode N tensors (T, 3, S, S) of normalised frames.
 
         Args:
             pixels: the videos; N may be 0.
             places: where the motion cache keeps the motion feature of each; None for nowhere.
+            images: which of them are pictures; none if omitted.
         """
         if not pixels:
             return []
+        images = images or [False] * len(pixels)
         pixels = [video.to(self.model.device) for video in pixels]
         frames = self._frame_features(pixels)
-        motion = [self._kept_motion(*item) for item in zip(pixels, places, strict=True)]
-        return [EncodedVideo(*parts) for parts in zip(pixels, frames, motion, strict=True)]
+        nothing = torch.zeros(0, self.model.config.motion_dim, device=self.model.device)
+        motion = [
+            nothing if is_image else self._kept_motion(video, place)
+            for video, place, is_image in zip(pixels, places, images, strict=True)
+        ]
+        return [EncodedVideo(*parts) for parts in zip(pixels, frames, motion, images, strict=True)]
 
     @torch.no_grad()
     def perturb(
@@ -95,10 +110,17 @@ class VideoEncoder:
         return [EncodedVideo(*parts) for parts in zip(pixels, frames, motion, strict=True)]
 
     @torch.no_grad()
-    def request(self, video: EncodedVideo, cache_key: str) -> RolloutRequest:
-        """The prompt of one encoded video, its features in the order of the placeholders."""
+    def request(self, video: EncodedVideo, cache_key: str, question: str | None = None) -> RolloutRequest:
+        """The prompt of one encoded video, its features in the order of the placeholders.
+
+        Args:
+            video: as encoded.
+            cache_key: of the request.
+            question: what is asked; the encoder's if omitted.
+        """
         num_frames, tokens_per_frame, width = video.frame_features.shape
-        ids = self.processor.prompt_ids(num_frames, tokens_per_frame, question=self.question)
+        asked = self.question if question is None else question
+        ids = self.processor.prompt_ids(num_frames, tokens_per_frame, question=asked, is_image=video.is_image)
         image_id, motion_id = self.processor.placeholder_ids
         marks = torch.tensor([i for i in ids if i in (image_id, motion_id)], device=self.model.device)
         embeds = video.frame_features.new_empty(len(marks), width)

@@ -103,10 +103,21 @@ def checked_response(token_ids: Sequence[int], logprobs: Sequence[float]) -> Res
 
 
 class RolloutEngine(Protocol):
-    """Generates responses; sees exactly the embeddings it is given."""
+    """Generates responses; sees exactly the embeddings it is given.
+
+    Attributes:
+        tells_probabilities: whether `generate` takes `watched`, ids whose log-probabilities are told for
+            every token, whatever was drawn.
+    """
+
+    tells_probabilities: bool
 
     def generate(
         self, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
     ) -> list[list[Response]]:
         """Return `num_responses` responses for every request, in order."""
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what answers, beside those of the libraries that are there anyway."""
         ...

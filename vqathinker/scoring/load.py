@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from vqathinker.checkpoints import HOW_TO_MERGE, checkpoint_folder, is_adapter
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.checkpoints.folders import HOW_TO_MERGE, checkpoint_folder, is_adapter
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.model.assemble import load_policy
 from vqathinker.model.fingerprint import fingerprint
 from vqathinker.rollout import HFEngine, RolloutEngine
 from vqathinker.scoring.settings import DTYPES, ENGINES

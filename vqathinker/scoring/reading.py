@@ -15,8 +15,9 @@ from scipy.stats import trim_mean
 from transformers import PreTrainedTokenizerBase
 
 from vqathinker import answers
-from vqathinker.prompts import LEVEL_OPENING, LEVELS
+from vqathinker.prompts import LEVEL_OPENING
 from vqathinker.rollout import Response
+from vqathinker.scale import LEVELS, from_share
 from vqathinker.scoring.settings import Mode
 
 TRIMMED = 0.25  # share of the samples left out at either end
@@ -127,7 +128,6 @@ def _read_levels(response: Response) -> Reading:
     """The expected level of the watched words, on the 1-5 scale."""
     chances = np.exp(np.array(response.watched[0]) - max(response.watched[0]))
     chances /= chances.sum()
-    low, high = answers.SCALE
-    raw = low + (high - low) * float(chances @ np.array(list(LEVELS.values())))
+    raw = from_share(float(chances @ np.array(list(LEVELS.values()))))
     details = dict(zip(LEVELS, chances.tolist(), strict=True))
     return Reading(raw, (f"{LEVEL_OPENING} {max(details, key=lambda word: details[word])}",), details=details)

@@ -6,13 +6,11 @@ import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vqathinker import answers
@@ -22,7 +20,8 @@ from vqathinker.media.windows import check_windows
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.fingerprint import fingerprint
 from vqathinker.prompts import DESCRIBE_QUESTION
-from vqathinker.rollout import HFEngine, Response, RolloutEngine, Sampling, VideoEncoder
+from vqathinker.rollout import Response, RolloutEngine, Sampling
+from vqathinker.rollout.answer import Answerer, Asking
 from vqathinker.scoring.load import load
 from vqathinker.scoring.reading import read
 from vqathinker.scoring.result import Reply, Score
@@ -73,14 +72,13 @@ class Scorer:
             raise ValueError(f"batch_size={batch_size}: at least one video is answered at a time")
         self.model = model
         self.processor = processor
-        self.engine = engine or HFEngine(model, processor)
         self.setting = setting or processor.scoring
+        self.answerer = Answerer(model, processor, self.setting, engine)
         self.batch_size = batch_size
         self.max_new_tokens = max_new_tokens
         self.think = think
         self.reader = GuardedReader(num_workers=num_workers, time_limit=time_limit)
         self._name = name
-        self._keys = itertools.count()
 
     @classmethod
     def from_pretrained(
@@ -199,8 +197,8 @@ class Scorer:
         """
         items = _expanded(sources) if expand else _listed(sources)
         parts = read_parts(items, self.reader, self.setting, ahead=self._ahead)
-        sampling = Sampling(max_new_tokens=self.max_new_tokens)
-        for part, responses, seen in self._answers(parts, question, [], 1, sampling, []):
+        asking = Asking(question, sampling=Sampling(max_new_tokens=self.max_new_tokens))
+        for part, responses, seen in self._answers(parts, asking):
             if isinstance(part.clip, VideoError):
                 yield Reply(question=question, **seen)
             else:
@@ -225,6 +223,11 @@ class Scorer:
         self.close()
 
     @property
+    def engine(self) -> RolloutEngine:
+        """What generates the responses."""
+        return self.answerer.engine
+
+    @property
     def fingerprint(self) -> str:
         """Name of the weights with vocabulary and chat template, see `model.fingerprint`."""
         self._name = self._name or fingerprint(self.model, self.processor)
@@ -241,53 +244,30 @@ class Scorer:
 
     def _scores(self, parts: Iterator[Part], mode: Mode) -> Iterator[Score]:
         tokenizer = self.processor.tokenizer
-        if mode.needs_probabilities and not isinstance(self.engine, HFEngine):
+        if mode.needs_probabilities and not self.engine.tells_probabilities:
             raise ValueError(f"{mode.name} needs probabilities that only engine='hf' tells")
-        answered = self._answers(
-            parts,
-            mode.question,
-            mode.opening_ids(tokenizer),
-            mode.samples,
-            mode.sampling(self.max_new_tokens),
-            mode.watched_ids(tokenizer),
+        asking = Asking(
+            question=mode.question,
+            opening=mode.opening_ids(tokenizer),
+            watched=mode.watched_ids(tokenizer),
+            num_responses=mode.samples,
+            sampling=mode.sampling(self.max_new_tokens),
             seed=mode.seed,
         )
-        for part, responses, seen in answered:
+        for part, responses, seen in self._answers(parts, asking):
             if isinstance(part.clip, VideoError):
                 yield Score(mode=mode.name, **seen)
             else:
                 reading = read(responses, tokenizer, mode, think=self.think)
                 yield Score(score=answers.clip(reading.raw), mode=mode.name, **vars(reading), **seen)
 
-    def _answers(
-        self,
-        parts: Iterator[Part],
-        question: str | None,
-        opening: list[int],
-        num_responses: int,
-        sampling: Sampling,
-        watched: list[int],
-        *,
-        seed: int = 0,
-    ) -> Iterator[Answered]:
+    def _answers(self, parts: Iterator[Part], asking: Asking) -> Iterator[Answered]:
         """Every part with its responses (none where there is no clip) and the attributes of `Seen`."""
-        encoder = VideoEncoder(self.model, self.processor, self.setting, question=question)
-        options: dict[str, Any] = {"watched": watched} if watched else {}
-        device = self.model.device
         start = time.perf_counter()
         while batch := list(itertools.islice(parts, self.batch_size)):
-            clips = [part.clip for part in batch if not isinstance(part.clip, VideoError)]
-            requests = [
-                encoder.request(video, str(next(self._keys)))
-                for video in encoder.encode([clip.frames for clip in clips])
-            ]
-            requests = [replace(r, prompt_ids=[*r.prompt_ids, *opening]) for r in requests]
-            with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                torch.manual_seed(seed)
-                rows = iter(self.engine.generate(requests, num_responses, sampling, **options))
+            found = self.answerer.answer([part.clip for part in batch], asking)
             seconds = (time.perf_counter() - start) / len(batch)
-            for part in batch:
-                responses = [] if isinstance(part.clip, VideoError) else next(rows)
+            for part, responses in zip(batch, found, strict=True):
                 yield part, responses, self._seen(part, seconds)
             start = time.perf_counter()
 

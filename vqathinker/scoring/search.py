@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from vqathinker.media.container import VideoError
-from vqathinker.media.matching import RAW_HINT, is_raw, is_video_name, missing_reason, stem
+from vqathinker.media.names import RAW_HINT, is_raw, is_video_name, missing_reason, stem
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vqathinker.prompts import LEVEL_OPENING, LEVEL_QUESTION, LEVELS
+from vqathinker.prompts import LEVEL_OPENING, LEVEL_QUESTION
+from vqathinker.scale import LEVELS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

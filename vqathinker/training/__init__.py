@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from vqathinker.plugins import own_package
 
 if TYPE_CHECKING:
-    from vqathinker.training.config import TrainingConfig as TrainingConfig
-    from vqathinker.training.trainer import VQAThinkerTrainer as VQAThinkerTrainer
+    from vqathinker.training.grpo.config import TrainingConfig as TrainingConfig
+    from vqathinker.training.grpo.trainer import VQAThinkerTrainer as VQAThinkerTrainer
 
 for package in ("rewards", "perturbations"):
     own_package(package)  # a user's rewards.py would otherwise fail somewhere below
@@ -19,11 +19,11 @@ for package in ("rewards", "perturbations"):
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  what a module's attribute may be
     if name == "TrainingConfig":
-        from vqathinker.training.config import TrainingConfig
+        from vqathinker.training.grpo.config import TrainingConfig
 
         return TrainingConfig
     if name == "VQAThinkerTrainer":
-        from vqathinker.training.trainer import VQAThinkerTrainer
+        from vqathinker.training.grpo.trainer import VQAThinkerTrainer
 
         return VQAThinkerTrainer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@ import yaml
 from datasets import Dataset
 from transformers import Trainer
 
-from vqathinker.checkpoints import open_to_others
+from vqathinker.checkpoints.folders import open_to_others
 
 CARD_FILE = "README.md"
 CHECKPOINT = "checkpoint-"  # how transformers calls the folder of one

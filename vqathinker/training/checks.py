@@ -1,124 +1,19 @@
-"""What can be known to fail before the first step."""
+"""What can be known to fail before the first step of any training."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
 
 from vqathinker.launch.processes import became_one
-from vqathinker.media.dataset import TARGET_RANGE, off_scale
-from vqathinker.model import VQAThinkerProcessor
-from vqathinker.training.batch import accepts_answer_only
-from vqathinker.training.config import TrainingConfig
-from vqathinker.training.rehearsal import rehearse_perturbations, rehearse_rewards
-from vqathinker.types import Perturbation, Reward
 
 logger = logging.getLogger(__name__)
 
-REQUIRED_COLUMNS = ("prompt", "video_id", "dataset", "path", "target")
 NUM_SHOWN = 5
-FEW = 0.01  # share of the targets that may lie off the scale: 21 of LSVQ's 28,056 do
-THINK_TAG = "<think>"
-ANSWER_TAG = "<answer>"
-WITHOUT_FLEX = ("cpu", "mps")
-
-
-def check_setup(
-    args: TrainingConfig,
-    processor: VQAThinkerProcessor,
-    rewards: Mapping[str, Reward],
-    perturbations: Mapping[str, Perturbation],
-    dataset: Dataset,
-) -> None:
-    """Refuse settings that cannot work together.
-
-    A reward may declare `min_videos`, the fewest videos in the global batch it can compare, and
-    `needs_perturbed`.
-
-    Raises:
-        ValueError: naming the setting and the way out.
-    """
-    if not rewards:
-        raise ValueError("no reward is configured; name at least one, e.g. rewards: [format, regression]")
-    missing = [name for name in REQUIRED_COLUMNS if name not in dataset.column_names]
-    if missing:
-        raise ValueError(
-            f"the training data lacks the columns {', '.join(missing)}; "
-            "load it with vqathinker.media.dataset.load_labels"
-        )
-    if args.packed_attention == "flex" and args.device.type in WITHOUT_FLEX:
-        raise ValueError(
-            f"packed_attention='flex': FlexAttention has no backward pass on {args.device.type}; "
-            "use 'segments'"
-        )
-    low, high = TARGET_RANGE
-    target = np.asarray(dataset["target"])
-    outside = int(off_scale(target).sum())
-    if outside > len(target) / 2:
-        raise ValueError(
-            f"{outside} of {len(target)} training targets lie outside {low:g} to {high:g}, between "
-            f"{target.min():.3g} and {target.max():.3g}; give the native range of the labels as mos_low and "
-            "mos_high"
-        )
-    if outside > FEW * len(target):
-        logger.warning(
-            "%d of %d training targets lie outside %g to %g, where no answer can reach them; --scale affine "
-            "maps the native range onto it",
-            outside, len(target), low, high,
-        )  # fmt: skip
-    if perturbations and processor.num_frames < 2:
-        raise ValueError(
-            f"perturbations need at least 2 frames per video, the processor takes {processor.num_frames}; "
-            "set perturbations: [] or make a checkpoint with more frames"
-        )
-    if len(dataset) < args.num_videos_per_generation:
-        raise ValueError(
-            f"{len(dataset)} training videos do not fill one generation batch of "
-            f"{args.num_videos_per_generation}; lower per_device_train_batch_size or "
-            "gradient_accumulation_steps"
-        )
-    for label, reward in rewards.items():
-        if getattr(reward, "min_videos", 1) > args.num_videos_per_generation:
-            raise ValueError(
-                f"reward {label!r} compares videos and the global batch holds only "
-                f"{args.num_videos_per_generation}; raise per_device_train_batch_size or "
-                "gradient_accumulation_steps, or leave this reward out"
-            )
-        if getattr(reward, "needs_perturbed", False) and not perturbations:
-            raise ValueError(
-                f"reward {label!r} compares with perturbed copies; configure perturbations or leave it out"
-            )
-    check_prompt(processor, think=not accepts_answer_only(rewards))
-    rehearse_rewards(rewards, dataset, args, with_twins=bool(perturbations))
-    rehearse_perturbations(perturbations, processor.num_frames, args)
-
-
-def check_prompt(processor: VQAThinkerProcessor, *, think: bool) -> None:
-    """Warn where the prompt and the rewards disagree on whether a response reasons first.
-
-    A prompt that names neither block leaves the form to what the model has learned.
-    """
-    question = str(processor.prompt["question"])
-    if THINK_TAG in question and not think:
-        logger.warning(
-            "a reward accepts answers without reasoning (think: false), and the checkpoint's prompt asks for "
-            "%s: make one with another question, vqathinker init --prompt FILE; it is then scored with "
-            "--answer-only",
-            THINK_TAG,
-        )
-    if think and ANSWER_TAG in question and THINK_TAG not in question:
-        logger.warning(
-            "the prompt asks for an answer without %s, and such a response has no score: give the format "
-            "reward think: false, or make a checkpoint with another question, vqathinker init --prompt "
-            "FILE",
-            THINK_TAG,
-        )
 
 
 def check_files(dataset: Dataset, max_missing: float, option: str = "train_videos") -> None:

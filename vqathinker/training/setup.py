@@ -21,16 +21,15 @@ from transformers.utils.logging import disable_progress_bar
 from trl.trainer.model_config import ModelConfig
 from trl.trainer.utils import get_peft_config
 
-from vqathinker.checkpoints import checkpoint_folder, is_adapter
+from vqathinker.checkpoints.assemble import load_adapted, load_policy
+from vqathinker.checkpoints.folders import checkpoint_folder, is_adapter
+from vqathinker.data.dataset import load_labels
+from vqathinker.data.overlap import find_overlap
 from vqathinker.launch import Settings
-from vqathinker.launch.adapters import other_settings
+from vqathinker.launch.adapters import LANGUAGE_LAYERS, other_settings
 from vqathinker.launch.resume import checkpoint_of, record
-from vqathinker.media.dataset import load_labels
-from vqathinker.media.overlap import find_overlap
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.model.assemble import load_adapted, load_policy
 from vqathinker.training.checks import check_files
-from vqathinker.training.sizes import LANGUAGE_LAYERS
 
 logger = logging.getLogger(__name__)
 

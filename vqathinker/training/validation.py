@@ -10,12 +10,14 @@ from datasets import Dataset
 from transformers import Trainer
 
 from vqathinker import answers
+from vqathinker.data.sample_rows import tasks_of
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.metrics import correlations
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.rollout import Sampling
-from vqathinker.rollout.predict import Prediction, predict
-from vqathinker.training.rows import Row
+from vqathinker.rollout.answer import Prediction, predict
+from vqathinker.samples import SCORE
+from vqathinker.training.grpo.rows import Row
 from vqathinker.training.sharding import policy_for_rollout
 
 
@@ -35,7 +37,7 @@ def validate(
 
     Args:
         trainer: its policy answers, in batches of `per_device_eval_batch_size`.
-        dataset: rows from `vqathinker.media.dataset.load_labels`.
+        dataset: rows from `vqathinker.data.dataset.load_labels`.
         processor: the checkpoint's.
         decoders: the processes that decode.
         num_videos: how many are taken, at even distances; 0 for all.
@@ -43,8 +45,10 @@ def validate(
         think: False also reads the score of an answer block alone.
     """
     accelerator = trainer.accelerator
-    number = min(num_videos or len(dataset), len(dataset))
-    rows: list[Row] = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, number).round()]
+    scored = [i for i, task in enumerate(tasks_of(dataset)) if task == SCORE]
+    number = min(num_videos or len(scored), len(scored))
+    places = np.linspace(0, len(scored) - 1, number).round().astype(int)
+    rows: list[Row] = [dataset[scored[i]] for i in places]
     part = rows[accelerator.process_index :: accelerator.num_processes]
     with policy_for_rollout(trainer) as policy:
         predictions = predict(
@@ -55,6 +59,7 @@ def validate(
             batch_size=trainer.args.per_device_eval_batch_size,
             decoders=decoders,
             think=think,
+            questions=[row.get("question") for row in part],
         )
         local = list(zip(predictions, [row["target"] for row in part], strict=True))
     pairs: list[tuple[Prediction, float]] = gather_object(local)

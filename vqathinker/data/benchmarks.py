@@ -1,0 +1,217 @@
+"""The ten test sets of VQAThinker (arXiv 2508.06051): how many videos, which scale, which names, from where.
+
+`paper` is the published SRCC and PLCC of the full model (its Table 8, last row). The native range
+of CGVDS is that of a seven-point scale; its labels run from 1.71 to 6.06.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vqathinker.data.dataset import load_labels, read_columns
+from vqathinker.data.matching import Matches
+from vqathinker.media.names import has_video_suffix
+from vqathinker.types import FloatArray
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+NUM_EXAMPLES = 3
+UNBOUNDED = (-1e12, 1e12)  # a range for labels that are not yet known to be on any scale
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A test set.
+
+    Attributes:
+        name: as results and tables call it.
+        num_videos: labelled videos.
+        low: lowest possible MOS on the native scale.
+        high: highest possible MOS.
+        in_domain: whether its videos are like those of LSVQ, the training set.
+        label_file: name of the published label file.
+        names: regular expression that a name fulfils, without extension; without folders unless it has some.
+        source: where its publishers offer it.
+        paper: published SRCC and PLCC.
+        higher_is_better: orientation of the labels.
+        factors: what label files in circulation multiply the native scale by.
+        scale: how the native range reaches 1-5, one of `dataset.SCALES`.
+    """
+
+    name: str
+    num_videos: int
+    low: float
+    high: float
+    in_domain: bool
+    label_file: str
+    names: str
+    source: str
+    paper: tuple[float, float]
+    higher_is_better: bool = True
+    factors: tuple[float, ...] = (1.0,)
+    scale: str = "divide"
+
+    def native_range(self, mos: FloatArray) -> tuple[float, float]:
+        """Return the range, low and high, of the labels of a file.
+
+        Raises:
+            ValueError: if they fit none of the scales that the set is published on.
+        """
+        ranges = [(self.low * factor, self.high * factor) for factor in self.factors]
+        for low, high in ranges:
+            if low <= mos.min() and mos.max() <= high:
+                return low, high
+        known = " or ".join(f"{low:g} to {high:g}" for low, high in ranges)
+        raise ValueError(
+            f"the MOS run from {mos.min():g} to {mos.max():g}, those of {self.name} from {known}; "
+            "is it the right file?"
+        )
+
+    def is_name(self, name: str) -> bool:
+        """Whether a name, with or without extension and folders in front, follows the rule."""
+        base = os.path.splitext(name)[0] if has_video_suffix(name) else name
+        return bool(re.fullmatch(f"(?:.*/)?(?:{self.names})", base))
+
+
+LSVQ_NAMES = r"(ia-batch\d+|yfcc-batch\d+|backup\d*)/[^/]+"
+LSVQ_SOURCE = "https://github.com/baidut/PatchVQ"
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark(
+            "LSVQ-test", 7182, 0, 100, True, "LSVQ_whole_test_ds_score.json",
+            LSVQ_NAMES, LSVQ_SOURCE, (0.883, 0.880),
+        ),
+        Benchmark(
+            "LSVQ-1080p", 3573, 0, 100, True, "LSVQ_whole_test_1080p_ds_score.json",
+            LSVQ_NAMES, LSVQ_SOURCE, (0.798, 0.834),
+        ),
+        Benchmark(
+            "KoNViD-1k", 1200, 1, 5, True, "Konvid-1k_total_ds_score.json",
+            r"\d+", "http://database.mmsp-kn.de/konvid-1k-database.html", (0.881, 0.884), factors=(1.0, 20.0),
+        ),
+        Benchmark(
+            "LIVE-VQC", 585, 0, 100, True, "LIVE-VQC_total_ds_score.json",
+            r"[A-Z]\d{3}", "https://live.ece.utexas.edu/research/LIVEVQC/", (0.808, 0.847),
+        ),
+        Benchmark(
+            "YouTube-UGC", 1020, 1, 5, True, "youtube_ugc_total.json",
+            r"[A-Za-z]+_\d+P-[0-9a-f]{4}(_crf_\d+_ss_\d+_t_[\d.]+)?", "https://media.withyoutube.com/",
+            (0.860, 0.863),
+        ),
+        Benchmark(
+            "LIVE-YT-Gaming", 600, 0, 100, False, "LIVE-YT-Gaming_total_score.json",
+            r"\w+-\d{3}", "https://live.ece.utexas.edu/research/LIVE-YT-Gaming/", (0.767, 0.806),
+        ),
+        Benchmark(
+            "CGVDS", 357, 1, 7, False, "CGVDS_total_score.json",
+            r"\w+_\d+x\d+_\d+_\d+_h264_nvenc", "https://github.com/stootaghaj/CGVDS", (0.856, 0.845),
+            scale="affine",
+        ),
+        Benchmark(
+            "LIVE-YT-HFR", 480, 0, 100, False, "live_hfr_total_score.json",
+            r"\w+_crf_\d+_\d+fps", "https://live.ece.utexas.edu/research/LIVE_YT_HFR/", (0.528, 0.610),
+        ),
+        Benchmark(
+            "Waterloo-IVC-4K", 1200, 0, 100, False, "Waterloo_IVC_4K_total_score.json",
+            r"(H264|HEVC|VP9|AV1|AVS2)_\d{2}_\d+x\d+_\d", "https://ivc.uwaterloo.ca/database/4KVQA.html",
+            (0.573, 0.624),
+        ),
+        Benchmark(
+            "VDPVE", 839, 0, 100, False, "VDPVE_train_score.json",
+            r"[A-C]\d{4}_\d{2}", "https://github.com/YixuanGao98/VDPVE", (0.707, 0.716),
+        ),
+    )
+}  # fmt: skip
+
+
+def find(name: str) -> Benchmark | None:
+    """Return a test set by its name, whatever its capitals, hyphens, spaces and underscores; None if unknown.
+
+    >>> find("konvid 1K").num_videos, find("mine")
+    (1200, None)
+    """
+    return {_plain(known): benchmark for known, benchmark in BENCHMARKS.items()}.get(_plain(name))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name.lower())
+
+
+def require(name: str) -> Benchmark:
+    """Return a test set by its name.
+
+    Raises:
+        ValueError: if there is none of this name.
+    """
+    benchmark = find(name)
+    if benchmark is None:
+        near = difflib.get_close_matches(_plain(name), list(map(_plain, BENCHMARKS)), 1)
+        meant = f", did you mean {find(near[0]).name}?" if near else ";"  # type: ignore[union-attr]
+        raise ValueError(f"no data set {name!r}{meant} choose one of {', '.join(BENCHMARKS)}")
+    return benchmark
+
+
+def load_benchmark(
+    benchmark: Benchmark,
+    path: str | os.PathLike[str],
+    *,
+    video_dir: str | os.PathLike[str] | None = None,
+    split: str | None = None,
+    label_format: str | None = None,
+    video_column: str | None = None,
+    mos_column: str | None = None,
+    on_match: Callable[[Matches], None] = Matches.log,
+    need_video: bool = False,
+) -> Dataset:
+    """Read a label file of a test set on the scale and under the name of its record.
+
+    Takes the arguments of `dataset.load_labels` and returns its rows.
+
+    Raises:
+        ValueError: also if the labels do not fit the record's scale.
+        OSError: if the file cannot be read.
+    """
+    options: dict[str, Any] = {
+        "dataset": benchmark.name,
+        "split": split,
+        "label_format": label_format,
+        "video_column": video_column,
+        "mos_column": mos_column,
+    }
+    mos = np.array(read_columns(Path(path), mos_range=UNBOUNDED, **options)["mos"])
+    try:
+        mos_range = benchmark.native_range(mos)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    scale = benchmark.scale
+    return load_labels(
+        path,
+        video_dir=video_dir,
+        mos_range=mos_range,
+        scale=scale,
+        on_match=on_match,
+        need_video=need_video,
+        **options,
+    )
+
+
+def findings(benchmark: Benchmark, rows: Dataset) -> list[str]:
+    """Say in a line each what in the labels differs from the record; nothing if all is as it should be."""
+    lines = []
+    if rows.num_rows != benchmark.num_videos:
+        lines.append(f"{rows.num_rows} labels, {benchmark.name} has {benchmark.num_videos}")
+    strange = [name for name in rows["video_id"] if not benchmark.is_name(name)]
+    if strange:
+        examples = ", ".join(strange[:NUM_EXAMPLES])
+        lines.append(f"{len(strange)} names are not those of {benchmark.name}: {examples}")
+    return lines

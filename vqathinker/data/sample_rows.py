@@ -1,0 +1,92 @@
+"""Sample files as rows beside label files: the same columns, and what each sample asks."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from vqathinker.media.names import is_image_name
+from vqathinker.samples import IMAGE, SCORE, Sample
+from vqathinker.scale import SCALE
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def holds_samples(text: str) -> bool:
+    """Whether the text of a file is that of samples: JSON Lines whose first object names media.
+
+    >>> holds_samples('{"id": "a", "media": "a.mp4"}'), holds_samples('{"video": "a.mp4", "mos": 3}')
+    (True, False)
+    """
+    first = text.lstrip().partition("\n")[0]
+    if not first.startswith("{"):
+        return False
+    try:
+        return "media" in json.loads(first)
+    except ValueError:  # an object over several lines: a label file in JSON
+        return False
+
+
+def tasks_of(dataset: Dataset) -> list[str]:
+    """The task of each row; rows of a label file are scored."""
+    given = dataset["task"][:] if "task" in dataset.column_names else [None] * len(dataset)
+    return [task or SCORE for task in given]
+
+
+def sample_columns(samples: Sequence[Sample], folder: str | os.PathLike[str]) -> dict[str, list[Any]]:
+    """The columns of `load_labels` for samples, and `task`, `question` and `answer`.
+
+    What else a sample says is text, as JSON where it was none. A target that is not known is NaN.
+
+    Args:
+        samples: with one medium each.
+        folder: that paths start from.
+
+    Raises:
+        ValueError: naming a sample that training and evaluation cannot take.
+    """
+    for sample in samples:
+        if problem := _problem(sample):
+            raise ValueError(f"the sample {sample.id!r}: {problem}")
+    low, high = SCALE
+    targets = [math.nan if sample.target is None else sample.target for sample in samples]
+    columns: dict[str, list[Any]] = {
+        "prompt": ["/".join(sample.key) for sample in samples],
+        "video_id": [sample.id for sample in samples],
+        "dataset": [sample.dataset for sample in samples],
+        "path": [os.path.join(folder, sample.media[0].path) for sample in samples],
+        "mos": targets,
+        "mos_low": [low] * len(samples),
+        "mos_high": [high] * len(samples),
+        "target": targets,
+        "task": [sample.task for sample in samples],
+        "question": [sample.question for sample in samples],
+        "answer": [sample.answer for sample in samples],
+    }
+    if any(sample.spread is not None for sample in samples):
+        columns["std"] = [math.nan if sample.spread is None else sample.spread for sample in samples]
+    for name in dict.fromkeys(name for sample in samples for name in sample.columns):
+        if name in columns:
+            raise ValueError(f"the column {name!r} is made by the reader; rename it")
+        columns[name] = [_text(sample.columns.get(name)) for sample in samples]
+    return columns
+
+
+def _problem(sample: Sample) -> str:
+    """Why a sample cannot be a row, empty if it can."""
+    if len(sample.media) > 1:
+        return "it has two media, and a row has one"
+    (medium,) = sample.media
+    if (medium.kind == IMAGE) != is_image_name(medium.path):
+        return f"{medium.path} is no {medium.kind} by its suffix, which decides how it is read"
+    if sample.task == SCORE and sample.target is None:
+        return f"its task is {SCORE!r}, which needs a target"
+    return ""
+
+
+def _text(value: Any) -> str | None:  # noqa: ANN401  what a file may hold
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)

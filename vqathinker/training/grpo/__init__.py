@@ -1,0 +1,1 @@
+"""GRPO on videos over TRL: settings, packed groups, the trainer."""

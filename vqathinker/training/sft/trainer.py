@@ -1,0 +1,229 @@
+"""Supervised examples: the prompt of a video and a templated answer with its MOS.
+
+The paper's SFT baseline, and the warm start of a small model. TRL's `SFTTrainer` does the optimisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from vqathinker import answers
+from vqathinker.media.clips import read_clips
+from vqathinker.media.container import VideoError
+from vqathinker.media.guarded import GuardedReader
+from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.scale import level_of
+from vqathinker.training.card import Origin, WritesCard
+from vqathinker.training.checks import check_processes
+from vqathinker.training.live import SUPERVISED_COLUMNS, log_file, show_live
+from vqathinker.training.packing import IGNORED
+from vqathinker.training.unreadable import UnreadableVideos
+from vqathinker.training.validation import validate
+from vqathinker.types import RunStopped
+
+REASONING = "The quality is {level}."
+
+
+def templated_answer(target: float, reasoning: str | None = None, *, think: bool = True) -> str:
+    """The response that a model should give for a target on the 1-5 scale, with the level if not told why.
+
+    Args:
+        target: the score.
+        reasoning: what stands before it; the level in words if omitted.
+        think: False for the answer block alone.
+
+    >>> templated_answer(3.417)
+    '<think>The quality is fair.</think><answer>3.42</answer>'
+    >>> templated_answer(3.417, "Slight noise.")
+    '<think>Slight noise.</think><answer>3.42</answer>'
+    """
+    if not think:
+        return answers.render(None, target)
+    return answers.render(reasoning or REASONING.format(level=level_of(target)), target)
+
+
+class SupervisedCollator:
+    """Turns data set rows into a padded batch with labels on the answer only.
+
+    Args:
+        processor: the checkpoint's.
+        num_workers: processes that decode.
+        decode_seconds: time that reading one video may take.
+        unreadable: takes note of unreadable videos, which are left out; None to raise at the first.
+        decoders: the processes that decode, if others share them.
+        think: False teaches the answer block alone, whatever reasoning the rows hold.
+    """
+
+    def __init__(
+        self,
+        processor: VQAThinkerProcessor,
+        *,
+        num_workers: int = 4,
+        decode_seconds: float = 60.0,
+        unreadable: UnreadableVideos | None = None,
+        decoders: GuardedReader | None = None,
+        think: bool = True,
+    ) -> None:
+        self.processor = processor
+        self.think = think
+        self.unreadable = unreadable
+        self.decoders = decoders or GuardedReader(num_workers=num_workers, time_limit=decode_seconds)
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """Build `input_ids`, `attention_mask`, `labels` (B, L) and `pixel_values` (B·T, 3, S, S).
+
+        Raises:
+            VideoError: if a video cannot be read and `unreadable` is None.
+            RunStopped: if too many cannot be read, or none of the batch.
+        """
+        setting = self.processor.training
+        clips = read_clips(self.decoders, [row["path"] for row in rows], setting)
+        errors = [clip for clip in clips if isinstance(clip, VideoError)]
+        if errors and self.unreadable is not None:
+            noted = [(error.path, error.reason) for error in errors]
+            self.unreadable.add(noted, len(clips), None, write=True)
+        if errors and self.unreadable is None:
+            raise errors[0]
+        if len(errors) == len(clips):
+            raise RunStopped(
+                f"no video of a batch can be read, the last one is {errors[-1]}; take it out of the labels, "
+                "or give a larger --per_device_train_batch_size"
+            )
+        rows = [row for row, clip in zip(rows, clips, strict=True) if not isinstance(clip, VideoError)]
+        frames = [clip.frames for clip in clips if not isinstance(clip, VideoError)]
+        tokenizer = self.processor.tokenizer
+        prompts = [
+            self.processor.prompt_ids(
+                setting.num_frames, setting.tokens_per_frame, question=row.get("question")
+            )
+            for row in rows
+        ]
+        texts = [self._answer(row) + tokenizer.eos_token for row in rows]
+        replies = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        pad = torch.nn.utils.rnn.pad_sequence
+        ids = pad(
+            [torch.tensor(p + r) for p, r in zip(prompts, replies, strict=True)],
+            batch_first=True,
+            padding_value=tokenizer.pad_token_id,
+        )
+        labels = pad(
+            [torch.tensor([IGNORED] * len(p) + r) for p, r in zip(prompts, replies, strict=True)],
+            batch_first=True,
+            padding_value=IGNORED,
+        )
+        lengths = torch.tensor([len(p) + len(r) for p, r in zip(prompts, replies, strict=True)])
+        return {
+            "input_ids": ids,
+            "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
+            "labels": labels,
+            "pixel_values": torch.cat([self.processor.pixels(f, setting.size) for f in frames]),
+        }
+
+    def _answer(self, row: Mapping[str, Any]) -> str:
+        """What a sample says itself, or the form that its score is told in."""
+        if row.get("answer") is not None:
+            return str(row["answer"])
+        return templated_answer(row["target"], row.get("reasoning"), think=self.think)
+
+
+class SupervisedTrainer(WritesCard, SFTTrainer):
+    """TRL's supervised trainer on videos with templated answers.
+
+    Args:
+        model: loaded from a checkpoint directory.
+        args: TRL's settings.
+        processor: that of the same checkpoint.
+        train_dataset: rows from `vqathinker.data.dataset.load_labels`.
+        eval_dataset: rows whose loss and greedy scores are logged at each evaluation.
+        max_unreadable: share of the videos that may be missing or unreadable before the run stops.
+        think: False teaches the answer block alone.
+        eval_num_videos: most validation videos scored at each evaluation, 0 for all.
+        eval_max_completion_length: longest response at an evaluation, in tokens.
+        decoders: the processes that decode, if others share them.
+        base: what the run starts from, for the model card; the model's name if omitted.
+        kwargs: passed on to TRL's `SFTTrainer`, e.g. `peft_config`, `callbacks`.
+    """
+
+    def __init__(
+        self,
+        model: VQAThinkerForConditionalGeneration | PeftModel,
+        args: SFTConfig,
+        *,
+        processor: VQAThinkerProcessor,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | None = None,
+        max_unreadable: float = 0.05,
+        think: bool = True,
+        eval_num_videos: int = 0,
+        eval_max_completion_length: int = 2048,
+        decoders: GuardedReader | None = None,
+        base: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.base = base or str(model.name_or_path)
+        self.rows = (train_dataset, eval_dataset)
+        num_videos = len(train_dataset) + len(eval_dataset or ())
+        self.unreadable = UnreadableVideos(str(args.output_dir), num_videos, max_unreadable, is_shared=True)
+        self.collator = SupervisedCollator(
+            processor, unreadable=self.unreadable, decoders=decoders, think=think
+        )
+        self.eval_num_videos = eval_num_videos
+        self.eval_max_completion_length = eval_max_completion_length
+        super().__init__(
+            model,
+            args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=self.collator,
+            processing_class=processor.tokenizer,
+            **kwargs,
+        )
+        show_live(self, SUPERVISED_COLUMNS)
+        check_processes(self.accelerator.num_processes)
+        self.processing_class = processor  # what is saved with every checkpoint
+
+    def origin(self) -> Origin:
+        """What the model card tells."""
+        settings = {"learning rate": self.args.learning_rate, "seed": self.args.seed}
+        answers_only = not self.collator.think
+        return Origin("Fine-tuned on templated answers", self.base, *self.rows, settings, answers_only)
+
+    def evaluation_loop(self, dataloader: DataLoader[Any], *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """As of `transformers.Trainer`, with what `validate` finds beside the loss."""
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        found = validate(
+            self,
+            dataloader.dataset,
+            self.collator.processor,
+            self.collator.decoders,
+            num_videos=self.eval_num_videos,
+            max_new_tokens=self.eval_max_completion_length,
+            think=self.collator.think,
+        )
+        assert output.metrics is not None  # it has the loss
+        output.metrics.update({f"{prefix}_{name}": value for name, value in found.items()})
+        return output
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,  # noqa: ANN401  as transformers declares it
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train as `transformers.Trainer.train` does; a resumed run counts its unreadable videos on."""
+        write = self.accelerator.is_main_process
+        self.unreadable.begin(resumes=bool(resume_from_checkpoint), write=write)
+        self.accelerator.wait_for_everyone()  # nobody reports before the old report is gone
+        with log_file(str(self.args.output_dir), write=write):
+            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
