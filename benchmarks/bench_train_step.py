@@ -106,7 +106,9 @@ def measure(checkpoint: Path, wanted: Sequence[str], repeats: int) -> Iterator[d
 
 def compare(ours: Ours, stock: Stock, rows: Rows) -> dict[str, Any]:
     """Loss, gradient norm and the largest difference of a gradient, relative to its largest entry."""
-    losses, norms, found = {}, {}, {}
+    losses = {}
+    norms = {}
+    found = {}
     for name, side in (("ours", ours), ("stock", stock)):
         losses[name] = step(side, rows)
         found[name] = gradients(side.model)

@@ -24,7 +24,8 @@ from vqathinker.training import TrainingConfig, VQAThinkerTrainer
 from vqathinker.training.grpo.adapter import Updating
 from vqathinker.training.grpo.rows import VideoInputs
 
-FRAME_SIZE, TOKENS_PER_FRAME = 448, 256
+FRAME_SIZE = 448
+TOKENS_PER_FRAME = 256
 MIDDLE: dict[str, Any] = {
     "vision": {"hidden_size": 256, "num_hidden_layers": 6, "intermediate_size": 1024},
     "text": {
@@ -125,7 +126,8 @@ class Stock:
 
     def loss(self, rows: Rows) -> Tensor:
         """Reference pass and loss."""
-        count, (num_videos, num_frames) = len(rows.prompt), rows.pixels.shape[:2]
+        count = len(rows.prompt)
+        (num_videos, num_frames) = rows.pixels.shape[:2]
         frames = {
             "pixel_values": rows.pixels.repeat_interleave(count // num_videos, 0).flatten(0, 1),
             "num_images": [num_frames] * count,

@@ -13,8 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqathinker.launch import Settings, build_plugins, read_settings, user_errors
-from vqathinker.types import RunStopped
+from vqathinker.launch import Composed, Settings, build_plugins, run_recipe
 
 if TYPE_CHECKING:
     from vqathinker.training import VQAThinkerTrainer
@@ -22,16 +21,10 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Check, load, train, save."""
-    with user_errors():
-        settings = read_settings("grpo", Path(__file__).with_suffix(".yaml"))  # wrong ones are told at once
-        trainer, checkpoint, result = compose(settings)
-    with user_errors(RunStopped):
-        trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_state()
-    trainer.save_model(result)
+    run_recipe("grpo", Path(__file__).with_suffix(".yaml"), compose)
 
 
-def compose(settings: Settings) -> tuple[VQAThinkerTrainer, str | None, str]:
+def compose(settings: Settings) -> Composed[VQAThinkerTrainer]:
     """The trainer, the checkpoint to go on from, and where the result goes."""
     # torch takes seconds to import
     from trl import ModelConfig
@@ -57,7 +50,7 @@ def compose(settings: Settings) -> tuple[VQAThinkerTrainer, str | None, str]:
         base=model_config.model_name_or_path,
     )
     checkpoint = begin(settings)  # nothing has failed: the output folder is this run's
-    return trainer, checkpoint, data.save_to or str(Path(args.output_dir, "final"))
+    return Composed(trainer, checkpoint, data.save_to or str(Path(args.output_dir, "final")))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqathinker.launch import Settings, read_settings, user_errors
-from vqathinker.types import RunStopped
+from vqathinker.launch import Composed, Settings, run_recipe
 
 if TYPE_CHECKING:
     from vqathinker.training.sft.trainer import SupervisedTrainer
@@ -21,16 +20,10 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Check, load, train, save."""
-    with user_errors():
-        settings = read_settings("sft", Path(__file__).with_suffix(".yaml"))  # wrong ones are told at once
-        trainer, checkpoint, result = compose(settings)
-    with user_errors(RunStopped):
-        trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_state()
-    trainer.save_model(result)
+    run_recipe("sft", Path(__file__).with_suffix(".yaml"), compose)
 
 
-def compose(settings: Settings) -> tuple[SupervisedTrainer, str | None, str]:
+def compose(settings: Settings) -> Composed[SupervisedTrainer]:
     """The trainer, the checkpoint to go on from, and where the result goes."""
     # torch takes seconds to import
     from trl import ModelConfig, SFTConfig
@@ -55,7 +48,7 @@ def compose(settings: Settings) -> tuple[SupervisedTrainer, str | None, str]:
         base=model_config.model_name_or_path,
     )
     checkpoint = begin(settings)  # nothing has failed: the output folder is this run's
-    return trainer, checkpoint, data.save_to or str(Path(args.output_dir, "final"))
+    return Composed(trainer, checkpoint, data.save_to or str(Path(args.output_dir, "final")))
 
 
 if __name__ == "__main__":

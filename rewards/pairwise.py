@@ -131,7 +131,8 @@ def mean_fidelity(
             size = max(1, BLOCK_SIZE // max(1, scores.shape[1] * len(opponents.index)))
             blocks += [(places[start : start + size], opponents) for start in range(0, len(places), size)]
     sizes = [len(i) * scores.shape[1] * len(others.index) for i, others in blocks]
-    largest, num_threads = max(sizes, default=0), NUM_THREADS if sum(sizes) >= MIN_THREADED else 1
+    largest = max(sizes, default=0)
+    num_threads = NUM_THREADS if sum(sizes) >= MIN_THREADED else 1
 
     def fill(thread: int) -> None:
         workspace = Workspace(largest)

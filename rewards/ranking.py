@@ -88,7 +88,8 @@ def _interval(bounds: Sequence[float]) -> tuple[float, float]:
     """Bounds as a recipe gives them: a list of two numbers."""
     is_list = isinstance(bounds, Sequence) and not isinstance(bounds, str)
     if is_list and len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds):
-        low, high = float(bounds[0]), float(bounds[1])
+        low = float(bounds[0])
+        high = float(bounds[1])
         if -pairwise.LARGEST <= low < high <= pairwise.LARGEST:
             return low, high
     raise ValueError(f"bounds must be two finite numbers, the lower first, or none, got {bounds!r}")

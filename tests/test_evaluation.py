@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from vqathinker.cli import app
 from vqathinker.data.dataset import load_labels
-from vqathinker.evaluation import COLUMNS, Evaluation, evaluate
-from vqathinker.scoring import Scorer
+from vqathinker.evaluation import COLUMNS, Evaluating, Evaluation, Keeping, evaluate
+from vqathinker.scoring import Mode, Scorer
 
 REPLIES = ("<think>sharp</think><answer>4.20</answer>", "<think></think><answer>9.00</answer>", "3.00", "")
 NAMES = ("00.mp4", "01.mp4", "broken.mp4", "02.mp4", "03.mp4")
@@ -76,17 +76,20 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def scorer(policies: Callable[..., Any], *, think: bool = True) -> Scorer:
+    return Scorer(*policies("none"), think=think, max_new_tokens=4, batch_size=2, num_workers=1)
+
+
 def run(policies: Callable[..., Any], rows: Dataset, *, think: bool = True, **options: Any) -> Evaluation:
-    limits = {"max_new_tokens": 4, "batch_size": 2, "num_workers": 1}
-    with Scorer(*policies("none"), think=think, **limits) as scorer:
-        return evaluate(scorer, rows, **options)
+    with scorer(policies, think=think) as ours:
+        return evaluate(ours, rows, **options)
 
 
 def test_counts_and_clipping(policies: Callable[..., Any], rows: Dataset, say: Callable[..., None]) -> None:
     say(*REPLIES)
-    seen: list[str] = []
-    result = run(policies, rows, on_video=lambda score: seen.append(score.path))
-    assert seen == rows["path"][:]
+    with scorer(policies) as ours, Evaluating(ours, rows, Keeping(), Mode()) as scores:
+        assert [score.path for score in scores] == rows["path"][:]
+    result = scores.result()
     assert (result.num_unreadable, result.num_clipped) == (1, 1)
     assert (result.metrics.num_videos, result.metrics.num_failed) == (4, 2)
     assert [row["score"] for row in result.rows[:2]] == [4.2, 5.0]
@@ -287,9 +290,10 @@ def test_repaired_files_are_scored_by_the_next_run(
     assert run(policies, rows, out=tmp_path / "out").num_unreadable == 1
     shutil.copy(videos / "00.mp4", videos / "broken.mp4")
     say("<think></think><answer>2.50</answer>", "")  # its batch is answered again, only it is new
-    plans: list[tuple[int, int]] = []
-    result = run(policies, rows, out=tmp_path / "out", on_plan=lambda *plan: plans.append(plan))
-    assert plans == [(4, 2)]
+    with scorer(policies) as ours, Evaluating(ours, rows, Keeping(tmp_path / "out"), Mode()) as scores:
+        assert (scores.kept, scores.left) == ({0, 1, 3, 4}, [2, 3])
+        assert len(list(scores)) == 2
+    result = scores.result()
     assert result.num_unreadable == 0
     assert [row["score"] for row in result.rows][:3] == [4.2, 5.0, 2.5]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vqathinker.data.dataset import load_labels
+from vqathinker.data.dataset import load_labels, read_labels
 from vqathinker.data.matching import Matches, match
 
 
@@ -114,7 +114,5 @@ def test_rows_get_the_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     assert rows["video_id"][:] == ["ia/1", "ia/2", "ia/3"]
     assert rows.column_names.index("path") == 3
     assert caplog.messages == [f"1 videos matched by stem: ia/2.mp4 is {videos}/deep/ia/2.mkv"]  # once
-    seen: list[Matches] = []
-    load_labels(labels, video_dir=videos, on_match=seen.append)
-    assert list(seen[0].by_stem) == ["ia/2.mp4"]
+    assert list(read_labels(labels, videos).matches.by_stem) == ["ia/2.mp4"]
     assert load_labels(labels)["path"][1] == "./ia/2.mp4"  # no folder is given, none is searched

@@ -71,13 +71,17 @@ class Journal:
         while line:
             line = line[os.write(self._file, line) :]
 
+    def close(self) -> None:
+        """Let other processes write the file."""
+        os.close(self._file)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._file)
+        self.close()
 
 
 def _lock(file: int, path: Path) -> None:
@@ -141,6 +145,21 @@ def read_entries(directory: Path) -> Iterator[dict[str, Any]]:
     """Yield the entries of all journals, each journal's in the order of writing."""
     for path in sorted(directory.glob(PATTERN)):
         yield from read(path)[1]
+
+
+def left_to_score(
+    num_rows: int, batch_size: int, kept: set[int], shard: tuple[int, int] = (0, 1)
+) -> list[int]:
+    """Return the rows of this shard's batches in which a result is missing.
+
+    >>> left_to_score(7, 2, {0, 1, 2})
+    [2, 3, 4, 5, 6]
+    >>> left_to_score(7, 2, {0, 1, 2}, shard=(1, 2))
+    [2, 3, 6]
+    """
+    index, num_shards = shard
+    batches = [range(start, min(start + batch_size, num_rows)) for start in range(0, num_rows, batch_size)]
+    return [row for batch in batches[index::num_shards] if not kept.issuperset(batch) for row in batch]
 
 
 def require_same_settings(directory: Path, settings: Mapping[str, Any]) -> None:

@@ -279,7 +279,8 @@ def _standardise(values: FloatArray) -> tuple[FloatArray, float, float]:
     """Return zero-mean, unit-variance values, the mean and the standard deviation; the values must differ."""
     scale = float(np.abs(values).max())
     small = values / scale
-    mean, deviation = float(small.mean()), float(small.std())
+    mean = float(small.mean())
+    deviation = float(small.std())
     return (small - mean) / deviation, mean * scale, deviation * scale
 
 

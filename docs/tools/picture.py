@@ -12,9 +12,15 @@ from pathlib import Path
 
 PICTURE = Path(__file__).parents[1] / "pictures" / "training.svg"
 
-WIDTH, HEIGHT = 960, 400
-INK, SOFT, LINE, PAPER = "#1f2430", "#5b6472", "#aeb6c2", "#ffffff"
-BLUE, ORANGE, GREEN = "#2b5fb8", "#b85c1e", "#2f7d4f"
+WIDTH = 960
+HEIGHT = 400
+INK = "#1f2430"
+SOFT = "#5b6472"
+LINE = "#aeb6c2"
+PAPER = "#ffffff"
+BLUE = "#2b5fb8"
+ORANGE = "#b85c1e"
+GREEN = "#2f7d4f"
 TINTS = {BLUE: "#e8effa", ORANGE: "#fbeee4", GREEN: "#e6f3ea", LINE: "#f5f6f8"}
 
 TIP = 'marker-end="url(#tip)"'
@@ -152,7 +158,8 @@ def text(
 
 def arrow(start: tuple[int, int], end: tuple[int, int]) -> list[str]:
     """A straight arrow."""
-    (x1, y1), (x2, y2) = start, end
+    (x1, y1) = start
+    (x2, y2) = end
     ends = f'x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"'
     return [f'<line {ends} stroke="{SOFT}" stroke-width="1.5" {TIP}/>']
 

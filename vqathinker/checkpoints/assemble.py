@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PROCESSOR_FILE, SHARD_SIZE = "processor_config.json", "5GB"
+PROCESSOR_FILE = "processor_config.json"
+SHARD_SIZE = "5GB"
 
 
 def load_policy(

@@ -165,7 +165,8 @@ def _processor(folder: Path, config: dict[str, Any], **options: Any) -> VQAThink
         if missing:
             raise ValueError(f"the tokenizer of {folder} lacks {min(missing)}; take that of an InternVL3")
         tokenizer.chat_template = layouts.chat_template(config["template"])
-        tokenizer.eos_token, tokenizer.pad_token = layouts.TURN_END, layouts.PAD
+        tokenizer.eos_token = layouts.TURN_END
+        tokenizer.pad_token = layouts.PAD
     return VQAThinkerProcessor(tokenizer, **options)
 
 

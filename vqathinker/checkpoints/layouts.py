@@ -15,7 +15,9 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 from vqathinker.model.processing import PIXELS_PER_TOKEN
 
 Rules = list[tuple[re.Pattern[str], tuple[str, ...]]]
-PATCH_SIZE, DOWNSAMPLE_RATIO, QK_NORM_EPS = 14, 0.5, 1e-6
+PATCH_SIZE = 14
+DOWNSAMPLE_RATIO = 0.5
+QK_NORM_EPS = 1e-6
 # Classes of language models in `internvl_chat`, and their types
 LANGUAGE_MODELS = {"Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 MOTION_PARTS = ("model.slowfast.", "model.motion_projector.")
@@ -50,7 +52,8 @@ SYSTEM_MESSAGES = {
     "internvl2_5": "你是书生·万象，英文名是InternVL，"
     "是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
 }
-TURN_END, PAD = "<|im_end|>", "<|endoftext|>"
+TURN_END = "<|im_end|>"
+PAD = "<|endoftext|>"
 
 
 def _rules(table: Mapping[str, str | tuple[str, ...]]) -> Rules:
@@ -60,8 +63,10 @@ def _rules(table: Mapping[str, str | tuple[str, ...]]) -> Rules:
     ]
 
 
-_EMBEDDINGS, _NEW_EMBEDDINGS = r"vision_model\.embeddings\.", "model.vision_tower.embeddings."
-_LAYER, _NEW_LAYER = r"vision_model\.encoder\.layers\.(\d+)\.", r"model.vision_tower.encoder.layer.\1."
+_EMBEDDINGS = r"vision_model\.embeddings\."
+_NEW_EMBEDDINGS = "model.vision_tower.embeddings."
+_LAYER = r"vision_model\.encoder\.layers\.(\d+)\."
+_NEW_LAYER = r"model.vision_tower.encoder.layer.\1."
 _TENSOR = r"\.(weight|bias)"
 RULES: dict[str, Rules] = {
     "internvl_chat": _rules(

@@ -22,8 +22,11 @@ from vqathinker.checkpoints.folders import open_to_others
 
 REPORT_FILE = "conversion.json"
 ROWS_AT_A_TIME = 4096
-HEAD, EMBEDDINGS = "lm_head.weight", "model.language_model.embed_tokens.weight"  # of a checkpoint of ours
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+# in a checkpoint of ours
+HEAD = "lm_head.weight"
+EMBEDDINGS = "model.language_model.embed_tokens.weight"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 
 
@@ -109,6 +112,7 @@ def scan(folder: Path) -> dict[str, Stored]:
             if stored.name in found:
                 raise ValueError(f"{stored.name} is in {found[stored.name].file.name} and in {name}")
             found[stored.name] = stored
+    # an index of other shards would be found only by whoever loads the result
     held = {stored.name: stored.file.name for stored in found.values()}
     if index is not None and index != held:
         differing = sorted(index.items() ^ held.items())[0][0]

@@ -177,10 +177,12 @@ def build_tiny(
         motion=motion,
         **SLOWFAST,
     )
+    # the caller's random numbers stay as they were
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VQAThinkerForConditionalGeneration(config)
         filters = model.model.vision_tower.embeddings.patch_embeddings.projection.weight
+        # random filters hardly see blur and blocks, so few steps of training show nothing
         with torch.no_grad():
             filters.copy_(frequency_filters(filters.shape[0], filters.shape[-1]))
         if motion != "none":

@@ -23,7 +23,8 @@ CODECS = {
     "AV1": ("libsvtav1", "mp4"),
 }
 NEEDED = "H.264"
-SIDE, NUM_FRAMES = 64, 4
+SIDE = 64
+NUM_FRAMES = 4
 TIME_LIMIT = 60.0
 
 
@@ -55,7 +56,9 @@ def write_clip(path: str, encoder: str) -> None:
 
     with av.open(path, "w") as container:
         stream: Any = container.add_stream(encoder, rate=25)
-        stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"
+        stream.width = SIDE
+        stream.height = SIDE
+        stream.pix_fmt = "yuv420p"
         for number in range(NUM_FRAMES):
             pixels = np.full((SIDE, SIDE, 3), brightness(number), np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.labels import LabelReading, load_named_rows, tell
-from vqathinker.cli.options import LabelFormat, MosColumn, Split, VideoColumn
+from vqathinker.cli.labels import ColumnOptions, read_table, require_benchmark, tell
 from vqathinker.cli.show import NUM_SHOWN, fail
+from vqathinker.cli.usage import with_options
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -19,14 +20,13 @@ if TYPE_CHECKING:
     from vqathinker.data.matching import Matches
 
 
+@with_options
 def datasets(
     name: Annotated[str | None, typer.Argument(help="One of those listed; all are without it.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Label file to check.")] = None,
     videos: Annotated[Path | None, typer.Option(help="Folder of its videos.")] = None,
-    split: Split = None,
-    label_format: LabelFormat = None,
-    video_column: VideoColumn = None,
-    mos_column: MosColumn = None,
+    *,
+    column_options: ColumnOptions,
 ) -> None:
     """List the known test sets, or check a label file and a folder of videos against one of them.
 
@@ -41,9 +41,9 @@ def datasets(
         if videos:
             fail("--videos needs --labels FILE, which names the videos")
         return show_benchmark(name)
-    matched: list[Matches] = []
-    reading = LabelReading(split, label_format, video_column, mos_column)
-    benchmark, rows = load_named_rows(name, labels, videos, reading, matched.append)
+    benchmark = require_benchmark(name)
+    table = read_table(labels, videos, benchmark.reading(**asdict(column_options)))
+    rows = table.to_rows()
     low = rows["mos_low"][0]
     high = rows["mos_high"][0]
     typer.echo(
@@ -52,7 +52,7 @@ def datasets(
     )
     is_right = show_differences(benchmark, rows)
     if videos is not None:
-        is_right = _show_videos(rows, matched) and is_right
+        is_right = _show_videos(rows, table.matches) and is_right
     raise typer.Exit(0 if is_right else 1)
 
 
@@ -66,14 +66,13 @@ def show_differences(benchmark: Benchmark, rows: Dataset) -> bool:
     return not lines
 
 
-def _show_videos(rows: Dataset, matched: list[Matches]) -> bool:
+def _show_videos(rows: Dataset, matches: Matches) -> bool:
     """Say how many videos are there and which are not; return whether all are."""
     missing = [
         video for video, path in zip(rows["video_id"], rows["path"], strict=True) if not os.path.exists(path)
     ]
     typer.echo(f"{rows.num_rows - len(missing)} of {rows.num_rows} videos are there")
-    for matches in matched:
-        tell(matches)
+    tell(matches)
     for video in missing[:NUM_SHOWN]:
         typer.echo(f"{video}: no such file", err=True)
     if len(missing) > NUM_SHOWN:
@@ -104,12 +103,7 @@ def show_benchmarks() -> None:
 
 def show_benchmark(name: str) -> None:
     """Print one record."""
-    from vqathinker.data.benchmarks import require
-
-    try:
-        benchmark = require(name)
-    except ValueError as error:
-        fail(error)
+    benchmark = require_benchmark(name)
     scales = [f"{benchmark.low * factor:g} to {benchmark.high * factor:g}" for factor in benchmark.factors]
     typer.echo(f"""{benchmark.name}, {"in-domain" if benchmark.in_domain else "out of domain"}
 videos      {benchmark.num_videos}

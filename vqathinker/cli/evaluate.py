@@ -6,21 +6,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vqathinker.cli.checkpoint import require_checkpoint, require_room
-from vqathinker.cli.options import Checkpoint, EngineOptions, KeepOptions, ModeOptions
-from vqathinker.cli.sets import LabelledSet, LabelOptions, read_sets
+from vqathinker.cli.labels import LabelOptions
+from vqathinker.cli.options import Checkpoint, EngineOptions, KeepOptions, ModeOptions, require_keeping
+from vqathinker.cli.sets import LabelledSet, read_sets
 from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar, show_metrics
 from vqathinker.cli.usage import with_options
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from vqathinker.evaluation import Evaluation
-    from vqathinker.scoring import Scorer
+    from vqathinker.evaluation import Evaluating, Evaluation, Keeping
 
 INTERRUPTED = 130
 
@@ -56,25 +54,27 @@ def evaluate(
     Exit code 0: all read. 1: unreadable files. 2: a wrong argument, label file or checkpoint, or a full disk.
     130: interrupted.
     """
-    part = keep.part(engine.engine)
+    shard = keep.part(engine.engine)
     engine.check(mode)
-    mode.to_mode()
+    how = mode.to_mode()
     chosen = _sets(source, videos, labels, sets, label_options)
     if len(chosen) > 1 and keep.out is None:
         fail("--sets needs --out, the folder for the results of each set")
+    keepings = []
     for one in chosen:
         one.check()
-        _check_folder(keep, one, part)
+        keepings.append(_keeping(one, keep, shard, checkpoint))
+    # whatever can be wrong is told before a model is loaded
     folder = require_checkpoint(checkpoint)
     require_room(folder, engine.max_new_tokens)
-    loaded = [(one, *one.load()) for one in chosen]
+    loaded = [one.load() for one in chosen]
+    from vqathinker.evaluation import Evaluating
+
     with _told(keep.out), engine.load(folder) as scorer:
         results = []
-        for one, rows, scale in loaded:
-            origin: dict[str, Any] = {"checkpoint": checkpoint, "labels": one.label_file.name}
-            origin |= {"split": one.options.split, "scale": scale}
-            results.append(_run(scorer, one, rows, origin, mode, keep, part))
-            _show(one, results[-1], part)
+        for one, rows, keeping in zip(chosen, loaded, keepings, strict=True):
+            results.append(_run(Evaluating(scorer, rows, keeping, how), one.folder))
+            _show(one, results[-1], shard)
     _leave(chosen, results, keep)
 
 
@@ -97,55 +97,40 @@ def _sets(
     return [LabelledSet(source, videos, labels, options)]
 
 
-def _check_folder(keep: KeepOptions, one: LabelledSet, part: tuple[int, int]) -> None:
-    from vqathinker.evaluation import check_folder
+def _keeping(one: LabelledSet, keep: KeepOptions, shard: tuple[int, int], checkpoint: str) -> Keeping:
+    """Where the results of a set are kept, or leave if they may not be."""
+    from vqathinker.evaluation import Keeping
 
-    if keep.out is not None:
-        try:
-            check_folder(keep.out / one.folder, overwrite=keep.overwrite, shard=part)
-        except (ValueError, OSError) as error:
-            fail(error)
+    origin = {
+        "checkpoint": checkpoint,
+        "labels": one.label_file.name,
+        "split": one.options.split,
+        "scale": one.reading.scale,
+    }
+    out = None if keep.out is None else keep.out / one.folder
+    keeping = Keeping(out, overwrite=keep.overwrite, shard=shard, origin=origin)
+    require_keeping(keeping)
+    return keeping
 
 
-def _run(
-    scorer: Scorer,
-    one: LabelledSet,
-    rows: Dataset,
-    origin: dict[str, Any],
-    mode: ModeOptions,
-    keep: KeepOptions,
-    part: tuple[int, int],
-) -> Evaluation:
+def _run(evaluating: Evaluating, name: str) -> Evaluation:
     """Score one set under a progress bar."""
-    from vqathinker.evaluation import evaluate as evaluate_dataset
-
-    with progress_bar() as progress:
-        bar = progress.add_task(f"scoring {one.folder}".rstrip(), total=None)
-
-        def plan(kept: int, left: int) -> None:
-            if kept:
-                typer.echo(f"{kept} of {rows.num_rows} videos have their results already", err=True)
-            progress.update(bar, total=left)
-
-        return evaluate_dataset(
-            scorer,
-            rows,
-            origin=origin,
-            out=None if keep.out is None else keep.out / one.folder,
-            overwrite=keep.overwrite,
-            shard=part,
-            on_plan=plan,
-            on_video=lambda _: progress.advance(bar),
-            **mode.to_mode(),
-        )
+    with evaluating as scores, progress_bar() as progress:
+        if scores.kept:
+            number = scores.dataset.num_rows
+            typer.echo(f"{len(scores.kept)} of {number} videos have their results already", err=True)
+        bar = progress.add_task(f"scoring {name}".rstrip(), total=len(scores.left))
+        for _ in scores:
+            progress.advance(bar)
+    return evaluating.result()
 
 
-def _show(one: LabelledSet, result: Evaluation, part: tuple[int, int]) -> None:
+def _show(one: LabelledSet, result: Evaluation, shard: tuple[int, int]) -> None:
     """Show the metrics of one set, or what is left to others."""
     if not result.num_pending:
         show_metrics(result, one.folder)
         return
-    index, number = part
+    index, number = shard
     of_set = f"{one.folder}: " if one.folder else ""
     typer.echo(
         f"{of_set}shard {index} of {number} is done, {result.num_pending} videos are left to the others"

@@ -2,32 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vqathinker.cli.files import require_label_file
 from vqathinker.cli.show import fail
-from vqathinker.cli.usage import nearest_path
+from vqathinker.cli.usage import nearest_path, require_choice
+from vqathinker.scale import SCALES
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from vqathinker.data.benchmarks import Benchmark
+    from vqathinker.data.dataset import LabelReading, LabelTable
     from vqathinker.data.matching import Matches
 
 
 @dataclass(frozen=True)
-class LabelReading:
-    """How to read a label file: its format, its columns and which of its rows, found or all where None."""
+class ColumnOptions:
+    """Which columns and rows of a label file are read."""
 
-    split: str | None = None
-    label_format: str | None = None
-    video_column: str | None = None
-    mos_column: str | None = None
+    split: Annotated[str | None, typer.Option(help="Only this split, such as train.")] = None
+    label_format: Annotated[
+        str | None, typer.Option("--format", help="csv, lsvq, fastvqa, json or jsonl, if detection fails.")
+    ] = None
+    video_column: Annotated[
+        str | None,
+        typer.Option(help="Column that names the videos, or its number from 1; found if omitted."),
+    ] = None
+    mos_column: Annotated[str | None, typer.Option(help="Column of the MOS, likewise.")] = None
+
+
+@dataclass(frozen=True)
+class LabelOptions(ColumnOptions):
+    """How the labels of a set are read."""
+
+    dataset: Annotated[str | None, typer.Option(help="Name of the data set.")] = None
+    mos_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            "--range",
+            help="Lowest and highest possible MOS; 0 100 unless the file says.",
+            metavar="LOW HIGH",
+        ),
+    ] = None
+    scale: Annotated[
+        str | None, typer.Option(help="Native range to 1-5: divide (default), clip, affine.")
+    ] = None
+
+    @property
+    def chosen_scale(self) -> str:
+        """The scale, the default one if none is given."""
+        return self.scale or next(iter(SCALES))
+
+    def check(self) -> None:
+        """Leave if there is no such scale."""
+        require_choice("--scale", self.chosen_scale, list(SCALES))
+
+    def reading(self) -> LabelReading:
+        """As the reader of label files takes it."""
+        from vqathinker.data.dataset import LabelReading
+
+        return LabelReading(**asdict(self) | {"scale": self.chosen_scale})
 
 
 def tell(matches: Matches) -> None:
@@ -36,60 +73,29 @@ def tell(matches: Matches) -> None:
         typer.echo(line, err=True)
 
 
-def load_rows(
-    labels: Path,
-    videos: Path,
-    dataset: str | None,
-    mos_range: tuple[float, float] | None,
-    scale: str,
-    reading: LabelReading,
-    on_match: Callable[[Matches], None] = tell,
-    *,
-    need_video: bool = False,
-) -> Dataset:
+def read_table(
+    labels: Path, videos: Path | None, reading: LabelReading, *, need_video: bool = False
+) -> LabelTable:
     """Read a label file or leave with what the user can correct."""
-    from vqathinker.data.dataset import load_labels
+    from vqathinker.data.dataset import read_labels
 
     require_label_file(labels)
-    require_folder(videos)
-    try:
-        return load_labels(
-            labels,
-            video_dir=videos,
-            dataset=dataset,
-            mos_range=mos_range,
-            scale=scale,
-            on_match=on_match,
-            need_video=need_video,
-            **asdict(reading),
-        )
-    except (ValueError, OSError) as error:
-        fail(error)
-
-
-def load_named_rows(
-    name: str,
-    labels: Path,
-    videos: Path | None,
-    reading: LabelReading,
-    on_match: Callable[[Matches], None] = tell,
-    *,
-    need_video: bool = False,
-) -> tuple[Benchmark, Dataset]:
-    """Read the labels of a data set by its record, or leave with what the user can correct."""
-    from vqathinker.data.benchmarks import load_benchmark, require
-
     if videos is not None:
         require_folder(videos)
     try:
-        benchmark = require(name)
-        require_label_file(labels)
-        rows = load_benchmark(
-            benchmark, labels, video_dir=videos, on_match=on_match, need_video=need_video, **asdict(reading)
-        )
+        return read_labels(labels, videos, reading, need_video=need_video)
     except (ValueError, OSError) as error:
         fail(error)
-    return benchmark, rows
+
+
+def require_benchmark(name: str) -> Benchmark:
+    """The record of a data set, or leave if there is none of this name."""
+    from vqathinker.data.benchmarks import require
+
+    try:
+        return require(name)
+    except ValueError as error:
+        fail(error)
 
 
 def require_folder(videos: Path) -> None:

@@ -9,35 +9,32 @@ import typer
 
 from vqathinker.checkpoints.folders import ADAPTER_FILE, base_folder, checkpoint_folder, is_adapter
 from vqathinker.cli.files import require_new
+from vqathinker.cli.options import WriteOptions
 from vqathinker.cli.show import fail
-from vqathinker.cli.usage import require_choice
-from vqathinker.scoring.settings import DTYPES
+from vqathinker.cli.usage import with_options
 
 
+@with_options
 def merge(
     adapter: Annotated[str, typer.Argument(help="Folder or hub id of an adapter that training wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder to write; it appears when it is complete.")],
     base: Annotated[
         str | None, typer.Option(help="Folder or hub id of its base, if not where the adapter says.")
     ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="Precision to write: auto is the base's, bfloat16, float16 or float32.")
-    ] = "auto",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what an earlier call wrote.")
-    ] = False,
+    *,
+    writing: WriteOptions,
 ) -> None:
     """Merge a LoRA adapter into its base, for vLLM, `convert`, or a new run.
 
     Exit code 2: it is no adapter, its base is missing, or the two do not fit; nothing is written.
     """
-    require_choice("--dtype", dtype, DTYPES)
-    require_new(out, overwrite=overwrite)
+    writing.check()
+    require_new(out, overwrite=writing.overwrite)
     folder = _adapter_folder(adapter, base)
     from vqathinker.checkpoints.assemble import merge_adapter
 
     try:
-        merge_adapter(folder, out, base=base, dtype=dtype, overwrite=overwrite)
+        merge_adapter(folder, out, base=base, dtype=writing.dtype, overwrite=writing.overwrite)
     except (ValueError, OSError) as error:
         fail(error)
     typer.echo(f"wrote {out}")

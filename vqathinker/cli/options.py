@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,9 +15,10 @@ from vqathinker.cli.files import require_size
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import hint, require_choice
 from vqathinker.launch.processes import became_one
-from vqathinker.scoring.settings import COMBINATIONS, DTYPES, ENGINES
+from vqathinker.scoring.settings import COMBINATIONS, DTYPES, ENGINES, Mode
 
 if TYPE_CHECKING:
+    from vqathinker.evaluation import Keeping
     from vqathinker.scoring import Scorer
 
 DEVICES = ("cuda", "cpu", "mps", "xpu", "npu", "hpu", "mtia", "xla")
@@ -25,28 +26,22 @@ DEVICES = ("cuda", "cpu", "mps", "xpu", "npu", "hpu", "mtia", "xla")
 Checkpoint = Annotated[
     str, typer.Argument(help="Folder written by training or by `vqathinker init`, or its name on the hub.")
 ]
-LabelFile = Annotated[
-    Path, typer.Argument(help="Label file: CSV, LSVQ CSV, FAST-VQA text, JSON or JSON Lines.")
-]
-VideoFolder = Annotated[Path, typer.Option(help="Folder that the names in the label file start from.")]
-DatasetName = Annotated[str | None, typer.Option(help="Name of the data set.")]
-NativeRange = Annotated[
-    tuple[float, float] | None,
-    typer.Option(
-        "--range", help="Lowest and highest possible MOS; 0 100 unless the file says.", metavar="LOW HIGH"
-    ),
-]
-Scale = Annotated[str, typer.Option(help="Native range to 1-5: divide, clip or affine.")]
-Split = Annotated[str | None, typer.Option(help="Only this split, such as train.")]
-LabelFormat = Annotated[
-    str | None, typer.Option("--format", help="csv, lsvq, fastvqa, json or jsonl, if detection fails.")
-]
-VideoColumn = Annotated[
-    str | None,
-    typer.Option(help="Column that names the videos, or its number from 1; found if omitted."),
-]
-MosColumn = Annotated[str | None, typer.Option(help="Column of the MOS, likewise.")]
-Workers = Annotated[int, typer.Option(min=1, help="Videos read at the same time.")]
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How a checkpoint is written."""
+
+    dtype: Annotated[
+        str, typer.Option(help="Precision to write: auto (the source's), bfloat16, float16 or float32.")
+    ] = "auto"
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call wrote.")] = (
+        False
+    )
+
+    def check(self) -> None:
+        """Leave if there is no such precision."""
+        require_choice("--dtype", self.dtype, DTYPES)
 
 
 @dataclass(frozen=True)
@@ -64,14 +59,14 @@ class ModeOptions:
         bool, typer.Option("--levels", help="Expected level from excellent to bad, on 1-5.")
     ] = False
 
-    def to_mode(self) -> dict[str, Any]:
-        """As `vqathinker.scoring.Mode` takes them; leaves if they contradict one another."""
+    def to_mode(self) -> Mode:
+        """How a score is read; leaves if the options contradict one another."""
         require_choice("--combine", self.combine, COMBINATIONS)
         if self.combine != "mean" and self.samples == 1:
             fail(f"--combine {self.combine} needs --samples 2 or more")
         if [self.samples > 1, self.expected, self.levels].count(True) > 1:
             fail("choose one of --samples, --expected and --levels")
-        return asdict(self)
+        return Mode(**asdict(self))
 
 
 @dataclass(frozen=True)
@@ -180,3 +175,11 @@ class KeepOptions:
         if number > 1 and self.out is None:
             fail("several processes need --out, the folder where they put their results together")
         return shard, number
+
+
+def require_keeping(keeping: Keeping) -> None:
+    """Leave if results may not be kept where they are to be."""
+    try:
+        keeping.check()
+    except (ValueError, OSError) as error:
+        fail(error)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
 LINE_EVERY = 10.0  # seconds
+T = TypeVar("T")
 
 
 class Pace(ProgressColumn):
@@ -88,3 +90,10 @@ def make_progress(unit: str) -> Progress:
         console=Console(stderr=True),
         redirect_stdout=sys.stdout.isatty(),
     )
+
+
+def counted(items: Iterable[T], progress: Progress, task: TaskID) -> Iterator[T]:
+    """The items, each counted as a step of a task once it has been used."""
+    for item in items:
+        yield item
+        progress.advance(task)

@@ -6,24 +6,25 @@ import csv
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
 from vqathinker.cli.checkpoint import require_checkpoint, require_room
-from vqathinker.cli.options import Checkpoint, EngineOptions, KeepOptions, ModeOptions
+from vqathinker.cli.options import Checkpoint, EngineOptions, KeepOptions, ModeOptions, require_keeping
 from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar
 from vqathinker.cli.usage import nearest_path, with_options
 from vqathinker.prompts import DESCRIBE_QUESTION
 
 if TYPE_CHECKING:
-    from vqathinker.evaluation.files import Kept, Target
+    from vqathinker.evaluation.files import Kept, ScoringFiles, Target
     from vqathinker.media.container import VideoError
-    from vqathinker.scoring import Reply, Score, Scorer
+    from vqathinker.scoring import Reply, Score
     from vqathinker.scoring.task import Task
 
 FAILED = 1
@@ -69,7 +70,6 @@ class TaskOptions:
 
     def to_task(self, mode: ModeOptions) -> Task:
         """Leave if the options contradict one another."""
-        from vqathinker.scoring.settings import Mode
         from vqathinker.scoring.task import Task
 
         is_answer = self.describe or self.ask is not None
@@ -85,7 +85,7 @@ class TaskOptions:
             if value is not None and not value > 0:
                 fail(f"{name} {value:g}: a number of seconds must be positive")
         question = DESCRIBE_QUESTION if self.describe else self.ask
-        return Task(Mode(**mode.to_mode()), question, self.timeline, self.stride)
+        return Task(mode.to_mode(), question, self.timeline, self.stride)
 
 
 @with_options
@@ -113,77 +113,54 @@ def score(
         fail("--out writes files: leave --json and --csv out")
     engine.check(mode)
     task = task_options.to_task(mode)
-    part = keep.part(engine.engine)
-    target = None if keep.out is None else _target(keep, part)
+    shard = keep.part(engine.engine)
+    target = None if keep.out is None else _target(keep.out)
+    keeping = None
+    if target is not None:
+        keeping = target.keeping(overwrite=keep.overwrite, shard=shard, origin={"checkpoint": checkpoint})
+        require_keeping(keeping)
+    # whatever can be wrong is told before a model is loaded
     folder = require_checkpoint(checkpoint)
     require_room(folder, engine.max_new_tokens)
     found = _find(paths)
     tally = Tally(print_options, task, is_kept=target is not None)
     scorer = engine.load(folder)
     with _told(tally), scorer:
-        if target is None:
-            _print(scorer, found, task, tally)
+        if target is None or keeping is None:
+            _print(task.run(scorer, found), len(found), tally)
         else:
-            kept = _keep(scorer, found, task, target, keep, part, tally, checkpoint)
-            _leave(kept, target, part, tally)
+            from vqathinker.evaluation.files import ScoringFiles
+
+            with ScoringFiles(scorer, found, task, target, keeping) as scoring:
+                _say_kept(scoring)
+                _print(scoring, len(scoring.left), tally)
+            _leave(scoring.result(), target, shard, tally)
     tally.report()
     raise typer.Exit(FAILED if tally.num_failed else 0)
 
 
-def _print(scorer: Scorer, found: Found, task: Task, tally: Tally) -> None:
-    """Write all results to standard output under a progress bar."""
+def _print(answers: Iterable[Iterable[Score | Reply]], number: int, tally: Tally) -> None:
+    """Hand the results of some videos to the tally as they come, under a progress bar."""
     with progress_bar() as progress:
-        bar = progress.add_task("scoring", total=len(found))
-        for results in task.run(scorer, found):
+        bar = progress.add_task("scoring", total=number)
+        for results in answers:
             for result in results:
                 tally.add(result)
             progress.advance(bar)
 
 
-def _keep(
-    scorer: Scorer,
-    found: Found,
-    task: Task,
-    target: Target,
-    keep: KeepOptions,
-    part: tuple[int, int],
-    tally: Tally,
-    checkpoint: str,
-) -> Kept:
-    """Keep all results under a progress bar."""
-    from vqathinker.evaluation.files import score_files
-
-    with progress_bar() as progress:
-        bar = progress.add_task("scoring", total=None)
-
-        def plan(kept: int, left: int) -> None:
-            if kept:
-                typer.echo(f"{kept} of {len(found)} videos have their results already", err=True)
-            progress.update(bar, total=left)
-
-        def count(results: list[Score | Reply]) -> None:
-            for result in results:
-                tally.add(result)
-            progress.advance(bar)
-
-        return score_files(
-            scorer,
-            found,
-            task,
-            target,
-            origin={"checkpoint": checkpoint},
-            overwrite=keep.overwrite,
-            shard=part,
-            on_plan=plan,
-            on_video=count,
-        )
+def _say_kept(scoring: ScoringFiles) -> None:
+    """Say how many videos an earlier run has scored."""
+    if scoring.kept:
+        number = len(scoring.paths)
+        typer.echo(f"{len(scoring.kept)} of {number} videos have their results already", err=True)
 
 
-def _leave(kept: Kept, target: Target, part: tuple[int, int], tally: Tally) -> NoReturn:
+def _leave(kept: Kept, target: Target, shard: tuple[int, int], tally: Tally) -> NoReturn:
     """Say what is kept and where, and leave with the code that the files deserve."""
     tally.report()
     if kept.num_pending:
-        index, number = part
+        index, number = shard
         typer.echo(f"shard {index} of {number} is done, {kept.num_pending} videos are left to the others")
         raise typer.Exit(0)
     counts = kept.counts()
@@ -257,17 +234,14 @@ class Tally:
             sys.stdout.write(table_line(row, with_header=is_first, **shown))
 
 
-def _target(keep: KeepOptions, part: tuple[int, int]) -> Target:
-    """Where results are kept, or leave if they cannot be."""
+def _target(out: Path) -> Target:
+    """What is written in the end, or leave if it cannot be."""
     from vqathinker.evaluation.files import Target
 
-    assert keep.out is not None
     try:
-        target = Target.of(keep.out)
-        target.check(overwrite=keep.overwrite, shard=part)
-    except (ValueError, OSError) as error:
+        return Target.of(out)
+    except ValueError as error:
         fail(error)
-    return target
 
 
 def _find(paths: list[str]) -> Found:

@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from vqathinker.cli.datasets import show_differences
 from vqathinker.cli.files import require_label_file
-from vqathinker.cli.labels import LabelReading, load_named_rows, load_rows, require_folder
-from vqathinker.cli.options import DatasetName, LabelFormat, MosColumn, NativeRange, Split, VideoColumn
+from vqathinker.cli.labels import (
+    ColumnOptions,
+    LabelOptions,
+    read_table,
+    require_benchmark,
+    require_folder,
+    tell,
+)
 from vqathinker.cli.show import RANGE_DOUBTFUL, fail
-from vqathinker.cli.usage import hint, nearest_path, require_choice
-from vqathinker.scale import SCALES, off_scale
+from vqathinker.cli.usage import hint, nearest_path
+from vqathinker.scale import off_scale
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-
-@dataclass(frozen=True)
-class LabelOptions:
-    """How the labels of a set are read."""
-
-    dataset: DatasetName = None
-    mos_range: NativeRange = None
-    scale: Annotated[
-        str | None, typer.Option(help="Native range to 1-5: divide (default), clip, affine.")
-    ] = None
-    split: Split = None
-    label_format: LabelFormat = None
-    video_column: VideoColumn = None
-    mos_column: MosColumn = None
-
-    @property
-    def reading(self) -> LabelReading:
-        """What the reader of label files takes."""
-        return LabelReading(self.split, self.label_format, self.video_column, self.mos_column)
-
+    from vqathinker.data.dataset import LabelReading
 
 RANGE = "range"
 # what an entry of the YAML file may say, and the option of the command line that says the same
@@ -84,30 +71,30 @@ class LabelledSet:
             fail(f"{self.source} needs its label file: --labels FILE")
         require_label_file(self.label_file)
         require_folder(self.videos)
-        if self.options.scale is not None:
-            require_choice("--scale", self.options.scale, list(SCALES))
+        self.options.check()
         if self.labels is not None and (self.options.dataset or self.options.mos_range or self.options.scale):
             fail(
                 f"name, range and scale of {self.source} are known: leave --dataset, --range and --scale out"
             )
 
-    def load(self) -> tuple[Dataset, str]:
-        """The rows, and how their labels reach 1-5; leave if no video is there."""
-        options = self.options
+    @property
+    def reading(self) -> LabelReading:
+        """How its labels are read: as the options say, or as the record of a named set."""
+        if self.labels is None:
+            return self.options.reading()
+        columns = {field.name: getattr(self.options, field.name) for field in fields(ColumnOptions)}
+        return require_benchmark(self.source).reading(**columns)
+
+    def load(self) -> Dataset:
+        """The rows; leave if no video is there."""
+        table = read_table(self.label_file, self.videos, self.reading, need_video=True)
+        tell(table.matches)
+        rows = table.to_rows()
         if self.labels is not None:
-            benchmark, rows = load_named_rows(
-                self.source, self.labels, self.videos, options.reading, need_video=True
-            )
-            show_differences(benchmark, rows)
-            return rows, benchmark.scale
-        source = Path(self.source)
-        scale = options.scale or next(iter(SCALES))
-        bounds = options.mos_range
-        reading = options.reading
-        rows = load_rows(source, self.videos, options.dataset, bounds, scale, reading, need_video=True)
-        if 2 * off_scale(rows["target"]).sum() > rows.num_rows:
+            show_differences(require_benchmark(self.source), rows)
+        elif 2 * off_scale(rows["target"]).sum() > rows.num_rows:
             typer.echo(RANGE_DOUBTFUL, err=True)
-        return rows, scale
+        return rows
 
 
 def read_sets(file: Path) -> list[LabelledSet]:

@@ -9,15 +9,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from vqathinker.data.dataset import load_labels, read_columns
-from vqathinker.data.matching import Matches
+from vqathinker.data.dataset import LabelReading, read_labels
 from vqathinker.media.names import has_video_suffix
 from vqathinker.types import FloatArray
 
@@ -25,7 +20,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 NUM_EXAMPLES = 3
-UNBOUNDED = (-1e12, 1e12)  # a range for labels that are not yet known to be on any scale
 
 
 @dataclass(frozen=True)
@@ -75,6 +69,14 @@ class Benchmark:
             f"the MOS run from {mos.min():g} to {mos.max():g}, those of {self.name} from {known}; "
             "is it the right file?"
         )
+
+    def reading(self, **options: Any) -> LabelReading:
+        """How its label files are read: on its scale and under its name.
+
+        Args:
+            options: others of `LabelReading`, such as `split`.
+        """
+        return LabelReading(dataset=self.name, mos_range=self.native_range, scale=self.scale, **options)
 
     def is_name(self, name: str) -> bool:
         """Whether a name, with or without extension and folders in front, follows the rule."""
@@ -166,43 +168,26 @@ def load_benchmark(
     path: str | os.PathLike[str],
     *,
     video_dir: str | os.PathLike[str] | None = None,
-    split: str | None = None,
-    label_format: str | None = None,
-    video_column: str | None = None,
-    mos_column: str | None = None,
-    on_match: Callable[[Matches], None] = Matches.log,
-    need_video: bool = False,
+    **reading: Any,
 ) -> Dataset:
     """Read a label file of a test set on the scale and under the name of its record.
 
-    Takes the arguments of `dataset.load_labels` and returns its rows.
+    Args:
+        benchmark: the record.
+        path: the label file.
+        video_dir: as `dataset.load_labels` takes it.
+        reading: as `Benchmark.reading` takes it.
+
+    Returns:
+        The rows of `dataset.load_labels`.
 
     Raises:
         ValueError: also if the labels do not fit the record's scale.
         OSError: if the file cannot be read.
     """
-    options: dict[str, Any] = {
-        "dataset": benchmark.name,
-        "split": split,
-        "label_format": label_format,
-        "video_column": video_column,
-        "mos_column": mos_column,
-    }
-    mos = np.array(read_columns(Path(path), mos_range=UNBOUNDED, **options)["mos"])
-    try:
-        mos_range = benchmark.native_range(mos)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    scale = benchmark.scale
-    return load_labels(
-        path,
-        video_dir=video_dir,
-        mos_range=mos_range,
-        scale=scale,
-        on_match=on_match,
-        need_video=need_video,
-        **options,
-    )
+    table = read_labels(path, video_dir, benchmark.reading(**reading))
+    table.matches.log()
+    return table.to_rows()
 
 
 def findings(benchmark: Benchmark, rows: Dataset) -> list[str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,101 +29,134 @@ if TYPE_CHECKING:
 
 OWN_COLUMNS = frozenset({"prompt", "video_id", "path", "target", "mos_low", "mos_high"})
 SAMPLE_COLUMNS = frozenset({"task", "question", "answer"})
+MOSRange = tuple[float, float]
 TEST_FLAGS = {"true": "test", "1": "test", "false": "train", "0": "train"}
+
+
+@dataclass(frozen=True)
+class LabelReading:
+    """How a label file is read; what is not said is found in the file.
+
+    Attributes:
+        dataset: name of the data set for every row; None takes the column `dataset`, else the file's stem.
+        mos_range: lowest and highest possible MOS, or a function that tells them from the (N,) MOS; None
+            takes the columns `mos_low` and `mos_high`, without them 0 to 100.
+        scale: one of `SCALES`, native range to the prompt's 1-5 scale.
+        split: only rows of this split, by the column `split`, or `is_test` for "train" and "test".
+        outside: only rows outside of this split.
+        need_split: whether a file that marks no splits is refused then; else all its rows are taken.
+        label_format: one of `labels.FORMATS`; None detects it from the content.
+        video_column: the column that names the videos, by its name or, from 1, its number; None finds it by
+            its name or by what it holds, and refuses to guess.
+        mos_column: the column of the MOS, likewise.
+    """
+
+    dataset: str | None = None
+    mos_range: MOSRange | Callable[[FloatArray], MOSRange] | None = None
+    scale: str = "divide"
+    split: str | None = None
+    outside: str | None = None
+    need_split: bool = True
+    label_format: str | None = None
+    video_column: str | None = None
+    mos_column: str | None = None
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """What a label file says.
+
+    Attributes:
+        columns: those of `load_labels`, by name.
+        matches: names whose file was found by stem or in another spelling, or could not be told.
+    """
+
+    columns: Mapping[str, Any]
+    matches: Matches = field(default_factory=Matches)
+
+    def to_rows(self) -> Dataset:
+        """The rows of `load_labels`."""
+        from datasets import Dataset  # takes seconds, which a fault in the file should not cost
+
+        return Dataset.from_dict(dict(self.columns))
+
+    def named(self, dataset: str) -> LabelTable:
+        """The same rows under the name of another data set."""
+        prompts = [_prompt(dataset, video) for video in self.columns["video_id"]]
+        names = {"prompt": prompts, "dataset": [dataset] * len(prompts)}
+        return replace(self, columns={**self.columns, **names})
 
 
 def load_labels(
     path: str | os.PathLike[str],
     *,
     video_dir: str | os.PathLike[str] | None = None,
-    dataset: str | None = None,
-    mos_range: tuple[float, float] | None = None,
-    scale: str = "divide",
-    split: str | None = None,
-    label_format: str | None = None,
-    video_column: str | None = None,
-    mos_column: str | None = None,
-    on_match: Callable[[Matches], None] = Matches.log,
     need_video: bool = False,
+    **reading: Any,
 ) -> Dataset:
     """Read a label file, or a file of samples (`vqathinker.samples`).
+
+    Names whose file was found by stem or in another spelling are logged, and those that could not be told.
 
     Args:
         path: a file in one of the formats of `labels.FORMATS`, or samples as JSON Lines.
         video_dir: the folder that the names in the file start from; a name without a file there is looked for
             by its stem and in other spellings (see `matching.match`). None leaves names as written.
-        dataset: name of the data set for every row; None takes the column `dataset`, else the file's stem.
-        mos_range: lowest and highest possible MOS; None takes the columns `mos_low` and `mos_high`, without
-            them 0 to 100.
-        scale: one of `SCALES`, native range to the prompt's 1-5 scale.
-        split: only rows of this split, by the column `split`, or `is_test` for "train" and "test".
-        label_format: one of `labels.FORMATS`; None detects it from the content.
-        video_column: the column that names the videos, by its name or, from 1, its number; None finds it by
-            its name or by what it holds, and refuses to guess.
-        mos_column: the column of the MOS, likewise.
-        on_match: called with the names that were matched or could not be; logs them if omitted.
         need_video: whether at least one of the videos has to be there.
+        reading: as `LabelReading` takes it, such as `mos_range=(1, 5)`; it does not concern samples, but for
+            `dataset` and `split`.
 
     Returns:
         One row per video: `prompt` ("dataset/video_id", a name for logs), `video_id`, `dataset`, `path`,
         `mos` as rated, `mos_low`, `mos_high`, `target` on the 1-5 scale, `std` as a number where the file
         gives the spread of the votes, and other columns as text. Samples also have `task`, `question` and
-        `answer`, None where nothing is said; `mos_range` and `scale` do not concern them.
+        `answer`, None where nothing is said.
 
     Raises:
         ValueError: if the file or an argument cannot be right; names the file, the line and the way out.
         OSError: if the file cannot be read.
     """
-    columns = read_columns(
-        Path(path),
-        video_dir=video_dir,
-        dataset=dataset,
-        mos_range=mos_range,
-        scale=scale,
-        split=split,
-        label_format=label_format,
-        video_column=video_column,
-        mos_column=mos_column,
-        on_match=on_match,
-        need_video=need_video,
-    )
-    from datasets import Dataset  # takes seconds, which a fault in the file or the folder should not cost
-
-    return Dataset.from_dict(columns)
+    table = read_labels(path, video_dir, LabelReading(**reading), need_video=need_video)
+    table.matches.log()
+    return table.to_rows()
 
 
-def read_columns(
-    path: Path,
-    *,
+def read_labels(
+    path: str | os.PathLike[str],
     video_dir: str | os.PathLike[str] | None = None,
-    dataset: str | None = None,
-    mos_range: tuple[float, float] | None = None,
-    scale: str = "divide",
-    split: str | None = None,
-    label_format: str | None = None,
-    video_column: str | None = None,
-    mos_column: str | None = None,
-    on_match: Callable[[Matches], None] = Matches.log,
+    reading: LabelReading | None = None,
+    *,
     need_video: bool = False,
-) -> dict[str, Any]:
-    """The columns of `load_labels`, which takes the same arguments, by name."""
-    if scale not in SCALES:
-        raise ValueError(f"unknown scale {scale!r}, choose one of {', '.join(SCALES)}")
+) -> LabelTable:
+    """As `load_labels`, with what was matched; a table that needs no `datasets`."""
+    reading = reading or LabelReading()
+    if reading.scale not in SCALES:
+        raise ValueError(f"unknown scale {reading.scale!r}, choose one of {', '.join(SCALES)}")
+    path = Path(path)
     content = path.read_bytes()
+    matches = Matches()
     try:
         text = decode(content)
         if holds_samples(text):
-            columns = sample_columns(_samples(path, dataset, split), video_dir or ".")
+            columns = sample_columns(_samples(path, reading), video_dir or ".")
         else:
-            labels = read(text, label_format, video_column=video_column, mos_column=mos_column)
-            labels = labels if split is None else _select(labels, split)
-            columns = _build(
-                labels, video_dir or ".", dataset or path.stem, dataset is not None, mos_range, scale
+            labels = read(
+                text,
+                reading.label_format,
+                video_column=reading.video_column,
+                mos_column=reading.mos_column,
             )
+            rows = _select(labels, reading)
+            labels = labels if rows is None else labels.keep(rows)
+            columns = _build(labels, video_dir or ".", path.stem, reading)
+            # a name without a file may mean one of another suffix or spelling
             if video_dir is not None:
-                columns["path"] = _locate(columns["path"], labels, video_dir, on_match)
+                names = [_with_suffix(name, labels.suffix) for name in labels.names]
+                matches = match(names, video_dir)
+                pairs = zip(names, columns["path"], strict=True)
+                columns["path"] = [matches.found.get(name, place) for name, place in pairs]
     except ValueError as error:
-        told = str(error)
+        told = str(error)  # a fault of samples names the file itself
         raise ValueError(told if told.startswith(str(path)) else f"{path}: {told}") from error
     paths = columns["path"]
     if need_video and not any(map(os.path.isfile, paths)):
@@ -131,43 +164,68 @@ def read_columns(
             f"none of the {len(paths)} videos, such as {paths[0]}, is there: check the folder of the videos "
             "(--videos)"
         )
-    return columns
+    return LabelTable(columns, matches)
 
 
-def _samples(path: Path, dataset: str | None, split: str | None) -> list[Sample]:
-    """The samples of a file, or those of one split; under the name of another data set if there is one."""
+def _samples(path: Path, reading: LabelReading) -> list[Sample]:
+    """The samples of a file that are to be read, under the name of another data set if there is one."""
     samples = read_samples(path)
-    if dataset is not None:
-        samples = [replace(sample, dataset=dataset) for sample in samples]
-    if split is None:
+    rows = _select(samples, reading)
+    samples = samples if rows is None else [samples[row] for row in rows]
+    if reading.dataset is None:
         return samples
-    splits = {str(sample.columns.get("split")) for sample in samples}
-    chosen = [sample for sample in samples if str(sample.columns.get("split")) == split]
-    if not chosen:
-        raise ValueError(f"no samples of split {split!r}, there are {', '.join(sorted(splits))}")
-    return chosen
+    return [replace(sample, dataset=reading.dataset) for sample in samples]
 
 
-def _locate(
-    paths: list[str], labels: Labels, video_dir: str | os.PathLike[str], on_match: Callable[[Matches], None]
-) -> list[str]:
-    """Replace the paths of names without a file by those of the files that their stems name."""
-    names = [_with_suffix(name, labels.suffix) for name in labels.names]
-    matches = match(names, video_dir)
-    on_match(matches)
-    return [matches.found.get(name, path) for name, path in zip(names, paths, strict=True)]
+def _select(found: Labels | Sequence[Sample], reading: LabelReading) -> list[int] | None:
+    """The rows of the split that is to be read; None for all."""
+    wanted = reading.split if reading.outside is None else reading.outside
+    if wanted is None:
+        return None
+    splits = _splits_of_labels(found) if isinstance(found, Labels) else _splits_of_samples(found)
+    if splits is None:
+        if not reading.need_split:
+            return None
+        raise ValueError(f"no column is_test or split to select {wanted!r} by; leave the split out")
+    is_wanted = [split.casefold() == wanted.casefold() for split in splits]
+    rows = [row for row, chosen in enumerate(is_wanted) if chosen == (reading.outside is None)]
+    if not rows and reading.outside is not None:
+        raise ValueError(f"the file marks no rows outside split {wanted!r}; give other eval_labels")
+    if not rows:
+        raise ValueError(f"no rows of split {wanted!r}, there are {', '.join(sorted(set(splits)))}")
+    return rows
+
+
+def _splits_of_labels(labels: Labels) -> list[str] | None:
+    """The split of each row; None where the file marks none."""
+    if "split" in labels.columns:
+        return [str(split) for split in labels.columns["split"]]
+    if "is_test" not in labels.columns:
+        return None
+    flags = [str(flag).strip().lower() for flag in labels.columns["is_test"]]
+    splits = [TEST_FLAGS.get(flag, flag) for flag in flags]
+    for row, split in enumerate(splits):
+        if split not in TEST_FLAGS.values():
+            raise ValueError(f"{labels.at(row)}: is_test is {split!r}; write True or False")
+    return splits
+
+
+def _splits_of_samples(samples: Sequence[Sample]) -> list[str] | None:
+    """The split of each sample, by its column `split`; None where no sample has one."""
+    if not any("split" in sample.columns for sample in samples):
+        return None
+    return [str(sample.columns.get("split")) for sample in samples]
+
+
+def _prompt(dataset: str, video: str) -> str:
+    """What a row is called in logs."""
+    return f"{dataset}/{video}"
 
 
 def _build(
-    labels: Labels,
-    video_dir: str | os.PathLike[str],
-    name: str,
-    rename: bool,
-    mos_range: tuple[float, float] | None,
-    scale: str,
+    labels: Labels, video_dir: str | os.PathLike[str], stem: str, reading: LabelReading
 ) -> dict[str, Any]:
     """Check the labels and lay them out as columns."""
-    low, high = _native_range(labels, mos_range)
     others = {
         key: values for key, values in labels.columns.items() if key not in {"dataset", "mos_low", "mos_high"}
     }
@@ -175,20 +233,22 @@ def _build(
         others[name] = [value or None for value in others[name]]
     if reserved := OWN_COLUMNS & others.keys():
         raise ValueError(f"the column {sorted(reserved)[0]!r} is made by the reader; rename it")
-    given = labels.columns.get("dataset")
-    datasets = [name] * len(labels.names) if rename or given is None else given
+    # a name that the caller gives stands above a column, the file's stem below
+    named = labels.columns.get("dataset") or [stem] * len(labels.names)
+    datasets = named if reading.dataset is None else [reading.dataset] * len(labels.names)
     _require_distinct(labels, datasets)
     mos = _parse_mos(labels)
+    low, high = _native_range(labels, mos, reading.mos_range)
     _require_in_range(labels, mos, low, high)
     return {
-        "prompt": [f"{dataset}/{video}" for dataset, video in zip(datasets, labels.names, strict=True)],
+        "prompt": list(map(_prompt, datasets, labels.names)),
         "video_id": labels.names,
         "dataset": datasets,
         "path": [os.path.join(video_dir, _with_suffix(video, labels.suffix)) for video in labels.names],
         "mos": mos,
         "mos_low": low,
         "mos_high": high,
-        "target": SCALES[scale](mos, low, high),
+        "target": SCALES[reading.scale](mos, low, high),
         **others,
     }
 
@@ -197,8 +257,10 @@ def _with_suffix(name: str, suffix: str) -> str:
     return name if has_video_suffix(name) else name + suffix
 
 
-def _native_range(labels: Labels, mos_range: tuple[float, float] | None) -> tuple[FloatArray, FloatArray]:
-    """Return (N,) lowest and (N,) highest possible MOS."""
+def _native_range(
+    labels: Labels, mos: FloatArray, mos_range: MOSRange | Callable[[FloatArray], MOSRange] | None
+) -> tuple[FloatArray, FloatArray]:
+    """(N,) lowest and (N,) highest possible MOS."""
     written = [name for name in ("mos_low", "mos_high") if name in labels.columns]
     if written and mos_range is None:
         if len(written) < 2:
@@ -207,12 +269,12 @@ def _native_range(labels: Labels, mos_range: tuple[float, float] | None) -> tupl
     else:
         if written:
             raise ValueError(f"the column {written[0]!r} contradicts the range given; leave one of them out")
-        bounds = mos_range or DEFAULT_RANGE
+        bounds = mos_range(mos) if callable(mos_range) else mos_range or DEFAULT_RANGE
         low, high = (np.full(len(labels.names), bound, dtype=np.float64) for bound in bounds)
     wrong = np.flatnonzero(~((low < high) & (high > 0) & np.isfinite(low) & np.isfinite(high)))
     if len(wrong):
         row = wrong[0]
-        place = "the range given" if mos_range else labels.at(row)
+        place = labels.at(row) if mos_range is None else "the range given"
         raise ValueError(f"{place}: a MOS range of {low[row]:g} to {high[row]:g} is no range above 0")
     return low, high
 
@@ -261,21 +323,3 @@ def _require_distinct(labels: Labels, datasets: list[str]) -> None:
         if (first := seen.setdefault(key, row)) != row:
             place = f"{labels.unit} {labels.places[first]}"
             raise ValueError(f"{labels.at(row)}: already labelled in {place}; remove one of them")
-
-
-def _select(labels: Labels, split: str) -> Labels:
-    """Keep the rows of one split."""
-    if "split" in labels.columns:
-        splits = labels.columns["split"]
-    elif "is_test" in labels.columns:
-        flags = [str(flag).strip().lower() for flag in labels.columns["is_test"]]
-        splits = [TEST_FLAGS.get(flag, flag) for flag in flags]
-        for row, value in enumerate(splits):
-            if value not in TEST_FLAGS.values():
-                raise ValueError(f"{labels.at(row)}: is_test is {value!r}; write True or False")
-    else:
-        raise ValueError(f"no column is_test or split to select {split!r} by; leave the split out")
-    rows = np.flatnonzero([str(value).casefold() == split.casefold() for value in splits])
-    if not len(rows):
-        raise ValueError(f"no rows of split {split!r}, there are {', '.join(sorted(set(splits)))}")
-    return labels.keep(rows)

@@ -8,12 +8,9 @@ from __future__ import annotations
 import codecs
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from vqathinker.data.columns import choose
 from vqathinker.data.tables import Table, is_number, plain, read_entries, read_json_lines, read_table
@@ -81,7 +78,7 @@ class Labels:
     unit: str = "line"
     suffix: str = ""
 
-    def keep(self, rows: NDArray[np.intp]) -> Labels:
+    def keep(self, rows: Sequence[int]) -> Labels:
         """Return some of the rows."""
 
         def take(values: list[Any]) -> list[Any]:
@@ -90,7 +87,7 @@ class Labels:
         columns = {name: take(values) for name, values in self.columns.items()}
         return Labels(take(self.names), take(self.mos), take(self.places), columns, self.unit, self.suffix)
 
-    def at(self, row: int | np.intp) -> str:
+    def at(self, row: int) -> str:
         """Name the place of a row: "line 3: clips/a.mp4"."""
         return f"{self.unit} {self.places[row]}: {self.names[row]}"
 
@@ -188,7 +185,8 @@ def _could_be_votes(mean: float, spread: float, votes: float) -> bool:
         return False
     if votes == 1:
         return spread == 0
-    smallest, largest = max(spread - ROUNDING, 0), mean + ROUNDING
+    smallest = max(spread - ROUNDING, 0)
+    largest = mean + ROUNDING
     # the widest spread for a mean: votes at both ends of the scale, or all but one at its lower end
     two_ends = largest * max(100 - mean + ROUNDING, 0) * votes / (votes - 1)
     return smallest**2 <= min(two_ends, largest**2 * votes)
@@ -239,10 +237,12 @@ def _labels(table: Table, video_column: str | None, mos_column: str | None) -> L
     for position in range(table.num_columns):
         if position in {columns.video, columns.mos}:
             continue
-        name, values = table.name(position), [_text(value) for value in table.column(position)]
+        name = table.name(position)
+        values = [_text(value) for value in table.column(position)]
         name = MEANINGFUL.get(plain(name), name) or f"column {position + 1}"
         if position == columns.spread and all(is_number(value) or not value for value in values):
-            name, values = "std", [float(value) if value else math.nan for value in values]  # type: ignore[misc]
+            name = "std"
+            values = [float(value) if value else math.nan for value in values]  # type: ignore[misc]
         elif name == "mos":  # another column was asked for
             name = "mos_in_file"
         if name in others:

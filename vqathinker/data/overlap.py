@@ -51,7 +51,8 @@ def find_overlap(rows: Dataset, others: Dataset) -> Overlap:
         others: those that they are compared with. Files that are not there are compared by their path.
     """
     names = dict(zip(map(os.path.realpath, others["path"]), others["video_id"], strict=True))
-    same_file, left = [], {}
+    same_file = []
+    left = {}
     for path, name in zip(rows["path"], rows["video_id"], strict=True):
         real = os.path.realpath(path)
         if real in names:

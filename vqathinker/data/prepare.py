@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -101,51 +101,70 @@ class Report:
             file.write(self.to_json())
 
 
-def inspect(
-    dataset: Dataset,
-    *,
-    num_keyframes: int = 6,
-    num_workers: int = 4,
-    decode: bool = True,
-    on_video: Callable[[], object] = lambda: None,
-) -> Report:
+def inspect(dataset: Dataset, *, num_keyframes: int = 6, num_workers: int = 4, decode: bool = True) -> Report:
     """Check every video and label of a data set; an unusable file is a finding, never an error.
-
-    Files are decoded in guarded processes, so that one which crashes or hangs a decoder is a finding too.
 
     Args:
         dataset: rows of `load_labels`.
         num_keyframes: frames to decode of each video.
         num_workers: videos checked at the same time.
         decode: False only looks whether the files are there and hold something.
-        on_video: called after each video, for a progress bar.
 
     Returns:
         The findings.
     """
+    number = num_keyframes if decode else 0
+    return sum_up(dataset, look_at(dataset["path"], number, num_workers), number)
+
+
+def look_at(paths: Iterable[str], num_keyframes: int, num_workers: int) -> Iterator[Clip | VideoError | None]:
+    """What each file holds, one after the other: a clip without pixels, or what is wrong with it.
+
+    Files are decoded in guarded processes, so that one which crashes or hangs a decoder is told too.
+
+    Args:
+        paths: the files.
+        num_keyframes: frames to decode of each; 0 only looks whether it is there and holds something, which
+            None stands for.
+        num_workers: files looked at at the same time.
+    """
+    if not num_keyframes:
+        yield from map(_content, paths)
+        return
+    with closing(GuardedReader(num_workers=num_workers)) as reader:
+        yield from reader.map(partial(_facts, num_keyframes=num_keyframes), paths)
+
+
+def sum_up(dataset: Dataset, looks: Iterable[Clip | VideoError | None], num_keyframes: int) -> Report:
+    """The findings in a data set.
+
+    Args:
+        dataset: rows of `load_labels`.
+        looks: what `look_at` found of each.
+        num_keyframes: as there.
+    """
     names = [f"{name}/{video}" for name, video in zip(dataset["dataset"], dataset["video_id"], strict=True)]
     paths = list(dataset["path"])
-    missing, unreadable, usable = {}, {}, {}
+    missing: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     damaged: dict[str, int] = {}
-    job = partial(_facts, num_keyframes=num_keyframes) if decode else _content
-    with closing(GuardedReader(num_workers=num_workers)) as reader:
-        answers = reader.map(job, paths) if decode else map(job, paths)
-        for name, path, answer in zip(names, paths, answers, strict=True):
-            on_video()
-            if not isinstance(answer, VideoError):
-                usable[os.path.realpath(path)] = name
-            elif not os.path.exists(path):
-                missing[name] = path
-            else:
-                unreadable[name] = answer.reason
-            if isinstance(answer, Clip):
-                report(answer)
-                if answer.num_lost:
-                    damaged[name] = answer.num_lost
+    usable: dict[str, str] = {}
+    for name, path, look in zip(names, paths, looks, strict=True):
+        # a file that is not there is another finding than one that cannot be read
+        if not isinstance(look, VideoError):
+            usable[os.path.realpath(path)] = name
+        elif not os.path.exists(path):
+            missing[name] = path
+        else:
+            unreadable[name] = look.reason
+        if isinstance(look, Clip):
+            report(look)  # logged here, since the decoding process is silent
+            if look.num_lost:
+                damaged[name] = look.num_lost
     targets = list(dataset["target"])
     return Report(
         num_videos=len(names),
-        num_keyframes=num_keyframes if decode else 0,
+        num_keyframes=num_keyframes,
         missing=missing,
         unreadable=unreadable,
         damaged=damaged,

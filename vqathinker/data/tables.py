@@ -192,7 +192,8 @@ def read_entries(text: str) -> Table:
         lists = {key: value for key, value in content.items() if _is_list_of_objects(value)}
         if "annotations" in lists or len(lists) == 1:
             key = "annotations" if "annotations" in lists else next(iter(lists))
-            content, unit = lists[key], "annotation" if key == "annotations" else f"entry of {key}"
+            content = lists[key]
+            unit = "annotation" if key == "annotations" else f"entry of {key}"
         elif any(_is_known(key) and not isinstance(value, Mapping) for key, value in content.items()):
             content = [content]  # a single line of JSON Lines
         else:
@@ -211,7 +212,8 @@ def read_json_lines(text: str) -> Table:
     Raises:
         ValueError: naming the line that is none.
     """
-    entries, places = [], []
+    entries = []
+    places = []
     for place, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue

@@ -6,15 +6,16 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vqathinker.evaluation.folder import check_folder as check_folder
+from vqathinker.evaluation.folder import Keeping as Keeping
 from vqathinker.journal import read_all as read_all
 
 if TYPE_CHECKING:
     from vqathinker.evaluation.result import COLUMNS as COLUMNS
     from vqathinker.evaluation.result import Evaluation as Evaluation
+    from vqathinker.evaluation.run import Evaluating as Evaluating
     from vqathinker.evaluation.run import evaluate as evaluate
 
-LATER = {"COLUMNS": "result", "Evaluation": "result", "evaluate": "run"}
+LATER = {"COLUMNS": "result", "Evaluation": "result", "Evaluating": "run", "evaluate": "run"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  what a module's attribute may be

@@ -91,7 +91,8 @@ def _pair(name: str, base: Scores, other: Scores) -> tuple[FloatArray, FloatArra
             f"{other.target[right[differ[0]]]:g} in the other; evaluate both with the same labels and scale"
         )
     scored = np.isfinite(base.predicted[left]) & np.isfinite(other.predicted[right])
-    left, right = left[scored], right[scored]
+    left = left[scored]
+    right = right[scored]
     return base.predicted[left], other.predicted[right], base.target[left]
 
 
@@ -113,7 +114,8 @@ def _resample(
 
 def _difference(num_videos: int, value: FloatArray, resamples: FloatArray) -> Difference:
     """Sum up (metrics,) differences and their (resamples, metrics)."""
-    estimates, p_values = [], []
+    estimates = []
+    p_values = []
     for whole, column in zip(value, resamples.T, strict=True):
         defined = column[np.isfinite(column)]
         if not len(defined) or not np.isfinite(whole):

@@ -6,19 +6,13 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from vqathinker.evaluation.folder import (
-    SUMMARY_FILE,
-    check_folder,
-    left_to_score,
-    open_journal,
-    write_whole,
-)
-from vqathinker.journal import read_entries, require_same_settings
+from vqathinker.evaluation.folder import SUMMARY_FILE, Keeping, write_whole
+from vqathinker.journal import left_to_score, read_entries, require_same_settings
 from vqathinker.media.container import VideoError
 from vqathinker.scoring.result import Reply, Score
 from vqathinker.scoring.rows import flat_row, json_line
@@ -56,18 +50,10 @@ class Target:
             raise ValueError(f"--out {out}: give a folder, FILE{FORMS[0]} or FILE{FORMS[1]}")
         return cls(out, (*(out / f"scores{form}" for form in FORMS), out / SUMMARY_FILE))
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The files as seen from the folder."""
-        return tuple(str(file.absolute()) for file in self.files)
-
-    def check(self, *, overwrite: bool, shard: tuple[int, int]) -> None:
-        """Check that scores may be kept here, before a model is loaded.
-
-        Raises:
-            ValueError: as `folder.check_folder`.
-        """
-        check_folder(self.folder, overwrite=overwrite, shard=shard, files=self.names)
+    def keeping(self, **options: Any) -> Keeping:
+        """Where the results are kept; other options as `Keeping` takes them."""
+        names = tuple(str(file.absolute()) for file in self.files)  # as seen from the folder
+        return Keeping(self.folder, names, **options)
 
 
 @dataclass(frozen=True)
@@ -104,19 +90,8 @@ class Kept:
         }
 
 
-def score_files(
-    scorer: Scorer,
-    paths: Sequence[str | VideoError],
-    task: Task,
-    target: Target,
-    *,
-    origin: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-    shard: tuple[int, int] = (0, 1),
-    on_plan: Callable[[int, int], None] = lambda kept, left: None,
-    on_video: Callable[[list[Score | Reply]], None] = lambda results: None,
-) -> Kept:
-    """Score files and keep every result.
+class ScoringFiles:
+    """The scoring of files: iterate over it for the results of each as they come, then ask for the `result`.
 
     A result belongs to a path, and to the file's size and time of change: one that has changed is scored
     again, and so is one that could not be read. More files may be given than the last time.
@@ -125,44 +100,72 @@ def score_files(
         scorer: the checkpoint with its engine, batch size and reading processes.
         paths: files, and errors for what was found to be none.
         task: what is asked of each.
-        target: where results are kept.
-        origin: what only the caller knows, e.g. the checkpoint's name; stored with the settings.
-        overwrite: start anew, whatever the target holds.
-        shard: index and number of processes that share the files and the target.
-        on_plan: called with the number of results that are there and of videos to answer.
-        on_video: called after each video.
+        target: what is written in the end.
+        keeping: where results are kept, as the target tells.
+
+    Attributes:
+        kept: positions of the paths whose results stay.
+        left: positions of those that this process answers.
 
     Raises:
         ValueError: if the target holds results of a run with other settings.
         OSError: if it cannot be written; what was written stays.
     """
-    from vqathinker.evaluation.run import scorer_settings
 
-    asked = {"question": task.question, "window": task.window, "stride": task.stride}
-    settings = {**(origin or {}), **scorer_settings(scorer, task.mode), **asked}
-    names = [_name(path) for path in paths]
-    stamps = {name: _stamp(name) for name in names}
-    # windows of one video are a batch of their own
-    batch_size = 1 if task.window is not None else scorer.batch_size
-    with open_journal(
-        target.folder, settings, overwrite=overwrite, shard=shard, files=target.names
-    ) as journal:
-        found = _read(target.folder, names, stamps)
-        kept = {row for row, results in found.items() if all(r["error"] is None for r in results)}
-        rows = left_to_score(len(paths), batch_size, kept, shard)
-        on_plan(len(kept), len(rows))
-        answered = task.run(scorer, [paths[row] for row in rows])
-        for row, answers in zip(rows, answered, strict=True):
+    def __init__(
+        self,
+        scorer: Scorer,
+        paths: Sequence[str | VideoError],
+        task: Task,
+        target: Target,
+        keeping: Keeping,
+    ) -> None:
+        from vqathinker.evaluation.run import scorer_settings
+
+        self.scorer = scorer
+        self.paths = paths
+        self.task = task
+        self.target = target
+        asked = {"question": task.question, "window": task.window, "stride": task.stride}
+        self.settings = {**keeping.origin, **scorer_settings(scorer, task.mode), **asked}
+        self.stamps = {_name(path): _stamp(_name(path)) for path in paths}
+        self._journal = keeping.open(self.settings)
+        found = self._read()
+        self.kept = {row for row, results in found.items() if all(r["error"] is None for r in results)}
+        # windows of one video are a batch of their own
+        batch_size = 1 if task.window is not None else scorer.batch_size
+        self.left = left_to_score(len(paths), batch_size, self.kept, keeping.shard)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self._journal is not None, "a target has a folder"
+        self._journal.close()
+
+    def __iter__(self) -> Iterator[list[Score | Reply]]:
+        """Answer what is left, keeping the results of a file before they are handed out."""
+        assert self._journal is not None
+        answered = self.task.run(self.scorer, [self.paths[row] for row in self.left])
+        for row, answers in zip(self.left, answered, strict=True):
             results = list(answers)
-            if row not in kept:
-                entry = {"path": names[row], "file": stamps[names[row]]}
-                journal.append(entry | {"results": [result.to_dict() for result in results]})
-            on_video(results)
-    require_same_settings(target.folder, settings)  # two runs may have started at the same time
-    done = Kept(_read(target.folder, names, stamps), len(paths))
-    if not done.num_pending:
-        _write(target, done, settings)
-    return done
+            name = _name(self.paths[row])
+            if row not in self.kept:
+                kept = [result.to_dict() for result in results]
+                self._journal.append({"path": name, "file": self.stamps[name], "results": kept})
+            yield results
+
+    def result(self) -> Kept:
+        """What is kept, with what other shards have found meanwhile; written once every file has its own."""
+        require_same_settings(self.target.folder, self.settings)  # two runs may have started at once
+        done = Kept(self._read(), len(self.paths))
+        if not done.num_pending:
+            _write(self.target, done, self.settings)
+        return done
+
+    def _read(self) -> dict[int, Results]:
+        """The results of the files as they are now, by position."""
+        return _read(self.target.folder, list(map(_name, self.paths)), self.stamps)
 
 
 def _name(path: str | VideoError) -> str:

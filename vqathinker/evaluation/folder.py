@@ -7,77 +7,69 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vqathinker.journal import PATTERN, Journal, remove
 
-PREDICTIONS_FILE, SUMMARY_FILE, PLOT_FILE = "predictions.csv", "summary.json", "scatter.png"
+PREDICTIONS_FILE = "predictions.csv"
+SUMMARY_FILE = "summary.json"
+PLOT_FILE = "scatter.png"
 TABLE_FILES = ("table.md", "table.tex")
 RESULT_FILES = (PREDICTIONS_FILE, SUMMARY_FILE, *TABLE_FILES, PLOT_FILE)
 
 
-def check_folder(
-    directory: str | os.PathLike[str],
-    *,
-    overwrite: bool = False,
-    shard: tuple[int, int] = (0, 1),
-    files: Sequence[str] = (PREDICTIONS_FILE, SUMMARY_FILE),
-) -> None:
-    """Check that results may be kept here, before a model is loaded.
+@dataclass(frozen=True)
+class Keeping:
+    """Where results are kept, each as it comes, and which of them are this process's.
 
-    Args:
-        directory: of the journals.
-        overwrite: whether what it holds may go.
-        shard: index and number of processes that share it.
-        files: the results, relative to the directory.
-
-    Raises:
-        ValueError: if it is no folder, if it holds results without a journal, or if several shards would each
-            remove what the others have written.
+    Attributes:
+        folder: of the journals; None keeps nothing.
+        files: what is written once every video has its result, relative to the folder.
+        overwrite: whether to start anew, whatever the folder holds.
+        shard: index and number of processes that share the videos and the folder.
+        origin: what only the caller knows, e.g. checkpoint and label file; stored with the settings.
     """
-    if overwrite and shard[1] > 1:
-        raise ValueError(f"shards cannot overwrite {directory}: leave --overwrite out and remove it first")
-    has_journal = any(Path(directory).glob(PATTERN))
-    require_free(directory, files=files, overwrite=overwrite or has_journal)
 
+    folder: Path | None = None
+    files: Sequence[str] = RESULT_FILES
+    overwrite: bool = False
+    shard: tuple[int, int] = (0, 1)
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
-def open_journal(
-    folder: Path,
-    settings: Mapping[str, Any],
-    *,
-    overwrite: bool,
-    shard: tuple[int, int],
-    files: Sequence[str] = RESULT_FILES,
-) -> Journal:
-    """Take a folder over for one shard; what it holds goes if it may be overwritten.
+    def check(self) -> None:
+        """Check that results may be kept, before a model is loaded.
 
-    Raises:
-        ValueError: as `check_folder` and `Journal`.
-        OSError: if it cannot be written.
-    """
-    check_folder(folder, overwrite=overwrite, shard=shard, files=files)
-    if overwrite:
-        for path in folder.glob(PATTERN):
-            remove(path)
-        for name in files:
-            (folder / name).unlink(missing_ok=True)
-    return Journal(folder, settings, shard)
+        Raises:
+            ValueError: if the folder is none, if it holds results without a journal, or if several shards
+                would each remove what the others have written.
+        """
+        if self.folder is None:
+            return
+        if self.overwrite and self.shard[1] > 1:
+            raise ValueError(
+                f"shards cannot overwrite {self.folder}: leave --overwrite out and remove it first"
+            )
+        has_journal = any(self.folder.glob(PATTERN))
+        require_free(self.folder, files=self.files, overwrite=self.overwrite or has_journal)
 
+    def open(self, settings: Mapping[str, Any]) -> Journal | None:
+        """Take the folder over for this process; what it holds goes if it may be overwritten.
 
-def left_to_score(
-    num_rows: int, batch_size: int, kept: set[int], shard: tuple[int, int] = (0, 1)
-) -> list[int]:
-    """Return the rows of this shard's batches in which a result is missing.
-
-    >>> left_to_score(7, 2, {0, 1, 2})
-    [2, 3, 4, 5, 6]
-    >>> left_to_score(7, 2, {0, 1, 2}, shard=(1, 2))
-    [2, 3, 6]
-    """
-    index, num_shards = shard
-    batches = [range(start, min(start + batch_size, num_rows)) for start in range(0, num_rows, batch_size)]
-    return [row for batch in batches[index::num_shards] if not kept.issuperset(batch) for row in batch]
+        Raises:
+            ValueError: as `check` and `Journal`.
+            OSError: if it cannot be written.
+        """
+        if self.folder is None:
+            return None
+        self.check()
+        if self.overwrite:
+            for path in self.folder.glob(PATTERN):
+                remove(path)
+            for name in self.files:
+                (self.folder / name).unlink(missing_ok=True)
+        return Journal(self.folder, settings, self.shard)
 
 
 def require_free(

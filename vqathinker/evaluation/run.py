@@ -5,36 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from datasets import Dataset
 
-from vqathinker.evaluation.folder import left_to_score, open_journal
+from vqathinker.evaluation.folder import Keeping
 from vqathinker.evaluation.result import Evaluation, summarise
-from vqathinker.journal import read_all, require_same_settings
+from vqathinker.journal import left_to_score, read_all, require_same_settings
 from vqathinker.scoring import Mode, Score, Scorer
 
 LIBRARIES = ("vqathinker", "torch", "transformers", "trl", "decord", "av")
 
 
-def evaluate(
-    scorer: Scorer,
-    dataset: Dataset,
-    *,
-    origin: Mapping[str, Any] | None = None,
-    out: str | os.PathLike[str] | None = None,
-    overwrite: bool = False,
-    shard: tuple[int, int] = (0, 1),
-    on_plan: Callable[[int, int], None] = lambda kept, left: None,
-    on_video: Callable[[Score], None] = lambda score: None,
-    **mode: Any,
-) -> Evaluation:
-    """Score every video of a data set and compare with its labels.
+class Evaluating:
+    """The scoring of a data set: iterate over it for each score as it comes, then ask for the `result`.
 
     Batches are cut at the same rows whatever was scored before and by whom, so that an interrupted or
     sharded run answers each video in the same company as an undisturbed one.
@@ -42,49 +30,92 @@ def evaluate(
     Args:
         scorer: the checkpoint with its engine, batch size and reading processes.
         dataset: rows from `vqathinker.data.dataset.load_labels`.
-        origin: what only the caller knows, e.g. checkpoint, label file and scale; stored with the settings.
-        out: folder that keeps each result as it comes. A run with the same settings goes on where the last
-            one stopped and tries unreadable files again; the run that completes the rows writes the summary.
+        keeping: where results are kept. A run with the same settings goes on where the last one stopped and
+            tries unreadable files again; the run that completes the rows writes the summary.
+        mode: how a score is read.
+
+    Attributes:
+        kept: rows whose result stays.
+        left: rows that this process answers.
+
+    Raises:
+        ValueError: if the folder holds results of a run with other settings.
+        OSError: if the folder cannot be written; what was written stays.
+    """
+
+    def __init__(self, scorer: Scorer, dataset: Dataset, keeping: Keeping, mode: Mode) -> None:
+        self.scorer = scorer
+        self.dataset = dataset
+        self.keeping = keeping
+        self.mode = mode
+        self.settings = {**keeping.origin, **scorer_settings(scorer, mode), **_label_settings(dataset)}
+        self._journal = keeping.open(self.settings)
+        self._results = {} if keeping.folder is None else read_all(keeping.folder)
+        self.kept = {row for row, result in self._results.items() if result["error"] is None}
+        self.left = left_to_score(dataset.num_rows, scorer.batch_size, self.kept, keeping.shard)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._journal is not None:
+            self._journal.close()
+
+    def __iter__(self) -> Iterator[Score]:
+        """Score what is left, keeping each result before it is handed out."""
+        rows = self.dataset.select(self.left)
+        scores = self.scorer.stream(rows["path"][:], expand=False, **asdict(self.mode))
+        for row, video_id, score in zip(self.left, rows["video_id"], scores, strict=True):
+            if row not in self.kept:
+                entry = _entry(row, video_id, score, self.scorer.batch_size)
+                self._results[row] = entry
+                if self._journal is not None:
+                    self._journal.append(entry)
+            yield score
+
+    def result(self) -> Evaluation:
+        """Sum up, with what other shards have found meanwhile; written once every row has its result."""
+        folder = self.keeping.folder
+        if folder is None:
+            return summarise(self.dataset, self._results, self.settings)
+        require_same_settings(folder, self.settings)  # two runs may have started at the same time
+        result = summarise(self.dataset, read_all(folder), self.settings)
+        if not result.num_pending:
+            result.write(folder, overwrite=True)
+        return result
+
+
+def evaluate(
+    scorer: Scorer,
+    dataset: Dataset,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    origin: Mapping[str, Any] | None = None,
+    **mode: Any,
+) -> Evaluation:
+    """Score every video of a data set and compare with its labels.
+
+    Args:
+        scorer: the checkpoint with its engine, batch size and reading processes.
+        dataset: rows from `vqathinker.data.dataset.load_labels`.
+        out: folder that keeps each result as it comes; the same call goes on where the last one stopped.
         overwrite: start anew, whatever `out` holds.
         shard: index and number of processes that share the rows and `out`.
-        on_plan: called with the number of results in `out` and of videos that this process will answer.
-        on_video: called after each video, e.g. to advance a progress bar.
+        origin: what only the caller knows, e.g. checkpoint, label file and scale; stored with the settings.
         mode: as `vqathinker.scoring.Mode` takes it, such as `samples=8`; greedy if omitted.
 
     Raises:
         ValueError: if `out` holds results of a run with other settings.
         OSError: if `out` cannot be written; what was written stays.
     """
-    settings = {**(origin or {}), **scorer_settings(scorer, Mode(**mode)), **_label_settings(dataset)}
     folder = None if out is None else Path(out)
-    opened = (
-        nullcontext() if folder is None else open_journal(folder, settings, overwrite=overwrite, shard=shard)
-    )
-    with opened as journal:
-        results = {} if folder is None else read_all(folder)
-        kept = {row for row, result in results.items() if result["error"] is None}
-        rows = left_to_score(dataset.num_rows, scorer.batch_size, kept, shard)
-        on_plan(len(kept), len(rows))
-        scores = scorer.stream(dataset.select(rows)["path"][:], expand=False, **mode)
-        for row, score in zip(rows, scores, strict=True):
-            if row not in kept:
-                results[row] = _entry(row, dataset[row]["video_id"], score, scorer.batch_size)
-                if journal is not None:
-                    journal.append(results[row])
-            on_video(score)
-    return _finish(dataset, results, settings, folder)
-
-
-def _finish(
-    dataset: Dataset, results: dict[int, dict[str, Any]], settings: dict[str, Any], folder: Path | None
-) -> Evaluation:
-    """Sum up, with what other shards have found meanwhile; write it once every row has its result."""
-    if folder is not None:
-        require_same_settings(folder, settings)  # two runs may have started at the same time
-    result = summarise(dataset, results if folder is None else read_all(folder), settings)
-    if folder is not None and not result.num_pending:
-        result.write(folder, overwrite=True)
-    return result
+    keeping = Keeping(folder, overwrite=overwrite, shard=shard, origin=origin or {})
+    with Evaluating(scorer, dataset, keeping, Mode(**mode)) as scores:
+        for _ in scores:
+            pass
+    return scores.result()
 
 
 def _entry(row: int, video_id: str, score: Score, batch_size: int) -> dict[str, Any]:

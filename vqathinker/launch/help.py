@@ -32,6 +32,7 @@ def show_help(recipe: str, command: str) -> str:
     own: list[str] = []
     model: list[str] = []
     others: list[str] = []
+    # ours first: TRL's are hundreds
     for name, field in options.items():
         if name in ignored:
             continue

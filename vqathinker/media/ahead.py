@@ -25,7 +25,8 @@ class ReadAhead(Generic[T]):
     """
 
     def __init__(self, read: Callable[[str], T], num_workers: int, max_ahead: int) -> None:
-        self.read, self.max_ahead = read, max_ahead
+        self.read = read
+        self.max_ahead = max_ahead
         get_num_threads()  # settles the number of this thread
         self.pool = ThreadPoolExecutor(num_workers, "video", initializer=set_num_threads, initargs=(1,))
         self.waiting: deque[str] = deque()

@@ -169,7 +169,8 @@ def probe(path: str) -> Stream:
         stream = video_stream(container, path)
         names = set(container.format.name.split(","))
         first, packets, end = _read_packets(container, stream, path)
-        num_indexed, duration = len(stream.index_entries), (container.duration or 0) / 1e6
+        num_indexed = len(stream.index_entries)
+        duration = (container.duration or 0) / 1e6
         if len(packets) < num_indexed:
             raise VideoError(path, f"the file ends after {len(packets)} of {num_indexed} frames")
         if names & MEASURED_CONTAINERS and end < 0.9 * duration:

@@ -10,6 +10,7 @@ Refuses to know about resizing, models and labels.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ Frames = NDArray[np.uint8]
 Resize = Callable[[Frames], Frames]
 Span = tuple[int, int | None]  # first frame and the one after the last, None for the video's end
 WHOLE: Span = (0, None)
+IN_MEMORY = "<frames>"  # path of a clip that is no file
 
 logger = logging.getLogger(__name__)
 decord.logging.set_level(decord.logging.QUIET)
@@ -195,6 +197,22 @@ def _read_by_index(
         return {i: finish(reader.get_batch([i]).asnumpy()[0]) for i in sorted(_all(wanted))}
     except (decord.DECORDError, RuntimeError, AssertionError, UnicodeEncodeError):
         return None  # newer codecs, damage, a name that is no text; PyAV reads it or says what is wrong
+
+
+def clip_of(frames: Frames, num_keyframes: int) -> Clip:
+    """Evenly spread frames of a video in memory.
+
+    Args:
+        frames: (T, H, W, 3) RGB.
+        num_keyframes: frames to take.
+
+    Raises:
+        ValueError: if it is no such array of uint8.
+    """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+        raise ValueError(f"frames of {frames.dtype} {frames.shape}: expected uint8 (T, H, W, 3), RGB")
+    indices = keyframe_indices(len(frames), num_keyframes)
+    return Clip(frames[indices], indices, len(frames), math.nan, IN_MEMORY)
 
 
 def report(clip: Clip) -> None:

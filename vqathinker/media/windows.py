@@ -80,7 +80,8 @@ def find_windows(path: str, *, length: float, stride: float) -> list[Window]:
         ValueError: if length or stride is not positive.
     """
     stream = probe(path)
-    seconds, end = stream.seconds, stream.end
+    seconds = stream.seconds
+    end = stream.end
     if stream.times is None:
         seconds, end = _decoded_seconds(path, stream.fps)
     if not len(seconds) or np.isnan(seconds).any() or np.isnan(end):

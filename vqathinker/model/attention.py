@@ -24,7 +24,9 @@ from transformers.masking_utils import sdpa_mask
 from vqathinker.model.prefix import PrefixAndOwn, RowBranches
 
 PACKED = "vqathinker_packed"  # the name under which transformers knows it
-PREFIX, PADDING = 0, -1  # segment numbers; the branches count from 1
+# segment numbers; the branches count from 1
+PREFIX = 0
+PADDING = -1
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,10 @@ def _by_segment(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, branches: Branches, **kwargs: Any
 ) -> Tensor:
     """(G, T, heads, D); zero where neither prefix nor branch is."""
-    length, rows, columns, valid = branches.prefix_length, branches.rows, branches.columns, branches.valid
+    length = branches.prefix_length
+    rows = branches.rows
+    columns = branches.columns
+    valid = branches.valid
     prefixes = (key[:, :, :length], value[:, :, :length])
     prefix, _ = sdpa_attention_forward(module, query[:, :, :length], *prefixes, None, **kwargs)
     output = nn.functional.pad(prefix, (0, 0, 0, 0, 0, query.shape[2] - length))

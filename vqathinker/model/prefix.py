@@ -65,7 +65,8 @@ class PrefixAndOwn(torch.autograd.Function):
         group = query.shape[1] // key.shape[1]
         expanded = (state.repeat_interleave(group, dim=1) for state in (key, value))
         own, own_log = _attend(query, *expanded, is_causal=True, scale=scale)
-        shared, shared_log = torch.zeros_like(own), torch.full_like(own_log, -torch.inf)
+        shared = torch.zeros_like(own)
+        shared_log = torch.full_like(own_log, -torch.inf)
         for row in rows:
             mine = query[row.branches]
             prefix = _of_group(row, row_keys, row_values, group)
@@ -77,7 +78,8 @@ class PrefixAndOwn(torch.autograd.Function):
         merged = sum(weight * part for weight, part in zip(weights, (own, shared), strict=True))
         output: Tensor = merged.to(query.dtype)
         ctx.save_for_backward(query, key, value, row_keys, row_values, output, log)
-        ctx.rows, ctx.scale = rows, scale
+        ctx.rows = rows
+        ctx.scale = scale
         return output
 
     @staticmethod

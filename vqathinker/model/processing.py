@@ -23,7 +23,10 @@ from vqathinker.types import FrameSetting as FrameSetting
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-IMAGE_START, IMAGE_END, IMAGE_TOKEN, MOTION_TOKEN = "<img>", "</img>", "<IMG_CONTEXT>", "<|video_pad|>"
+IMAGE_START = "<img>"
+IMAGE_END = "</img>"
+IMAGE_TOKEN = "<IMG_CONTEXT>"
+MOTION_TOKEN = "<|video_pad|>"
 VIDEO_MARKS = ("<video>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>")
 
 
@@ -59,17 +62,22 @@ class VQAThinkerProcessor(ProcessorMixin):
     ) -> None:
         super().__init__(tokenizer, **kwargs)  # type: ignore[no-untyped-call]
         check_motion(motion)
-        FrameSetting(num_frames, frame_size), FrameSetting(scoring_num_frames, scoring_frame_size)
+        FrameSetting(num_frames, frame_size)  # raises for a size that cannot be
+        FrameSetting(scoring_num_frames, scoring_frame_size)
         vocabulary = tokenizer.get_vocab()
         missing = [t for t in (IMAGE_START, IMAGE_END, IMAGE_TOKEN, motion_token) if t not in vocabulary]
         if missing:
             raise ValueError(
                 f"the tokenizer lacks {', '.join(missing)}; take that of an InternVL3 checkpoint"
             )
-        self.num_frames, self.frame_size = num_frames, frame_size
-        self.scoring_num_frames, self.scoring_frame_size = scoring_num_frames, scoring_frame_size
-        self.motion, self.motion_token = motion, motion_token
-        self.image_mean, self.image_std = list(image_mean), list(image_std)
+        self.num_frames = num_frames
+        self.frame_size = frame_size
+        self.scoring_num_frames = scoring_num_frames
+        self.scoring_frame_size = scoring_frame_size
+        self.motion = motion
+        self.motion_token = motion_token
+        self.image_mean = list(image_mean)
+        self.image_std = list(image_std)
         self.prompt = Prompt.from_dict(prompt or {}).to_dict()
 
     @property

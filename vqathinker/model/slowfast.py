@@ -19,7 +19,10 @@ NUM_STAGES = 5
 SLOW_STRIDE = 4  # the lateral connections take every fourth frame of the fast pathway
 CHANNEL_RATIO = 8  # the fast pathway has an eighth of the slow pathway's channels
 EXPANSION = 32  # channels after stage 4 per channel of the stem
-SLOW_POOL, FAST_POOL, SPACE_POOL = 8, 32, 7  # the published head's average pools
+# the published head's average pools
+SLOW_POOL = 8
+FAST_POOL = 32
+SPACE_POOL = 7
 TRAINED_REPEATS = {6: 6, 12: 4}  # how often the released code repeats the features of T frames in time
 
 
@@ -74,7 +77,8 @@ class SlowFast(nn.Module):
         network = create_slowfast(model_depth=depth, stem_dim_outs=(stem_dim, fast_dim), model_num_class=1)
         network.float()  # also where a checkpoint in another precision is being loaded around it
         self.blocks = nn.ModuleList(network.blocks[:NUM_STAGES])
-        self.slow_dim, self.fast_dim = stem_dim * EXPANSION, fast_dim * EXPANSION
+        self.slow_dim = stem_dim * EXPANSION
+        self.fast_dim = fast_dim * EXPANSION
         self.train()
         for module in self.modules():
             _freeze(module)

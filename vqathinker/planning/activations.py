@@ -10,7 +10,9 @@ from vqathinker.types import PIXELS_PER_TOKEN
 if TYPE_CHECKING:
     from vqathinker.planning.run import Run
 
-HEAD_TOKENS, HEAD_COLUMNS = 4096, 32768  # a tile of logits in TRL's fused head
+# a tile of logits in TRL's fused head
+HEAD_TOKENS = 4096
+HEAD_COLUMNS = 32768
 
 
 def autocast_bytes(run: Run) -> float:
@@ -27,7 +29,9 @@ def text_layer_bytes(run: Run) -> float:
     Of every position two RMSNorms (their input in fp32, the normalised input, their output), and the MLP's
     gate, activation, up-projection and product. Under autocast each projection keeps a copy of its input.
     """
-    tower, weight, itemsize = run.model.text, run.model.itemsize, run.itemsize
+    tower = run.model.text
+    weight = run.model.itemsize
+    itemsize = run.itemsize
     norms = 2 * tower.width * (FP32 + weight + itemsize)
     casts = 3 * tower.width * itemsize if weight > itemsize else 0
     mlp = itemsize * 4 * tower.mlp
@@ -40,7 +44,9 @@ def _attention_numbers(run: Run) -> int:
     Queries, keys, values and outputs of all positions, the prompts' outputs, and of each response its
     queries, outputs, mask, and the keys and values of prompt and response, shared heads repeated.
     """
-    text, prompt, response = run.model.text, run.model.prompt_length - 1, run.longest
+    text = run.model.text
+    prompt = run.model.prompt_length - 1
+    response = run.longest
     everywhere = 2 * run.num_tokens(response) * (text.query + text.key)
     own = 2 * text.query * (response + prompt + response) + response * (prompt + response)
     return everywhere + run.num_prompts * prompt * text.query + run.rows * own
@@ -57,8 +63,12 @@ def vision_layer_bytes(tower: Tower, weight: int, itemsize: int) -> int:
 
 def kept_bytes(run: Run) -> float:
     """What the forward pass of the longest micro-batch keeps for its backward pass."""
-    model, weight, itemsize = run.model, run.model.itemsize, run.itemsize
-    tokens, text, vision = run.num_tokens(run.longest), model.text, model.vision
+    model = run.model
+    weight = run.model.itemsize
+    itemsize = run.itemsize
+    tokens = run.num_tokens(run.longest)
+    text = model.text
+    vision = model.vision
     labelled = run.rows * run.longest
     visual = run.num_frames * model.tokens_per_frame
     pixels = 3 * PIXELS_PER_TOKEN**2 * visual
@@ -77,8 +87,10 @@ def layer_bytes(run: Run) -> float:
 
     When it reaches the vision tower, what the language model's layers kept is free again.
     """
-    weight, itemsize = run.model.itemsize, run.itemsize
-    text, vision = run.model.text, run.model.vision
+    weight = run.model.itemsize
+    itemsize = run.itemsize
+    text = run.model.text
+    vision = run.model.vision
     tokens = run.num_tokens(run.longest)
     of_text: float = tokens * (itemsize * text.mlp + weight * 2 * text.width)
     of_vision: float = run.num_patches * (itemsize * vision.mlp + weight * 2 * vision.width)
@@ -91,7 +103,8 @@ def layer_bytes(run: Run) -> float:
 
 def head_bytes(run: Run) -> float:
     """What TRL's fused head adds in its backward pass: a tile of logits and fp32 gradients."""
-    model, labelled = run.model, run.rows * run.longest
+    model = run.model
+    labelled = run.rows * run.longest
     tile = min(labelled, HEAD_TOKENS) * HEAD_COLUMNS * run.itemsize
     matrix = model.vocabulary * model.text.width
     of_matrix = 0 if model.has_adapters else (FP32 + (0 if model.itemsize == FP32 else BF16)) * matrix

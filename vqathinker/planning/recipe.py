@@ -46,7 +46,8 @@ def read_launch(file: Path) -> Launch:
     values = yaml.safe_load(file.read_text(encoding="utf-8"))
     if not isinstance(values, dict):
         raise ValueError(f"{file} is no configuration of accelerate")
-    kind, num_gpus = values.get("distributed_type", "NO"), int(values.get("num_processes", 1))
+    kind = values.get("distributed_type", "NO")
+    num_gpus = int(values.get("num_processes", 1))
     if kind == "FSDP":
         raise ValueError(f"{file}: FSDP2 is not counted; zero3.yaml comes close")
     if values.get("use_cpu"):
@@ -129,6 +130,7 @@ def plan(
     sizes = model_sizes(checkpoint, precision, has_masters=launch.zero > 0)
     rows = told["per_device_train_batch_size"]
     accumulation = told["gradient_accumulation_steps"]
+    # a generation batch is told in micro-batches or in rows of all GPUs
     parts = told["steps_per_generation"] or accumulation
     if told["generation_batch_size"]:
         parts = told["generation_batch_size"] // (rows * launch.num_gpus)

@@ -36,7 +36,8 @@ def verdict(run: Run) -> str:
     """Whether a run "fits" with a margin for what is estimated, is "tight", or "does not fit"."""
     if run.engine == "colocate" and not engine_fits(run):
         return "does not fit"
-    peak, size = memory(run).peak, run.gpu.memory
+    peak = memory(run).peak
+    size = run.gpu.memory
     if peak <= (1 - MARGIN) * size:
         return "fits"
     return "tight" if peak <= size else "does not fit"

@@ -15,7 +15,8 @@ from vqathinker.planning.sizes import BF16, FP32, ModelSizes
 
 ADAM_STATES = 2
 BUCKET = 500_000_000  # elements of DeepSpeed's buffer for the reduction of gradients
-PREFETCH, LIVE = 50_000_000, 1_000_000_000  # ZeRO-3: elements gathered ahead, and gathered at a time
+PREFETCH = 50_000_000  # elements that ZeRO-3 gathers ahead
+LIVE = 1_000_000_000  # and at a time
 HF_SEQUENCES = 256  # responses that the embedded engine generates at a time
 FRAMES_PER_CALL = 96  # that the rollout encodes at a time
 CUDA_BYTES = 1.5 * GIB  # context, cuBLAS and NCCL
@@ -197,7 +198,8 @@ def _engine_share(run: Run) -> float:
 
 def _log_probabilities(run: Run) -> dict[str, float]:
     """The passes of reference and old policy; the reference model may lie in the host's memory otherwise."""
-    text, lent = run.model.text, run.offloads_reference and run.has_copy
+    text = run.model.text
+    lent = run.offloads_reference and run.has_copy
     tokens = run.without_gradients.num_tokens(run.longest)
     return {
         "reference model": run.model.weight_bytes if lent else 0,

@@ -13,7 +13,8 @@ from vqathinker.planning.run import HF_SEQUENCES, Run, key_value_bytes
 from vqathinker.planning.sizes import BF16, ModelSizes, Tower
 
 VISION_MERGE = 4  # vision positions that become one visual token
-FORWARD, BACKWARD = 1, 2  # in passes; a backward pass multiplies with the weights and for the weights
+FORWARD = 1  # passes
+BACKWARD = 2  # it multiplies with the weights and for the weights
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ def visible_pairs(prompt: int, response: int, branches: float) -> float:
 
 def vision_flops(model: ModelSizes) -> float:
     """Of one frame: patches, vision tower and projector."""
-    vision, text, positions = model.vision, model.text, model.patches_per_frame
+    vision = model.vision
+    text = model.text
+    positions = model.patches_per_frame
     per_layer = linear_flops(vision) + 2 * 2 * vision.width * vision.mlp
     tower = vision.layers * positions * per_layer + attention_flops(vision, positions**2)
     patches = 2 * (positions - 1) * 3 * 14**2 * vision.width
@@ -75,7 +78,8 @@ def vision_flops(model: ModelSizes) -> float:
 
 def forward_flops(run: Run) -> tuple[float, float, float]:
     """Of one forward pass over the micro-batch: language model, head, vision."""
-    model, prompts = run.model, run.num_prompts
+    model = run.model
+    prompts = run.num_prompts
     pairs = prompts * visible_pairs(model.prompt_length - 1, run.response, run.rows / prompts)
     text = run.num_tokens(run.response) * text_flops(model) + attention_flops(model.text, pairs)
     head = run.rows * run.response * head_flops(model)

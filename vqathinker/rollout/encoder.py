@@ -61,7 +61,10 @@ class VideoEncoder:
         question: str | None = None,
         motion_cache: MotionCache | None = None,
     ) -> None:
-        self.model, self.processor, self.setting, self.question = model, processor, setting, question
+        self.model = model
+        self.processor = processor
+        self.setting = setting
+        self.question = question
         self.motion_cache = motion_cache
         self.num_encoded_frames = 0
 

@@ -31,7 +31,9 @@ class HFEngine:
         *,
         max_sequences: int = 256,
     ) -> None:
-        self.model, self.processor, self.max_sequences = model, processor, max_sequences
+        self.model = model
+        self.processor = processor
+        self.max_sequences = max_sequences
 
     def versions(self) -> dict[str, str]:
         """None: transformers is told anyway."""
@@ -121,7 +123,8 @@ class HFEngine:
 
     def _left_padded(self, requests: Sequence[RolloutRequest]) -> tuple[Tensor, Tensor]:
         """(B, L, d) embeddings padded on the left and their (B, L) mask."""
-        table, device = self.model.get_input_embeddings(), self.model.device
+        table = self.model.get_input_embeddings()
+        device = self.model.device
         placeholders = torch.tensor(self.processor.placeholder_ids, device=device)
         rows = []
         for request in requests:
@@ -183,7 +186,8 @@ class ChosenLogprobs(LogitsProcessor):
     """
 
     def __init__(self, temperature: float, watched: Sequence[int] = ()) -> None:
-        self.temperature, self.watched = temperature, list(watched)
+        self.temperature = temperature
+        self.watched = list(watched)
         self.steps: list[Tensor] = []
         self.watched_steps: list[Tensor] = []
         self.pending: Tensor | None = None

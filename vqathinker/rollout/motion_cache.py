@@ -24,7 +24,8 @@ from vqathinker.media.video import PIXELS_VERSION
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.fingerprint import weights_digest
 
-SUFFIX, UNFINISHED = ".safetensors", ".part"
+SUFFIX = ".safetensors"
+UNFINISHED = ".part"
 CHECKS = 64  # looks at the size of the folder while it could be filled once
 ABANDONED = 3600.0  # seconds after which nobody still writes a file
 
@@ -46,7 +47,9 @@ class MotionCache:
     """
 
     def __init__(self, folder: str | Path, computed_by: Sequence[object], max_bytes: float) -> None:
-        self.folder, self.computed_by, self.max_bytes = Path(folder), list(computed_by), max_bytes
+        self.folder = Path(folder)
+        self.computed_by = list(computed_by)
+        self.max_bytes = max_bytes
         self.folder.mkdir(parents=True, exist_ok=True)
         self.unchecked_bytes = 0
         self.is_writable = True  # False after the first failure, for those who ask

@@ -100,8 +100,10 @@ class VLLMEngine:
             raise ImportError(NOT_INSTALLED) from error
         register()
         num_processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-        self.processor, self.max_length = processor, max_length
-        self.sleeps, self.is_asleep = sleeps, False
+        self.processor = processor
+        self.max_length = max_length
+        self.sleeps = sleeps
+        self.is_asleep = False
         self.llm = LLM(
             model=str(checkpoint),
             max_model_len=max_length,
@@ -180,6 +182,7 @@ class VLLMEngine:
             ]
             for output in outputs
         ]
+        # the update needs the memory of weights and cache
         if self.sleeps:
             self.llm.sleep(level=1)
             self.is_asleep = True
@@ -197,7 +200,8 @@ class VLLMEngine:
         the group, while the video waits for room; and a request that has begun no longer looks into the
         prefix cache, so that each would compute the video again.
         """
-        ids, marks = list(request.prompt_ids), self.processor.placeholder_ids
+        ids = list(request.prompt_ids)
+        marks = self.processor.placeholder_ids
         end = max((place + 1 for place, token in enumerate(ids) if token in marks), default=0)
         if not end:
             return {"prompt_token_ids": ids}

@@ -41,7 +41,8 @@ ATTEMPTS = 3
 HOW_TO_START = "start it with `vqathinker serve CHECKPOINT --rollouts` (--host ADDRESS for other machines)"
 GENERATE = "/inference/v1/generate"
 NO_LIMITS = httpx.Limits(max_connections=None)
-CHECK_EVERY, ANSWER_WITHIN = 10.0, 20.0  # seconds between signs of life, and until one counts as missing
+CHECK_EVERY = 10.0  # seconds between signs of life
+ANSWER_WITHIN = 20.0  # until one counts as missing
 
 
 class RolloutServerError(RunStopped):
@@ -75,8 +76,10 @@ class ServerEngine:
         start_within: float = 240.0,
         sends_weights: bool = True,
     ) -> None:
-        self.url, self.processor = url.rstrip("/"), processor
-        self.folder, self.sends_weights = Path(weights_folder).resolve(), sends_weights
+        self.url = url.rstrip("/")
+        self.processor = processor
+        self.folder = Path(weights_folder).resolve()
+        self.sends_weights = sends_weights
         self.tag = ""
         self._wait_until_up(start_within)
         self._check_server(config)
@@ -166,8 +169,11 @@ class ServerEngine:
         )
 
         marks = self.processor.placeholder_ids
-        spans, start, used = [], 0, 0
+        spans = []
+        start = 0
+        used = 0
         data = []
+        # frames and motion are runs of placeholders, whose embeddings lie one after the other
         for is_mark, tokens in groupby(request.prompt_ids, key=lambda token: token in marks):
             length = len(list(tokens))
             if is_mark:

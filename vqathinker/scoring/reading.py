@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,26 +17,16 @@ from vqathinker import answers
 from vqathinker.prompts import LEVEL_OPENING
 from vqathinker.rollout import Response
 from vqathinker.scale import LEVELS, from_share
+from vqathinker.scoring.result import Score
 from vqathinker.scoring.settings import Mode
 
 TRIMMED = 0.25  # share of the samples left out at either end
 
 
-@dataclass(frozen=True)
-class Reading:
-    """The part of a `Score` that comes from the responses; attributes as there."""
-
-    raw: float
-    texts: tuple[str, ...]
-    samples: tuple[float, ...] = ()
-    spread: float = math.nan
-    details: dict[str, float] = field(default_factory=dict)
-
-
 def read(
     responses: Sequence[Response], tokenizer: PreTrainedTokenizerBase, mode: Mode, *, think: bool = True
-) -> Reading:
-    """Read the responses to one video.
+) -> Score:
+    """The score that the responses to one video hold; what was seen of the video is not said in it.
 
     Args:
         responses: those of one request.
@@ -46,20 +35,21 @@ def read(
         think: False also reads the score of an answer block alone.
     """
     if mode.levels:
-        return _read_levels(responses[0])
+        return _read_levels(responses[0], mode)
     texts = tuple(str(tokenizer.decode(r.token_ids, skip_special_tokens=True)) for r in responses)
     samples = tuple(answers.score(text, think=think) for text in texts)
     if mode.expected:
         value = expected_value(responses[0], tokenizer, answers.parse(texts[0], think=think))
-        return Reading(value, texts, samples, details={"greedy": samples[0]})
+        return _score(value, mode, texts, samples=samples, details={"greedy": samples[0]})
     if mode.samples == 1:
-        return Reading(samples[0], texts, samples)
+        return _score(samples[0], mode, texts, samples=samples)
     certainty = [math.exp(sum(r.logprobs) / len(r.logprobs)) for r in responses]
     scores = [answers.clip(score) for score in samples]  # one of 35 for 3.5 would outweigh the others
     details = combine(scores, certainty)
     valid = [score for score in scores if not math.isnan(score)]
     spread = float(np.std(valid, ddof=1)) if len(valid) > 1 else math.nan
-    return Reading(details[mode.combine], texts, samples, spread, details)
+    raw = details[mode.combine]
+    return _score(raw, mode, texts, samples=samples, spread=spread, details=details)
 
 
 def combine(samples: Sequence[float], certainty: Sequence[float]) -> dict[str, float]:
@@ -72,7 +62,8 @@ def combine(samples: Sequence[float], certainty: Sequence[float]) -> dict[str, f
     >>> combine([2.0, 3.0, 3.0, 9.0, math.nan], [1, 1, 1, 1, 1])
     {'mean': 4.25, 'median': 3.0, 'trimmed': 3.0, 'confidence': 4.25}
     """
-    scores, weights = np.array(samples, dtype=np.float64), np.array(certainty, dtype=np.float64)
+    scores = np.array(samples, dtype=np.float64)
+    weights = np.array(certainty, dtype=np.float64)
     valid = ~np.isnan(scores)
     if not valid.any():
         return dict.fromkeys(WAYS, math.nan)
@@ -124,10 +115,16 @@ def _positions(response: Response, tokenizer: PreTrainedTokenizerBase, number: s
     raise ValueError(f"the tokenizer does not write {number} digit by digit, so it has no expected value")
 
 
-def _read_levels(response: Response) -> Reading:
+def _read_levels(response: Response, mode: Mode) -> Score:
     """The expected level of the watched words, on the 1-5 scale."""
     chances = np.exp(np.array(response.watched[0]) - max(response.watched[0]))
     chances /= chances.sum()
     raw = from_share(float(chances @ np.array(list(LEVELS.values()))))
     details = dict(zip(LEVELS, chances.tolist(), strict=True))
-    return Reading(raw, (f"{LEVEL_OPENING} {max(details, key=lambda word: details[word])}",), details=details)
+    likeliest = max(details, key=lambda word: details[word])
+    return _score(raw, mode, (f"{LEVEL_OPENING} {likeliest}",), details=details)
+
+
+def _score(raw: float, mode: Mode, texts: tuple[str, ...], **others: Any) -> Score:
+    """A score on the scale, with the number that it was before."""
+    return Score(score=answers.clip(raw), raw=raw, mode=mode.name, texts=texts, **others)

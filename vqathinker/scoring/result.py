@@ -15,7 +15,7 @@ class Seen:
     """What the model saw of one video, or of one window of it.
 
     Attributes:
-        path: the file; `<frames>` for frames in memory.
+        path: the file; `<frames>` for frames in memory, empty for what was read from responses alone.
         start: first second; 0 unless it is a window.
         end: last second; NaN where the file does not tell its frame rate.
         indices: (T,) positions of the keyframes in the file, from 0.
@@ -27,7 +27,7 @@ class Seen:
         error: why the file cannot be used, None otherwise.
     """
 
-    path: str
+    path: str = ""
     start: float = 0.0
     end: float = math.nan
     indices: tuple[int, ...] = ()

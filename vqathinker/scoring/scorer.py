@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
@@ -13,7 +14,6 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from vqathinker import answers
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.windows import check_windows
@@ -25,13 +25,11 @@ from vqathinker.rollout.answer import Answerer, Asking
 from vqathinker.scoring.load import load
 from vqathinker.scoring.reading import read
 from vqathinker.scoring.result import Reply, Score
-from vqathinker.scoring.search import find_videos
+from vqathinker.scoring.search import Source, Sources, find_sources
 from vqathinker.scoring.settings import Mode
-from vqathinker.scoring.sources import Part, Source, read_parts, read_windows
+from vqathinker.scoring.sources import Part, read_parts, read_windows
 
 MAX_NEW_TOKENS = 2048
-ITEM = (str, os.PathLike, np.ndarray, VideoError)
-Sources = Source | VideoError | Iterable[Source | VideoError]
 Answered = tuple[Part, list[Response], dict[str, Any]]
 
 
@@ -139,16 +137,16 @@ class Scorer:
         Raises:
             VideoError: if a single file cannot be used; in a list that is the score's `error`.
         """
-        if isinstance(source, str | os.PathLike):
-            found = find_videos([os.fspath(source)])
-            if found != [os.fspath(source)]:
-                return list(self.stream(found, **mode))
-        elif not isinstance(source, np.ndarray):
-            return list(self.stream(source, **mode))
-        (result,) = self.stream([source], **mode)
-        if result.error is not None:
-            raise VideoError(result.path, result.error)
-        return result
+        found = find_sources(source)
+        scores = list(self._score(found, Mode(**mode)))
+        is_array = isinstance(source, np.ndarray)
+        is_file = isinstance(source, str | os.PathLike) and found == [os.fspath(source)]
+        if not (is_array or is_file):
+            return scores
+        (score,) = scores
+        if score.error is not None:
+            raise VideoError(score.path, score.error)
+        return score
 
     def stream(self, sources: Sources, *, expand: bool = True, **mode: Any) -> Iterator[Score]:
         """Yield a score for every video, in order, as soon as its batch is answered.
@@ -161,9 +159,7 @@ class Scorer:
         Raises:
             TypeError: if a source is neither.
         """
-        items = _expanded(sources) if expand else _listed(sources)
-        parts = read_parts(items, self.reader, self.setting, ahead=self._ahead)
-        return self._scores(parts, Mode(**mode))
+        return self._score(find_sources(sources, expand=expand), Mode(**mode))
 
     def timeline(
         self, path: str | os.PathLike[str], window: float, stride: float | None = None, **mode: Any
@@ -195,8 +191,8 @@ class Scorer:
             question: what to ask.
             expand: False takes every path as the name of one file.
         """
-        items = _expanded(sources) if expand else _listed(sources)
-        parts = read_parts(items, self.reader, self.setting, ahead=self._ahead)
+        found = find_sources(sources, expand=expand)
+        parts = read_parts(found, self.reader, self.setting, ahead=self._ahead)
         asking = Asking(question, sampling=Sampling(max_new_tokens=self.max_new_tokens))
         for part, responses, seen in self._answers(parts, asking):
             if isinstance(part.clip, VideoError):
@@ -242,6 +238,10 @@ class Scorer:
     def _ahead(self) -> int:
         return max(self.batch_size, 2 * self.reader.num_workers)
 
+    def _score(self, sources: Sequence[Source | VideoError], mode: Mode) -> Iterator[Score]:
+        parts = read_parts(sources, self.reader, self.setting, ahead=self._ahead)
+        return self._scores(parts, mode)
+
     def _scores(self, parts: Iterator[Part], mode: Mode) -> Iterator[Score]:
         tokenizer = self.processor.tokenizer
         if mode.needs_probabilities and not self.engine.tells_probabilities:
@@ -258,8 +258,7 @@ class Scorer:
             if isinstance(part.clip, VideoError):
                 yield Score(mode=mode.name, **seen)
             else:
-                reading = read(responses, tokenizer, mode, think=self.think)
-                yield Score(score=answers.clip(reading.raw), mode=mode.name, **vars(reading), **seen)
+                yield replace(read(responses, tokenizer, mode, think=self.think), **seen)
 
     def _answers(self, parts: Iterator[Part], asking: Asking) -> Iterator[Answered]:
         """Every part with its responses (none where there is no clip) and the attributes of `Seen`."""
@@ -285,20 +284,3 @@ class Scorer:
             "size": self.setting.size,
             **span,
         }
-
-
-def _listed(sources: Sources) -> list[Source | VideoError]:
-    """One source or several, as a list."""
-    are_several = isinstance(sources, Iterable) and not isinstance(sources, ITEM)
-    items: list[Any] = [*sources] if are_several else [sources]  # type: ignore[misc]
-    for item in items:
-        if not isinstance(item, ITEM):
-            raise TypeError(f"a {type(item).__name__} is no video: give paths, or uint8 arrays (T, H, W, 3)")
-    return items
-
-
-def _expanded(sources: Sources) -> list[Source | VideoError]:
-    items: list[Source | VideoError] = []
-    for source in _listed(sources):
-        items += find_videos([os.fspath(source)]) if isinstance(source, str | os.PathLike) else [source]
-    return items

@@ -9,10 +9,43 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vqathinker.media.container import VideoError
 from vqathinker.media.names import RAW_HINT, is_raw, is_video_name, missing_reason, stem
 
+Source = str | os.PathLike[str] | NDArray[np.uint8]
+Sources = Source | VideoError | Iterable[Source | VideoError]
+SINGLE = (str, os.PathLike, np.ndarray, VideoError)
+
 logger = logging.getLogger(__name__)
+
+
+def find_sources(sources: Sources, *, expand: bool = True) -> list[Source | VideoError]:
+    """What is to be scored, one after the other: paths of files, and arrays of frames.
+
+    Args:
+        sources: files, folders, patterns and arrays of frames, one or several.
+        expand: False takes every path as the name of one file.
+
+    Raises:
+        TypeError: if a source is none of these.
+    """
+    are_several = isinstance(sources, Iterable) and not isinstance(sources, SINGLE)
+    found: list[Source | VideoError] = []
+    for source in sources if are_several else [sources]:  # type: ignore[union-attr]
+        if not isinstance(source, SINGLE):
+            raise TypeError(
+                f"a {type(source).__name__} is no video: give paths, or uint8 arrays (T, H, W, 3)"
+            )
+        if not isinstance(source, str | os.PathLike):
+            found.append(source)
+        elif expand:
+            found += find_videos([os.fspath(source)])
+        else:
+            found.append(os.fspath(source))
+    return found
 
 
 def find_videos(paths: Iterable[str]) -> list[str | VideoError]:
@@ -29,10 +62,10 @@ def find_videos(paths: Iterable[str]) -> list[str | VideoError]:
     """
     found: list[str | VideoError] = []
     for path in paths:
-        if os.path.isdir(path):
-            found += _search(path)
-        elif glob.has_magic(path) and not os.path.lexists(path):
+        if glob.has_magic(path) and not os.path.lexists(path):
             found += _match(path)
+        elif os.path.isdir(path):
+            found += _search(path)
         else:
             found.append(_checked(path))
     return found

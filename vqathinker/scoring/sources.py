@@ -1,4 +1,4 @@
-"""What is to be scored, as clips: files, frames in memory, windows."""
+"""What is to be scored, read as clips: files, frames in memory, windows."""
 
 from __future__ import annotations
 
@@ -9,25 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
-from vqathinker.media.video import (
-    WHOLE,
-    Clip,
-    VideoError,
-    keyframe_indices,
-    read_spans,
-    report,
-)
-from vqathinker.media.windows import Window, find_windows
+from vqathinker.media.video import WHOLE, Clip, clip_of, read_spans, report
+from vqathinker.media.windows import find_windows
+from vqathinker.scoring.search import Source
 from vqathinker.types import FrameSetting
 
-IN_MEMORY = "<frames>"
 WINDOWS_PER_JOB = 4  # read in one pass; also what bounds the memory of a job's frames
-
-Source = str | os.PathLike[str] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -51,11 +40,11 @@ def read_parts(
     for source in sources:
         if isinstance(source, VideoError):
             yield Part(source)
-        elif isinstance(source, str | os.PathLike):
-            answer = next(clips)
-            yield _part(answer if isinstance(answer, VideoError) else answer[0])
+        elif not isinstance(source, str | os.PathLike):
+            yield Part(clip_of(source, setting.num_frames))
         else:
-            yield _part(_clip_of(source, setting.num_frames))
+            found = next(clips)
+            yield Part(found) if isinstance(found, VideoError) else _whole(*found)
 
 
 def read_windows(
@@ -71,10 +60,9 @@ def read_windows(
     jobs = [_job(setting, [(w.first, w.stop) for w in group], num_frames) for group in groups]
     answers = reader.run(((job, path) for job in jobs), ahead=reader.num_workers)
     for group, answer in zip(groups, answers, strict=True):
-        if isinstance(answer, VideoError):
-            yield from (Part(answer, window.start, window.end) for window in group)
-        else:
-            yield from map(_window_part, answer, group)
+        for place, window in enumerate(group):
+            clip = answer if isinstance(answer, VideoError) else answer[place]
+            yield Part(clip, window.start, window.end)
 
 
 def _job(setting: FrameSetting, spans: list[Any], num_frames: int | None = None) -> partial[list[Clip]]:
@@ -85,24 +73,6 @@ def _job(setting: FrameSetting, spans: list[Any], num_frames: int | None = None)
     return partial(read_spans, spans=spans, num_keyframes=number, num_frames=num_frames, resize=resize)
 
 
-def _part(clip: Clip | VideoError) -> Part:
-    if isinstance(clip, VideoError):
-        return Part(clip)
+def _whole(clip: Clip) -> Part:
     report(clip)  # logged here, since the reading process is silent
     return Part(clip, end=clip.num_frames / clip.fps)
-
-
-def _window_part(clip: Clip, window: Window) -> Part:
-    return Part(clip, window.start, window.end)
-
-
-def _clip_of(frames: NDArray[np.uint8], num_keyframes: int) -> Clip:
-    """Keyframes of a video in memory.
-
-    Raises:
-        ValueError: if it is no array (T, H, W, 3) of uint8.
-    """
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
-        raise ValueError(f"frames of {frames.dtype} {frames.shape}: expected uint8 (T, H, W, 3), RGB")
-    indices = keyframe_indices(len(frames), num_keyframes)
-    return Clip(frames[indices], indices, len(frames), math.nan, IN_MEMORY)

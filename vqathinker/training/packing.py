@@ -81,6 +81,7 @@ def pack(
     parts = [
         _pack_group(input_ids, attention_mask.bool(), completion_length, rows) for rows in members.values()
     ]
+    # packed rows differ in length by their responses
     longest = max(len(part[0]) for part in parts)
     length = -(-longest // multiple) * multiple
 
@@ -110,9 +111,12 @@ def _pack_group(
     fork = len(prompt) - 1
     device = input_ids.device
     unlabelled = torch.full((fork,), IGNORED, device=device)
-    ids, positions = [prompt[:-1]], [torch.arange(fork, device=device)]
-    segments, labels = [torch.full((fork,), PREFIX, device=device)], [unlabelled]
-    label_rows, columns = [unlabelled], [unlabelled]
+    ids = [prompt[:-1]]
+    positions = [torch.arange(fork, device=device)]
+    segments = [torch.full((fork,), PREFIX, device=device)]
+    labels = [unlabelled]
+    label_rows = [unlabelled]
+    columns = [unlabelled]
     for branch, row in enumerate(rows, start=1):
         kept = mask[row, -completion_length:]
         completion = input_ids[row, -completion_length:][kept]
@@ -134,7 +138,8 @@ def whole_groups(groups: Sequence[int], size: int) -> list[slice]:
     >>> whole_groups([0, 0, 0, 1, 1, 1, 2], 2)
     [slice(0, 3, None), slice(3, 6, None), slice(6, 7, None)]
     """
-    parts, start = [], 0
+    parts = []
+    start = 0
     for end in range(1, len(groups) + 1):
         if end == len(groups) or (groups[end] != groups[end - 1] and end - start >= size):
             parts.append(slice(start, end))

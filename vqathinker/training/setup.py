@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from trl.trainer.utils import get_peft_config
 
 from vqathinker.checkpoints.assemble import load_adapted, load_policy
 from vqathinker.checkpoints.folders import checkpoint_folder, is_adapter
-from vqathinker.data.dataset import load_labels
+from vqathinker.data.dataset import LabelReading, read_labels
 from vqathinker.data.overlap import find_overlap
 from vqathinker.launch import Settings
 from vqathinker.launch.adapters import LANGUAGE_LAYERS, other_settings
@@ -33,7 +33,6 @@ from vqathinker.training.checks import check_files
 
 logger = logging.getLogger(__name__)
 
-SPLIT_COLUMNS = {"split", "is_test"}
 VISION_LAYERS = r".*vision_tower.*"
 
 
@@ -162,46 +161,45 @@ def load_data(data: DataConfig, split: str, *, max_missing: float) -> Dataset | 
     videos = data.train_videos if split == "train" else data.eval_videos or data.train_videos
     if labels is None or videos is None:
         return None
-    low = data.mos_low
-    high = data.mos_high
-    columns = {"video_column": data.video_column, "mos_column": data.mos_column}
-    if split == "eval":
-        low = low if data.eval_mos_low is None else data.eval_mos_low
-        high = high if data.eval_mos_high is None else data.eval_mos_high
-        columns["video_column"] = data.eval_video_column or data.video_column
-        columns["mos_column"] = data.eval_mos_column or data.mos_column
-    options = {"mos_range": (low, high), "scale": data.scale, **columns}
-    rows = load_labels(labels, video_dir=videos, **options)  # type: ignore[arg-type]
+    table = read_labels(labels, videos, _reading(data, split, labels))
+    table.matches.log()
     if data.dataset_name:
-        if set(rows["dataset"]) != {Path(labels).stem}:
+        if set(table.columns["dataset"]) != {Path(labels).stem}:
             raise ValueError(
                 f"{labels} has a column dataset, which dataset_name={data.dataset_name!r} contradicts; leave "
                 "one of them out"
             )
-        options["dataset"] = data.dataset_name
-        rows = load_labels(labels, video_dir=videos, **options)  # type: ignore[arg-type]
-    wanted = data.train_split if split == "train" else data.eval_split
-    if SPLIT_COLUMNS & set(rows.column_names):
-        if wanted:
-            rows = load_labels(labels, video_dir=videos, split=wanted, **options)  # type: ignore[arg-type]
-        elif split == "eval" and data.train_split and _is_one_file(labels, data.train_labels):
-            seen = load_labels(labels, split=data.train_split, **options)  # type: ignore[arg-type]
-            rows = _without(rows, seen, f"{labels} marks no rows outside split {data.train_split!r}")
+        table = table.named(data.dataset_name)
+    rows = table.to_rows()
     check_files(rows, max_missing, f"{split}_videos")
     return rows
 
 
-def _is_one_file(path: str, other: str | None) -> bool:
-    return other is not None and os.path.samefile(path, other)
-
-
-def _without(rows: Dataset, seen: Dataset, none_left: str) -> Dataset:
-    """The rows of a label file that another selection from it does not hold."""
-    names = set(seen["prompt"])
-    kept = [row for row, name in enumerate(rows["prompt"]) if name not in names]
-    if not kept:
-        raise ValueError(f"{none_left}; give other eval_labels")
-    return rows.select(kept)
+def _reading(data: DataConfig, split: str, labels: str) -> LabelReading:
+    """How the "train" or "eval" labels are read; a file that marks no splits is read whole."""
+    reading = LabelReading(
+        mos_range=(data.mos_low, data.mos_high),
+        scale=data.scale,
+        split=data.train_split or None,
+        need_split=False,
+        video_column=data.video_column,
+        mos_column=data.mos_column,
+    )
+    if split == "train":
+        return reading
+    # what is not said of the validation labels is as for training, but for the split
+    low = data.mos_low if data.eval_mos_low is None else data.eval_mos_low
+    high = data.mos_high if data.eval_mos_high is None else data.eval_mos_high
+    is_same_file = data.train_labels is not None and os.path.samefile(labels, data.train_labels)
+    takes_the_rest = is_same_file and not data.eval_split
+    return replace(
+        reading,
+        mos_range=(low, high),
+        split=data.eval_split or None,
+        outside=reading.split if takes_the_rest else None,
+        video_column=data.eval_video_column or data.video_column,
+        mos_column=data.eval_mos_column or data.mos_column,
+    )
 
 
 def load_model(

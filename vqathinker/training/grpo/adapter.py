@@ -281,7 +281,9 @@ class GRPOAdapter(GRPOTrainer, ABC):
         videos = work.videos
         size = batch_size or len(input_ids)
         parts = whole_groups(self._groups(videos), size)
-        logps, entropies = [], []
+        logps = []
+        entropies = []
+        # the reference may be kept in the host's memory
         lent = self.hosted_reference if model is self.ref_model else None
         with nullcontext() if lent is None else lent.on_device():
             for part in parts:
@@ -294,6 +296,7 @@ class GRPOAdapter(GRPOTrainer, ABC):
                     entropies.append(packed.unpack(output.entropy, shape))
         if not compute_entropy:
             return torch.cat(logps), None, None
+        # TRL's loss asks for the entropy of the policy alone: these are its log-probabilities
         if isinstance(work, Updating):
             work.policy_logps = torch.cat(logps).detach()
             if self.use_vllm and self.vllm_importance_sampling_correction and self._is_on_policy:

@@ -13,7 +13,7 @@ from vqathinker.scale import SCALE, off_scale
 from vqathinker.training.grpo.batch import accepts_answer_only
 from vqathinker.training.grpo.config import TrainingConfig
 from vqathinker.training.grpo.rehearsal import rehearse_perturbations, rehearse_rewards
-from vqathinker.types import Perturbation, Reward
+from vqathinker.types import FloatArray, Perturbation, Reward
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,28 @@ def check_setup(
             f"packed_attention='flex': FlexAttention has no backward pass on {args.device.type}; "
             "use 'segments'"
         )
+    _check_targets(np.asarray(dataset["target"]))
+    if perturbations and processor.num_frames < 2:
+        raise ValueError(
+            f"perturbations need at least 2 frames per video, the processor takes {processor.num_frames}; "
+            "set perturbations: [] or make a checkpoint with more frames"
+        )
+    if len(dataset) < args.num_videos_per_generation:
+        raise ValueError(
+            f"{len(dataset)} training videos do not fill one generation batch of "
+            f"{args.num_videos_per_generation}; lower per_device_train_batch_size or "
+            "gradient_accumulation_steps"
+        )
+    for label, reward in rewards.items():
+        _check_reward(label, reward, args.num_videos_per_generation, has_twins=bool(perturbations))
+    check_prompt(processor, think=not accepts_answer_only(rewards))
+    rehearse_rewards(rewards, dataset, args, with_twins=bool(perturbations))
+    rehearse_perturbations(perturbations, processor.num_frames, args)
+
+
+def _check_targets(target: FloatArray) -> None:
+    """Refuse labels of which most lie off the scale, and warn of more than a few."""
     low, high = SCALE
-    target = np.asarray(dataset["target"])
     outside = int(off_scale(target).sum())
     if outside > len(target) / 2:
         raise ValueError(
@@ -67,31 +87,19 @@ def check_setup(
             "maps the native range onto it",
             outside, len(target), low, high,
         )  # fmt: skip
-    if perturbations and processor.num_frames < 2:
+
+
+def _check_reward(label: str, reward: Reward, num_videos: int, *, has_twins: bool) -> None:
+    """Refuse a reward that the batch cannot give what it compares."""
+    if getattr(reward, "min_videos", 1) > num_videos:
         raise ValueError(
-            f"perturbations need at least 2 frames per video, the processor takes {processor.num_frames}; "
-            "set perturbations: [] or make a checkpoint with more frames"
+            f"reward {label!r} compares videos and the global batch holds only {num_videos}; raise "
+            "per_device_train_batch_size or gradient_accumulation_steps, or leave this reward out"
         )
-    if len(dataset) < args.num_videos_per_generation:
+    if getattr(reward, "needs_perturbed", False) and not has_twins:
         raise ValueError(
-            f"{len(dataset)} training videos do not fill one generation batch of "
-            f"{args.num_videos_per_generation}; lower per_device_train_batch_size or "
-            "gradient_accumulation_steps"
+            f"reward {label!r} compares with perturbed copies; configure perturbations or leave it out"
         )
-    for label, reward in rewards.items():
-        if getattr(reward, "min_videos", 1) > args.num_videos_per_generation:
-            raise ValueError(
-                f"reward {label!r} compares videos and the global batch holds only "
-                f"{args.num_videos_per_generation}; raise per_device_train_batch_size or "
-                "gradient_accumulation_steps, or leave this reward out"
-            )
-        if getattr(reward, "needs_perturbed", False) and not perturbations:
-            raise ValueError(
-                f"reward {label!r} compares with perturbed copies; configure perturbations or leave it out"
-            )
-    check_prompt(processor, think=not accepts_answer_only(rewards))
-    rehearse_rewards(rewards, dataset, args, with_twins=bool(perturbations))
-    rehearse_perturbations(perturbations, processor.num_frames, args)
 
 
 def check_prompt(processor: VQAThinkerProcessor, *, think: bool) -> None:

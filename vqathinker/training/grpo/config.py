@@ -94,6 +94,35 @@ class TrainingConfig(GRPOConfig):
         self._refuse_ignored()
         super().__post_init__()  # type: ignore[no-untyped-call]
         self.perturbations = _listed(self.perturbations)
+        if self.motion_cache is None:
+            self.motion_cache = str(Path(os.environ.get(CACHE, "~/.cache/vqathinker"), "motion").expanduser())
+        self._check_values()
+        self._check_engine()
+        self._check_batches()
+
+    def _check_values(self) -> None:
+        """Refuse numbers that cannot be."""
+        values = {
+            "max_unreadable": (0 <= self.max_unreadable <= 1, "expected a share between 0 and 1"),
+            "temperature": (
+                self.temperature > 0,
+                "the responses of a group are sampled, give a value above 0",
+            ),
+            "decode_workers": (self.decode_workers > 0, "at least one process has to decode"),
+            "decode_seconds": (0 < self.decode_seconds < math.inf, "expected a positive number of seconds"),
+            "motion_cache_gib": (self.motion_cache_gib >= 0, "expected 0 (none) or a size in GiB"),
+            "rehearsal_seconds": (
+                0 <= self.rehearsal_seconds < math.inf,
+                "expected 0 (no limit) or a number of seconds",
+            ),
+            "eval_num_videos": (self.eval_num_videos >= 0, "expected 0 (all) or a number of videos"),
+        }
+        for name, (is_fine, problem) in values.items():
+            if not is_fine:
+                raise ValueError(f"{name}={getattr(self, name)}: {problem}")
+
+    def _check_engine(self) -> None:
+        """Refuse settings of an engine that another one, or none, is chosen for."""
         for name, choices in (("vllm_mode", VLLM_MODES), ("packed_attention", PACKED_ATTENTION)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(choices)}")
@@ -104,8 +133,14 @@ class TrainingConfig(GRPOConfig):
         for name, is_set in colocated.items():
             if is_set and not (self.use_vllm and self.vllm_mode == "colocate"):
                 raise ValueError(f"{name} needs use_vllm and vllm_mode: colocate; leave it out")
-        if self.motion_cache is None:
-            self.motion_cache = str(Path(os.environ.get(CACHE, "~/.cache/vqathinker"), "motion").expanduser())
+        if self.eval_strategy != "no" and not self.ds3_gather_for_generation:
+            raise ValueError(
+                "ds3_gather_for_generation: false keeps all processes in step, layer by layer, and "
+                "validation does not; leave it out, or eval_strategy"
+            )
+
+    def _check_batches(self) -> None:
+        """Refuse batches that split a group, and saves that split a generation."""
         assert self.steps_per_generation is not None
         assert self.num_generations is not None
         local = self.per_device_train_batch_size * self.steps_per_generation
@@ -114,21 +149,6 @@ class TrainingConfig(GRPOConfig):
                 f"per_device_train_batch_size × steps_per_generation = {local} must be a multiple of "
                 f"num_generations = {self.num_generations}, so that no group is split between processes"
             )
-        if not 0 <= self.max_unreadable <= 1:
-            raise ValueError(f"max_unreadable={self.max_unreadable}: expected a share between 0 and 1")
-        if not self.temperature > 0:
-            raise ValueError(
-                f"temperature={self.temperature}: the responses of a group are sampled, give a value above 0"
-            )
-        if self.decode_workers < 1:
-            raise ValueError(f"decode_workers={self.decode_workers}: at least one process has to decode")
-        if not 0 < self.decode_seconds < math.inf:
-            raise ValueError(f"decode_seconds={self.decode_seconds}: expected a positive number of seconds")
-        if self.eval_strategy != "no" and not self.ds3_gather_for_generation:
-            raise ValueError(
-                "ds3_gather_for_generation: false keeps all processes in step, layer by layer, and "
-                "validation does not; leave it out, or eval_strategy"
-            )
         period = self.steps_per_cycle
         saves = self.save_steps if self.save_strategy == "steps" else 0
         if saves >= 1 and saves % period:
@@ -136,16 +156,6 @@ class TrainingConfig(GRPOConfig):
                 f"save_steps={saves:g}: {period} steps share the responses of one generation; a run that is "
                 "resumed between them would generate again and end elsewhere. Give a multiple of "
                 f"{period}, e.g. save_steps={period * math.ceil(saves / period)}"
-            )
-        if self.motion_cache_gib < 0:
-            raise ValueError(f"motion_cache_gib={self.motion_cache_gib}: expected 0 (none) or a size in GiB")
-        if not 0 <= self.rehearsal_seconds < math.inf:
-            raise ValueError(
-                f"rehearsal_seconds={self.rehearsal_seconds}: expected 0 (no limit) or a number of seconds"
-            )
-        if self.eval_num_videos < 0:
-            raise ValueError(
-                f"eval_num_videos={self.eval_num_videos}: expected 0 (all) or a number of videos"
             )
 
     def _refuse_ignored(self) -> None:

@@ -129,7 +129,8 @@ def generate_or_stop(
         RolloutServerError: saying what the server lacks and how to go on.
     """
     place: Any = trainer.vllm_generation
-    error, responses = place.error, []
+    error = place.error
+    responses = []
     if error is None:
         try:
             responses = place.engine.generate(requests, num_responses, sampling)

@@ -54,7 +54,8 @@ def importance_ratio(policy: Tensor, sampled: Tensor, mask: Tensor, args: Traini
     if args.vllm_importance_sampling_mode.startswith("sequence"):
         difference = difference.sum(dim=-1, keepdim=True)
     ratio = difference.exp()
-    low, high = args.vllm_importance_sampling_clip_min, args.vllm_importance_sampling_clip_max
+    low = args.vllm_importance_sampling_clip_min
+    high = args.vllm_importance_sampling_clip_max
     kept = ratio.clamp(low, high) if (low, high) != (None, None) else ratio
     truncates = args.vllm_importance_sampling_mode.endswith("truncate")
     return kept if truncates else ratio.masked_fill(kept != ratio, 0.0)

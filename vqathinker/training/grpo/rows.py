@@ -84,7 +84,9 @@ class EpochOrder(Sampler[int]):
     """
 
     def __init__(self, sampler: RepeatSampler, seed: int, epoch: Callable[[], float]) -> None:
-        self.sampler, self.seed, self.epoch = sampler, seed, epoch
+        self.sampler = sampler
+        self.seed = seed
+        self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
         if self.sampler.shuffle:

@@ -99,6 +99,7 @@ class SupervisedCollator:
                 f"no video of a batch can be read, the last one is {errors[-1]}; take it out of the labels, "
                 "or give a larger --per_device_train_batch_size"
             )
+        # the batch goes on without what cannot be read
         rows = [row for row, clip in zip(rows, clips, strict=True) if not isinstance(clip, VideoError)]
         frames = [clip.frames for clip in clips if not isinstance(clip, VideoError)]
         tokenizer = self.processor.tokenizer
@@ -108,6 +109,7 @@ class SupervisedCollator:
             )
             for row in rows
         ]
+        # a response ends as the model has to end it
         texts = [self._answer(row) + tokenizer.eos_token for row in rows]
         replies = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         pad = torch.nn.utils.rnn.pad_sequence
@@ -116,6 +118,7 @@ class SupervisedCollator:
             batch_first=True,
             padding_value=tokenizer.pad_token_id,
         )
+        # the prompt is given, only the response is learned
         labels = pad(
             [torch.tensor([IGNORED] * len(p) + r) for p, r in zip(prompts, replies, strict=True)],
             batch_first=True,
