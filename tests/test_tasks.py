@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,11 @@ import rewards
 from perturbations import PERTURBATIONS
 from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.data.dataset import load_labels
+from vqathinker.evaluation import evaluate
+from vqathinker.rollout import HFEngine
 from vqathinker.rollout.encoder import VideoEncoder
-from vqathinker.samples import Media, Sample, write_samples
+from vqathinker.samples import SCORE, Media, Sample, write_samples
+from vqathinker.scoring import Scorer
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
 from vqathinker.training.grpo import generation, rollouts, trainer
 from vqathinker.types import FloatArray, RolloutBatch
@@ -223,3 +228,36 @@ def test_one_batch_of_two_tasks_by_vllm(tiny_checkpoint: Path, samples: Path, tm
     check_batch(run, tmp_path / "out")
     (entry,) = (entry for entry in run.state.log_history if "reward" in entry)
     assert entry["sampling/logp_gap_mean"] < 0.1
+
+
+def test_each_sample_is_evaluated_by_its_own_question(
+    tiny_checkpoint: Path, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    scored = [Sample.from_dict(line) for line in lines if line["task"] == SCORE]
+    asked = replace(scored[0], id="asked", question="How sharp is it?")
+    write_samples(tmp_path / "scored.jsonl", [*scored, asked])
+    prompts: list[list[int]] = []
+    generate = HFEngine.generate
+
+    def listening(self: HFEngine, requests: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        prompts.extend(list(request.prompt_ids) for request in requests)
+        return generate(self, requests, *args, **options)
+
+    monkeypatch.setattr(HFEngine, "generate", listening)
+    with Scorer.from_pretrained(tiny_checkpoint, max_new_tokens=2, batch_size=4, num_workers=1) as scorer:
+        result = evaluate(scorer, load_labels(tmp_path / "scored.jsonl"))
+        with pytest.raises(ValueError, match="there are samples of recognition, which have no score"):
+            evaluate(scorer, load_labels(samples))
+        (question,) = {sample.question for sample in scored} - {None}
+        setting = scorer.setting
+        own = {
+            name: scorer.processor.prompt_ids(setting.num_frames, setting.tokens_per_frame, question=name)
+            for name in (None, asked.question)
+        }
+        with pytest.raises(ValueError, match="levels asks a question of its own"):
+            scorer.stream([asked.media[0].path], expand=False, questions=[question], levels=True)
+    assert result.num_unreadable == 0
+    assert prompts[:NUM_VIDEOS] == [own[None]] * NUM_VIDEOS
+    assert prompts[-1] == own[asked.question] != own[None]
+    assert len(prompts) == NUM_VIDEOS + NUM_IMAGES + 1

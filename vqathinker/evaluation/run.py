@@ -13,9 +13,11 @@ from typing import Any, Self
 
 from datasets import Dataset
 
+from vqathinker.data.sample_rows import tasks_of
 from vqathinker.evaluation.folder import Keeping
 from vqathinker.evaluation.result import Evaluation, summarise
 from vqathinker.journal import left_to_score, read_all, require_same_settings
+from vqathinker.samples import SCORE
 from vqathinker.scoring import Mode, Score, Scorer
 
 LIBRARIES = ("vqathinker", "torch", "transformers", "trl", "decord", "av")
@@ -48,6 +50,9 @@ class Evaluating:
         self.dataset = dataset
         self.keeping = keeping
         self.mode = mode
+        others = sorted(set(tasks_of(dataset)) - {SCORE})
+        if others:
+            raise ValueError(f"there are samples of {', '.join(others)}, which have no score to compare with")
         self.settings = {**keeping.origin, **scorer_settings(scorer, mode), **_label_settings(dataset)}
         self._journal = keeping.open(self.settings)
         self._results = {} if keeping.folder is None else read_all(keeping.folder)
@@ -64,7 +69,8 @@ class Evaluating:
     def __iter__(self) -> Iterator[Score]:
         """Score what is left, keeping each result before it is handed out."""
         rows = self.dataset.select(self.left)
-        scores = self.scorer.stream(rows["path"][:], expand=False, **asdict(self.mode))
+        questions = rows["question"][:] if "question" in rows.column_names else None
+        scores = self.scorer.stream(rows["path"][:], expand=False, questions=questions, **asdict(self.mode))
         for row, video_id, score in zip(self.left, rows["video_id"], scores, strict=True):
             if row not in self.kept:
                 entry = _entry(row, video_id, score, self.scorer.batch_size)
@@ -149,7 +155,9 @@ def scorer_settings(scorer: Scorer, mode: Mode) -> dict[str, Any]:
 
 def _label_settings(dataset: Dataset) -> dict[str, Any]:
     """The number of labels, a digest of them, and the distinct MOS ranges of each data set."""
-    columns = [dataset[name][:] for name in ("dataset", "video_id", "mos", "target")]
+    names = ["dataset", "video_id", "mos", "target"]
+    names += ["question"] if "question" in dataset.column_names else []
+    columns = [dataset[name][:] for name in names]
     digest = hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]
     ranges: dict[str, list[list[float]]] = {}
     bounds = (dataset[name] for name in ("dataset", "mos_low", "mos_high"))

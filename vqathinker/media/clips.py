@@ -5,7 +5,7 @@ A file that crashes or hangs a decoder is a `VideoError` like any other, and cos
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from vqathinker.media.guarded import GuardedReader
@@ -29,7 +29,14 @@ def read_clips(
     decoders: GuardedReader, paths: Iterable[str], setting: FrameSetting
 ) -> list[Clip | VideoError]:
     """As `read_clip`, of several files at a time, in their order."""
-    return [_reported(answer) for answer in decoders.map(_job(setting), paths)]
+    return list(iter_clips(decoders, paths, setting))
+
+
+def iter_clips(
+    decoders: GuardedReader, paths: Iterable[str], setting: FrameSetting, ahead: int | None = None
+) -> Iterator[Clip | VideoError]:
+    """As `read_clips`, one after the other; at most `ahead` files are read before they are asked for."""
+    yield from map(_reported, decoders.map(_job(setting), paths, ahead=ahead))
 
 
 def _job(setting: FrameSetting) -> partial[Clip]:

@@ -148,18 +148,36 @@ class Scorer:
             raise VideoError(score.path, score.error)
         return score
 
-    def stream(self, sources: Sources, *, expand: bool = True, **mode: Any) -> Iterator[Score]:
+    def stream(
+        self,
+        sources: Sources,
+        *,
+        expand: bool = True,
+        questions: Sequence[str | None] | None = None,
+        **mode: Any,
+    ) -> Iterator[Score]:
         """Yield a score for every video, in order, as soon as its batch is answered.
 
         Args:
             sources: files, folders, patterns and arrays of frames, one or several.
             expand: False takes every path as the name of one file.
+            questions: one for each video, in place of the checkpoint's own; None among them for that.
             mode: as `Mode` takes it.
 
         Raises:
             TypeError: if a source is neither.
+            ValueError: if the questions are not as many as the videos, or levels ask one of their own.
         """
-        return self._score(find_sources(sources, expand=expand), Mode(**mode))
+        found = find_sources(sources, expand=expand)
+        how = Mode(**mode)
+        if questions is not None:
+            if len(questions) != len(found):
+                raise ValueError(f"{len(questions)} questions for {len(found)} videos")
+            if how.levels and any(questions):
+                raise ValueError(
+                    "levels asks a question of its own, and the videos have theirs: leave one out"
+                )
+        return self._score(found, how, questions)
 
     def timeline(
         self, path: str | os.PathLike[str], window: float, stride: float | None = None, **mode: Any
@@ -238,11 +256,18 @@ class Scorer:
     def _ahead(self) -> int:
         return max(self.batch_size, 2 * self.reader.num_workers)
 
-    def _score(self, sources: Sequence[Source | VideoError], mode: Mode) -> Iterator[Score]:
+    def _score(
+        self,
+        sources: Sequence[Source | VideoError],
+        mode: Mode,
+        questions: Sequence[str | None] | None = None,
+    ) -> Iterator[Score]:
         parts = read_parts(sources, self.reader, self.setting, ahead=self._ahead)
-        return self._scores(parts, mode)
+        return self._scores(parts, mode, questions)
 
-    def _scores(self, parts: Iterator[Part], mode: Mode) -> Iterator[Score]:
+    def _scores(
+        self, parts: Iterator[Part], mode: Mode, questions: Sequence[str | None] | None = None
+    ) -> Iterator[Score]:
         tokenizer = self.processor.tokenizer
         if mode.needs_probabilities and not self.engine.tells_probabilities:
             raise ValueError(f"{mode.name} needs probabilities that only engine='hf' tells")
@@ -254,17 +279,21 @@ class Scorer:
             sampling=mode.sampling(self.max_new_tokens),
             seed=mode.seed,
         )
-        for part, responses, seen in self._answers(parts, asking):
+        for part, responses, seen in self._answers(parts, asking, questions):
             if isinstance(part.clip, VideoError):
                 yield Score(mode=mode.name, **seen)
             else:
                 yield replace(read(responses, tokenizer, mode, think=self.think), **seen)
 
-    def _answers(self, parts: Iterator[Part], asking: Asking) -> Iterator[Answered]:
+    def _answers(
+        self, parts: Iterator[Part], asking: Asking, questions: Sequence[str | None] | None = None
+    ) -> Iterator[Answered]:
         """Every part with its responses (none where there is no clip) and the attributes of `Seen`."""
         start = time.perf_counter()
+        own = itertools.repeat(None) if questions is None else iter(questions)
         while batch := list(itertools.islice(parts, self.batch_size)):
-            found = self.answerer.answer([part.clip for part in batch], asking)
+            asked = list(itertools.islice(own, len(batch)))
+            found = self.answerer.answer([part.clip for part in batch], asking, asked)
             seconds = (time.perf_counter() - start) / len(batch)
             for part, responses in zip(batch, found, strict=True):
                 yield part, responses, self._seen(part, seconds)

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from vqathinker.media.clips import iter_clips
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
-from vqathinker.media.video import WHOLE, Clip, clip_of, read_spans, report
+from vqathinker.media.square import square
+from vqathinker.media.video import Clip, clip_of, read_spans
 from vqathinker.media.windows import find_windows
 from vqathinker.scoring.search import Source
 from vqathinker.types import FrameSetting
@@ -36,15 +38,16 @@ def read_parts(
     Frames from files arrive at the size that the model sees.
     """
     files = [os.fspath(source) for source in sources if isinstance(source, str | os.PathLike)]
-    clips = reader.map(_job(setting, [WHOLE]), files, ahead=ahead)
+    clips = iter_clips(reader, files, setting, ahead)
     for source in sources:
         if isinstance(source, VideoError):
             yield Part(source)
         elif not isinstance(source, str | os.PathLike):
             yield Part(clip_of(source, setting.num_frames))
         else:
-            found = next(clips)
-            yield Part(found) if isinstance(found, VideoError) else _whole(*found)
+            clip = next(clips)
+            seconds = math.nan if isinstance(clip, VideoError) else clip.num_frames / clip.fps
+            yield Part(clip, end=seconds)
 
 
 def read_windows(
@@ -65,14 +68,7 @@ def read_windows(
             yield Part(clip, window.start, window.end)
 
 
-def _job(setting: FrameSetting, spans: list[Any], num_frames: int | None = None) -> partial[list[Clip]]:
-    from vqathinker.media.square import square  # brings torch, which finding files does without
-
+def _job(setting: FrameSetting, spans: list[Any], num_frames: int) -> partial[list[Clip]]:
     resize = partial(square, size=setting.size)
     number = setting.num_frames
     return partial(read_spans, spans=spans, num_keyframes=number, num_frames=num_frames, resize=resize)
-
-
-def _whole(clip: Clip) -> Part:
-    report(clip)  # logged here, since the reading process is silent
-    return Part(clip, end=clip.num_frames / clip.fps)

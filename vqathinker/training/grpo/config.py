@@ -109,7 +109,10 @@ class TrainingConfig(GRPOConfig):
                 "the responses of a group are sampled, give a value above 0",
             ),
             "decode_workers": (self.decode_workers > 0, "at least one process has to decode"),
-            "decode_seconds": (0 < self.decode_seconds < math.inf, "expected a positive number of seconds"),
+            "decode_seconds": (
+                0 < self.decode_seconds < math.inf,
+                "expected a positive number of seconds",
+            ),
             "motion_cache_gib": (self.motion_cache_gib >= 0, "expected 0 (none) or a size in GiB"),
             "rehearsal_seconds": (
                 0 <= self.rehearsal_seconds < math.inf,
