@@ -21,11 +21,11 @@ import rewards
 from perturbations import PERTURBATIONS
 from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.data.dataset import load_labels
-from vqathinker.evaluation import evaluate
+from vqathinker.evaluation import Evaluating, Keeping, evaluate
 from vqathinker.rollout import HFEngine
 from vqathinker.rollout.encoder import VideoEncoder
 from vqathinker.samples import SCORE, Media, Sample, write_samples
-from vqathinker.scoring import Scorer
+from vqathinker.scoring import Mode, Scorer
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
 from vqathinker.training.grpo import generation, rollouts, trainer
 from vqathinker.types import FloatArray, RolloutBatch
@@ -247,8 +247,10 @@ def test_each_sample_is_evaluated_by_its_own_question(
     monkeypatch.setattr(HFEngine, "generate", listening)
     with Scorer.from_pretrained(tiny_checkpoint, max_new_tokens=2, batch_size=4, num_workers=1) as scorer:
         result = evaluate(scorer, load_labels(tmp_path / "scored.jsonl"))
-        with pytest.raises(ValueError, match="there are samples of recognition, which have no score"):
-            evaluate(scorer, load_labels(samples))
+        mixed = Evaluating(scorer, load_labels(samples), Keeping(), Mode())
+        assert [tuple(row) for row in zip(mixed.dataset["video_id"], mixed.dataset["task"], strict=True)] == [
+            (sample.id, SCORE) for sample in scored
+        ]
         (question,) = {sample.question for sample in scored} - {None}
         setting = scorer.setting
         own = {

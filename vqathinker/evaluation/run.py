@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -19,6 +20,8 @@ from vqathinker.evaluation.result import Evaluation, summarise
 from vqathinker.journal import left_to_score, read_all, require_same_settings
 from vqathinker.samples import SCORE
 from vqathinker.scoring import Mode, Score, Scorer
+
+logger = logging.getLogger(__name__)
 
 LIBRARIES = ("vqathinker", "torch", "transformers", "trl", "decord", "av")
 
@@ -47,12 +50,9 @@ class Evaluating:
 
     def __init__(self, scorer: Scorer, dataset: Dataset, keeping: Keeping, mode: Mode) -> None:
         self.scorer = scorer
-        self.dataset = dataset
+        self.dataset = dataset = _scored(dataset)
         self.keeping = keeping
         self.mode = mode
-        others = sorted(set(tasks_of(dataset)) - {SCORE})
-        if others:
-            raise ValueError(f"there are samples of {', '.join(others)}, which have no score to compare with")
         self.settings = {**keeping.origin, **scorer_settings(scorer, mode), **_label_settings(dataset)}
         self._journal = keeping.open(self.settings)
         self._results = {} if keeping.folder is None else read_all(keeping.folder)
@@ -122,6 +122,19 @@ def evaluate(
         for _ in scores:
             pass
     return scores.result()
+
+
+def _scored(dataset: Dataset) -> Dataset:
+    """The samples that have a score to compare with."""
+    tasks = tasks_of(dataset)
+    rows = [row for row, task in enumerate(tasks) if task == SCORE]
+    others = ", ".join(sorted(set(tasks) - {SCORE}))
+    if not rows:
+        raise ValueError(f"all samples are of {others}: none has a score to compare with")
+    if others:
+        left_out = len(tasks) - len(rows)
+        logger.warning("%d samples of %s are left out: they have no score to compare with", left_out, others)
+    return dataset.select(rows) if others else dataset
 
 
 def _entry(row: int, video_id: str, score: Score, batch_size: int) -> dict[str, Any]:
