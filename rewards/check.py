@@ -43,6 +43,22 @@ def rows_of(reward: Reward, batch: RolloutBatch) -> list[int]:
     return rows
 
 
+def metrics_of(reward: Reward, batch: RolloutBatch, name: str) -> dict[str, float]:
+    """What a reward reports of the rows that it is for; nothing if it has no method `metrics`.
+
+    Raises:
+        RuntimeError: if it raises; names it and keeps the cause.
+    """
+    measure = getattr(reward, "metrics", None)
+    rows = batch.select(rows_of(reward, batch))
+    if measure is None or not rows.num_videos:
+        return {}
+    try:
+        return dict(measure(rows))
+    except Exception as error:  # foreign code, as in a call of the reward
+        raise RuntimeError(f"the metrics of reward {name!r} failed: {error!r}") from error
+
+
 def _evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
     try:
         result = reward(batch)

@@ -24,7 +24,7 @@ import rewards
 from vqathinker.cli import app
 from vqathinker.data.benchmarks import BENCHMARKS
 from vqathinker.evaluation.ablations import read_figures, read_table
-from vqathinker.launch.plugins import build
+from vqathinker.launch.build import build
 from vqathinker.launch.settings import merge
 from vqathinker.training import TrainingConfig
 from vqathinker.training.setup import DataConfig, SupervisedDataConfig

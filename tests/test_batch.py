@@ -17,7 +17,7 @@ import rewards
 from rewards import evaluate
 from vqathinker import answers
 from vqathinker.records import Record, collect
-from vqathinker.training.grpo.batch import accepts_answer_only, as_reward, log_batch
+from vqathinker.training.grpo.batch import accepts_answer_only, as_reward, batch_metrics
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.types import FloatArray, RolloutBatch
 
@@ -99,9 +99,7 @@ def test_a_record_keeps_the_other_columns() -> None:
 def logged(records: list[Record], **named: Callable[..., Any]) -> dict[str, float]:
     batch, _ = collect(records)
     assert batch is not None
-    found: dict[str, float] = {}
-    log_batch(batch, named, found.__setitem__)
-    return found
+    return batch_metrics(batch, named)
 
 
 class Reporting:
@@ -247,3 +245,28 @@ def test_what_is_derived_of_some_rows_is_derived_once() -> None:
     batch = RolloutBatch.from_texts([["1"], ["2"]], [1.0, 2.0], task=["score", "pair"])
     assert batch.select([0]) is batch.select([0])
     assert (batch.select([1]).scores.shape, batch.select([1]).target.tolist()) == ((1, 1), [2.0])
+
+
+def test_a_batch_without_any_twin_has_no_reward_that_needs_them() -> None:
+    """All videos of it may be pictures, or unreadable; a run that draws none at all is another fault."""
+    lone = [replace(record(video, k), twin_text=None) for video in range(2) for k in range(2)]
+    temporal = rewards.load("temporal")
+    batch, _ = collect(lone, draws_twins=True)
+    assert batch is not None
+    assert np.isnan(evaluate(temporal, batch, "temporal")).all()
+    without, _ = collect(lone)
+    assert without is not None
+    with pytest.raises(RuntimeError, match="'temporal' failed on the videos"):
+        evaluate(temporal, without, "temporal")
+
+
+class Broken(Reporting):
+    """A reward whose report fails."""
+
+    def metrics(self, batch: RolloutBatch) -> dict[str, float]:
+        return {"share": 1 / 0}
+
+
+def test_a_report_that_fails_is_named() -> None:
+    with pytest.raises(RuntimeError, match="the metrics of reward 'mine' failed: ZeroDivisionError"):
+        logged([record(0, 0)], mine=Broken())

@@ -12,7 +12,7 @@ from torch import nn
 from trl import ModelConfig
 
 from vqathinker.training import TrainingConfig
-from vqathinker.training.checks import check_precision
+from vqathinker.training.missing import check_precision
 from vqathinker.training.setup import DataConfig, load_data, lora
 
 CPU = {"output_dir": "out", "use_cpu": True, "bf16": False}
@@ -169,3 +169,20 @@ def test_rounding_is_told(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text == ""
     check_precision(nn.Linear(1, 1).to(torch.bfloat16), has_master_weights=False)
     assert "trained in torch.bfloat16 without 32-bit master weights" in caplog.text
+
+
+def test_a_label_file_may_tell_its_range(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("video,mos,mos_low,mos_high\na.mp4,4,1,5\nb.mp4,50,0,100\n")
+    data = DataConfig(train_labels=str(labels), train_videos=str(tmp_path), scale="affine")
+    rows = load_data(data, "train", max_missing=1)
+    assert rows is not None
+    assert rows["target"][:] == [4, 3]
+    data.mos_low = 1
+    with pytest.raises(ValueError, match="mos_low and mos_high need one another"):
+        load_data(data, "train", max_missing=1)
+
+
+def test_a_home_folder_is_meant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert TrainingConfig(**CPU, motion_cache="~/kept").motion_cache == str(tmp_path / "kept")

@@ -368,3 +368,16 @@ def test_the_title_counts_scores(
         1,
     )
     assert "2 of 5 videos have a score" in result.stdout
+
+
+def test_nothing_that_is_there_is_replaced(
+    policies: Callable[..., Any], rows: Dataset, say: Callable[..., None], tmp_path: Path
+) -> None:
+    say(*REPLIES)
+    result = run(policies, rows)
+    for name in ("table.md", "scatter.png"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(ValueError, match=f"{name} exists"):
+            result.write(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        (tmp_path / name).unlink()

@@ -291,3 +291,11 @@ def test_the_published_forms_in_json_keep_their_other_keys(tmp_path: Path) -> No
     rows = load_labels(write(tmp_path, json.dumps(entries)))
     assert rows[0]["level"] == "good"
     assert json.loads(rows[0]["votes"]) == [3, 4]
+
+
+def test_signs_that_end_a_line_elsewhere_do_not_cut_json() -> None:
+    labels = read(
+        '{"video": "a.mp4", "mos": 3, "note": "one\u2028two\u0085three"}\r\n{"video": "b.mp4", "mos": 4}'
+    )
+    assert labels.names == ["a.mp4", "b.mp4"]
+    assert labels.columns["note"][0] == "one\u2028two\u0085three"

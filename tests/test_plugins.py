@@ -142,7 +142,7 @@ def test_a_users_module_of_the_same_name_is_told(layout: str, tmp_path: Path) ->
     root = Path(plugins.__file__).parents[1]
     name = layout.removesuffix(".py").partition("/")[0]
     program = (
-        "from vqathinker.launch.plugins import build_plugins\n"
+        "from vqathinker.launch.build import build_plugins\n"
         f"build_plugins({{{name!r}: ['format']}}, {name!r})\n"
     )
     for code in (program, "import vqathinker.training\n"):

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import rewrap
 from datasets import Dataset, concatenate_datasets
+from PIL import Image
 
 from vqathinker.data.dataset import load_labels
-from vqathinker.data.prepare import Report, inspect, look_at
+from vqathinker.data.inspection import Report, inspect, look_at
+from vqathinker.samples import Media, Sample, write_samples
 
 
 def label(folder: Path, names: list[str], mos: float = 80.0) -> Dataset:
@@ -142,3 +144,22 @@ def test_the_report_is_json_and_never_overwritten_by_accident(tmp_path: Path) ->
         report.write(path)
     Report(num_videos=0, num_keyframes=6).write(path, overwrite=True)
     assert json.loads(path.read_text(encoding="utf-8"))["is_clean"] is True
+
+
+def test_samples_of_one_file_are_no_copies(folder: Path) -> None:
+    media = (Media("good.mp4"),)
+    asked = [
+        Sample("a", "set", media, target=3.0),
+        Sample("b", "set", media, "question", "Is it sharp?", "yes"),
+        Sample("c", "set", media, "question", "Is it noisy?", "no"),
+    ]
+    still = Sample("d", "set", (Media("still.png"),), target=9.0)
+    Image.new("RGB", (64, 64)).save(folder / "still.png")
+    write_samples(folder / "own.jsonl", [*asked, still])
+    report = inspect(load_labels(folder / "own.jsonl", video_dir=folder))
+    assert (report.unreadable, report.duplicate_paths, report.num_unscored) == ({}, [], 2)
+    assert list(report.out_of_scale) == ["set/d"]
+    assert report.is_clean
+    write_samples(folder / "own.jsonl", [*asked, Sample("e", "set", media, target=3.0)])
+    again = inspect(load_labels(folder / "own.jsonl", video_dir=folder))
+    assert again.duplicate_paths == [["set/a", "set/e"]]

@@ -141,7 +141,7 @@ def test_the_settings_of_the_paper() -> None:
     assert {key: written[key] for key in PAPER} == PAPER
     data, args = read(RECIPES / "grpo_lsvq.yaml")
     assert 8 * args.per_device_train_batch_size * args.gradient_accumulation_steps == 64
-    assert (data.scale, data.mos_low, data.mos_high) == ("divide", 0, 100)
+    assert (data.scale, data.mos_low, data.mos_high) == ("divide", None, None)
     plugins = build(args.rewards, rewards.REWARDS, group="vqathinker.rewards")
     assert {plugin.label: plugin.weight for plugin in plugins} == dict.fromkeys(
         ("format", "regression", "ranking", "temporal"), 1.0

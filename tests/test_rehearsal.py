@@ -192,3 +192,16 @@ def test_in_another_thread_it_is_only_said() -> None:
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
     )
     assert "reward 'mine' is still being rehearsed after 0.2 s" in done.stderr
+
+
+def test_a_report_that_fails_is_told_before_the_run() -> None:
+    class Reports:
+        def __call__(self, batch: RolloutBatch) -> FloatArray:
+            return np.zeros_like(batch.scores)
+
+        def metrics(self, batch: RolloutBatch) -> dict[str, float]:
+            return {"share": 1 / 0}
+
+    message = r"the metrics of reward 'mine' raised ZeroDivisionError.* in the rehearsal, at .*test_re"
+    with pytest.raises(ValueError, match=message):
+        rehearse(Reports())

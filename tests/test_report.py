@@ -12,7 +12,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from vqathinker.cli import app
-from vqathinker.evaluation.compare import Run, Scores, differences, overall_of, read_run
+from vqathinker.evaluation.compare import RunScores, Scores, differences, overall_of, read_run
 from vqathinker.journal import Journal
 
 
@@ -26,7 +26,7 @@ def scores(num_videos: int, noise: float, seed: int = 0, label_seed: int = 0) ->
     return Scores(tuple(f"{i}.mp4" for i in range(num_videos)), predicted, target)
 
 
-def write(folder: Path, run: Run) -> Path:
+def write(folder: Path, run: RunScores) -> Path:
     folder.mkdir(parents=True)
     with (folder / "predictions.csv").open("w", newline="") as file:
         writer = csv.writer(file)

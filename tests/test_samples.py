@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vqathinker.data.dataset import load_labels
 from vqathinker.samples import Media, Sample, read_samples, write_samples
 
 words = st.text(min_size=1, max_size=8)
@@ -104,3 +105,12 @@ def test_a_column_may_not_hide_an_attribute(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'media' has the name of an attribute"):
         write_samples(tmp_path / "a.jsonl", [sample])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"id": "a", "media": "a.mp4", "target": 3}\n', encoding="utf-8-sig")
+    assert [sample.id for sample in read_samples(path)] == ["a"]
+    assert load_labels(path)["target"][:] == [3.0]
+    path.write_text('{"id": "a", "media": "a.mp4", "target": 3}\n', encoding="utf-16")
+    assert load_labels(path)["video_id"][:] == ["a"]

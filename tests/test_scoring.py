@@ -410,3 +410,19 @@ def test_memory_is_flat_over_many_videos(checkpoints: dict[str, Path], clips: li
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     before, after = map(int, run.stdout.split())
     assert after < 1.02 * before
+
+
+def test_a_single_file_that_cannot_be_used_raises(scorer: Scorer, tmp_path: Path) -> None:
+    (tmp_path / "dangling.mp4").symlink_to("nowhere.mp4")
+    (tmp_path / "clip.yuv").write_bytes(bytes(100))
+    for name in ("dangling.mp4", "clip.yuv", "gone.mp4"):
+        with pytest.raises(VideoError):
+            scorer.score(tmp_path / name)
+        assert [score.error is None for score in scorer.score([tmp_path / name])] == [False]
+
+
+def test_a_wrong_call_is_told_when_it_is_made(scorer: Scorer, checkpoint: Path) -> None:
+    with pytest.raises(TypeError, match="a int is no video"):
+        scorer.ask(3, "Is it sharp?")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="frame size 0 is not a multiple"):
+        Scorer.from_pretrained(checkpoint, frame_size=0)

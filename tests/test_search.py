@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from conftest import frame_number
 
 from vqathinker.media.names import VIDEO_SUFFIXES
 from vqathinker.media.video import VideoError, keyframe_indices, read_keyframes
-from vqathinker.scoring.search import find_videos
+from vqathinker.scoring.search import find_videos, is_single
 
 
 def errors(found: list[str | VideoError]) -> dict[str, str]:
@@ -130,3 +131,16 @@ def test_raw_frames_have_a_way_out(tmp_path: Path, make_video: Callable[..., Pat
     assert find_videos([str(raw.parent)]) == [str(wrapped)]  # no error any more
     frames = read_keyframes(wrapped, 6).frames
     assert [frame_number(frame) for frame in frames] == list(keyframe_indices(24, 6))
+
+
+def test_what_is_one_video(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "[b].mp4")
+    one = [
+        np.zeros((1, 2, 2, 3), np.uint8),
+        tmp_path / "a.mp4",
+        f"{tmp_path}/[b].mp4",
+        "gone.mp4",
+        "clip.yuv",
+    ]
+    assert [is_single(source) for source in one] == [True] * 5
+    assert [is_single(source) for source in (tmp_path, f"{tmp_path}/*.mp4", ["a.mp4"])] == [False] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,12 @@ from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import read_keyframes
 from vqathinker.rollout.answer import predict
 from vqathinker.scale import LEVELS
-from vqathinker.training.sft.trainer import SupervisedCollator, SupervisedTrainer, templated_answer
+from vqathinker.training.sft.trainer import (
+    SupervisedCollator,
+    SupervisedTrainer,
+    check_samples,
+    templated_answer,
+)
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.types import RunStopped
 
@@ -178,3 +184,24 @@ def test_validation_says_what_was_learned(
 
 def test_an_answer_alone() -> None:
     assert templated_answer(3.417, "unused", think=False) == "<answer>3.42</answer>"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"path": "a.png", "target": 3.0}, "a: a.png is a picture"),
+        ({"path": "a.mp4", "target": math.nan}, "a has neither an answer nor a target"),
+        ({"path": "a.mp4", "target": math.nan, "answer": None}, "a has neither an answer nor a target"),
+    ],
+)
+def test_samples_that_cannot_be_taught_are_told_first(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_samples(Dataset.from_dict({name: [value] for name, value in {"video_id": "a", **row}.items()}))
+
+
+def test_an_answer_needs_no_target() -> None:
+    check_samples(
+        Dataset.from_dict(
+            {"video_id": ["a"], "path": ["a.mp4"], "target": [math.nan], "answer": ["It is blurred."]}
+        )
+    )

@@ -109,7 +109,9 @@ def make(
         load = options.pop("load", load_policy)
         model, processor = load(options.pop("checkpoint", tiny_checkpoint), dtype=torch.float32)
         processor.num_frames = options.pop("num_frames", processor.num_frames)
-        names = ("train_dataset", "eval_dataset", "rewards", "perturbations", "peft_config", "decoders")
+        names = (
+            "train_dataset", "eval_dataset", "rewards", "reward_weights", "perturbations", "peft_config", "decoders",
+        )  # fmt: skip
         given = {name: options.pop(name) for name in names if name in options}
         args = TrainingConfig(**{"output_dir": str(tmp_path / "out"), **SETTINGS, **options})
         defaults = {"train_dataset": rows, "rewards": RULES, "perturbations": MODES, "decoders": decoders}
@@ -925,3 +927,17 @@ def test_two_processes_are_one_batch(tiny_checkpoint: Path, labelled_videos: Pat
     assert largest_difference(weights_one, weights_two) < 1e-5
     assert math.isfinite(logged[0]["reward"])
     assert metrics_one == pytest.approx(metrics_two, nan_ok=True)
+
+
+def test_a_weight_of_no_reward_is_refused(make: Callable[..., VQAThinkerTrainer]) -> None:
+    with pytest.raises(ValueError, match="reward_weights names 'regresion', which is none of format"):
+        make(reward_weights={"regresion": 2.0})
+
+
+def test_rows_without_a_target_do_not_hide_a_wrong_range(
+    make: Callable[..., VQAThinkerTrainer], rows: Dataset
+) -> None:
+    targets = [50.0, 60.0] + [math.nan] * (len(rows) - 2)
+    mixed = rows.remove_columns("target").add_column("target", targets)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="2 of 2 training targets lie outside 1 to 5, between 50 and 60"):
+        make(train_dataset=mixed)

@@ -233,7 +233,7 @@ def correlations(
         index = rng.integers(mos.size, size=mos.size)
         row[:] = _measure(score[index], mapped[index], mos[index])
     columns = zip(METRICS, value, resamples.T, strict=True)
-    estimates = {name: _interval(whole, column, confidence) for name, whole, column in columns}
+    estimates = {name: interval(whole, column, confidence) for name, whole, column in columns}
     return Metrics(num_videos=num_videos, num_failed=num_videos - mos.size, **estimates)
 
 
@@ -284,7 +284,8 @@ def _standardise(values: FloatArray) -> tuple[FloatArray, float, float]:
     return (small - mean) / deviation, mean * scale, deviation * scale
 
 
-def _interval(value: float, resamples: FloatArray, confidence: float) -> Estimate:
+def interval(value: float, resamples: FloatArray, confidence: float) -> Estimate:
+    """A value with the percentile interval of its (resamples,) values, those that are undefined left out."""
     defined = resamples[np.isfinite(resamples)]
     if not defined.size or math.isnan(value):
         return Estimate(value, math.nan, math.nan)

@@ -53,13 +53,14 @@ class Record:
 
 
 def collect(
-    records: Sequence[Record], *, think: bool = True
+    records: Sequence[Record], *, think: bool = True, draws_twins: bool = False
 ) -> tuple[RolloutBatch | None, dict[int, tuple[int, int]]]:
     """Group the records of all processes by sample.
 
     Args:
         records: one per row, in any order; those marked as skipped are left out.
         think: whether responses need a think block to have a score.
+        draws_twins: whether samples have twins where they can: `perturbed` is there then even if none has.
 
     Returns:
         The batch (None if every record is skipped) and, for each record kept, its place (video, response).
@@ -96,7 +97,7 @@ def collect(
         [record.target for record in first],
         video_id=[record.video_id for record in first],
         dataset=[record.dataset for record in first],
-        perturbed=twins if has_twin.any() else None,
+        perturbed=twins if draws_twins or has_twin.any() else None,
         columns={name: [record.columns.get(name) for record in first] for name in first[0].columns},
         think=think,
         task=[record.task for record in first],

@@ -192,22 +192,38 @@ def read_samples(path: str | os.PathLike[str]) -> list[Sample]:
 def iter_samples(path: str | os.PathLike[str]) -> Iterator[Sample]:
     """As `read_samples`, one after the other."""
     path = Path(path)
+    with path.open(encoding="utf-8-sig") as file:
+        try:
+            yield from parse_samples(file, dataset=path.stem)
+        except ValueError as error:
+            raise ValueError(f"{path}, {error}") from error
+
+
+def parse_samples(lines: Iterable[str], *, dataset: str) -> Iterator[Sample]:
+    """Read samples, an object a line.
+
+    Args:
+        lines: of a file.
+        dataset: name of the data set of samples that tell none.
+
+    Raises:
+        ValueError: naming the line, if it holds no sample or one that was there before.
+    """
     seen: dict[tuple[str, str], int] = {}
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                values = json.loads(line)
-                if not isinstance(values, dict):
-                    raise ValueError("no JSON object")
-                sample = Sample.from_dict(values, dataset=path.stem)
-                if sample.key in seen:
-                    raise ValueError(f"the id {sample.id!r} is in line {seen[sample.key]} already")
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
-            seen[sample.key] = number
-            yield sample
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+            if not isinstance(values, dict):
+                raise ValueError("no JSON object")
+            sample = Sample.from_dict(values, dataset=dataset)
+            if sample.key in seen:
+                raise ValueError(f"the id {sample.id!r} is in line {seen[sample.key]} already")
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+        seen[sample.key] = number
+        yield sample
 
 
 def write_samples(path: str | os.PathLike[str], samples: Iterable[Sample]) -> None:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from vqathinker import answers
 from vqathinker.samples import SCORE
+from vqathinker.scale import FloatArray as FloatArray
 
-FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
 T = TypeVar("T")
 PIXELS_PER_TOKEN = 28  # a 14-pixel patch, halved in both directions by pixel shuffle

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vqathinker.checkpoints.folders import CONFIG_FILE, HOW_TO_MERGE, checkpoint_folder, is_adapter
-from vqathinker.cli.checkpoint import read_json
-from vqathinker.cli.files import read_prompt, require_new, require_slowfast
+from vqathinker.cli.require import read_json, read_prompt, require_new, require_slowfast
 from vqathinker.cli.show import fail, progress_bar, require_free
 from vqathinker.cli.usage import require_choice
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.labels import ColumnOptions, read_table, require_benchmark, tell
+from vqathinker.cli.label_options import ColumnOptions, read_table, require_benchmark, tell
 from vqathinker.cli.show import NUM_SHOWN, fail
 from vqathinker.cli.usage import with_options
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.checkpoint import require_checkpoint, require_room
-from vqathinker.cli.labels import LabelOptions
-from vqathinker.cli.options import Checkpoint, EngineOptions, KeepOptions, ModeOptions, require_keeping
+from vqathinker.cli.label_options import LabelOptions
+from vqathinker.cli.options import CheckpointName, EngineOptions, KeepOptions, ModeOptions, require_keeping
+from vqathinker.cli.require import require_checkpoint, require_room
 from vqathinker.cli.sets import LabelledSet, read_sets
 from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar, show_metrics
 from vqathinker.cli.usage import with_options
@@ -25,7 +25,7 @@ INTERRUPTED = 130
 
 @with_options
 def evaluate(
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointName,
     source: Annotated[
         str | None,
         typer.Argument(metavar="LABELS|NAME", help="Label file, or a name that `vqathinker datasets` lists."),
@@ -70,7 +70,7 @@ def evaluate(
     loaded = [one.load() for one in chosen]
     from vqathinker.evaluation import Evaluating
 
-    with _told(keep.out), engine.load(folder) as scorer:
+    with _errors_in_a_line(keep.out), engine.load(folder) as scorer:
         results = []
         for one, rows, keeping in zip(chosen, loaded, keepings, strict=True):
             results.append(_run(Evaluating(scorer, rows, keeping, how), one.folder))
@@ -153,7 +153,7 @@ def _leave(chosen: list[LabelledSet], results: list[Evaluation], keep: KeepOptio
 
 
 @contextmanager
-def _told(out: Path | None) -> Iterator[None]:
+def _errors_in_a_line(out: Path | None) -> Iterator[None]:
     """Leave with one line for what the user can correct, and say what is kept."""
     import torch
 

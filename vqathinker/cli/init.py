@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from vqathinker.cli.convert import MOTIONS, TARGETS, require_source
-from vqathinker.cli.files import read_prompt, require_new, require_size, require_slowfast
 from vqathinker.cli.options import WriteOptions
+from vqathinker.cli.require import read_prompt, require_new, require_size, require_slowfast
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import require_choice, with_options
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from vqathinker.checkpoints.folders import ADAPTER_FILE, base_folder, checkpoint_folder, is_adapter
-from vqathinker.cli.files import require_new
 from vqathinker.cli.options import WriteOptions
+from vqathinker.cli.require import require_new
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import with_options
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.files import require_size
+from vqathinker.cli.require import require_size
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import hint, require_choice
 from vqathinker.launch.processes import became_one
-from vqathinker.scoring.settings import COMBINATIONS, DTYPES, ENGINES, Mode
+from vqathinker.scoring.mode import COMBINATIONS, DTYPES, ENGINES, Mode
 
 if TYPE_CHECKING:
     from vqathinker.evaluation import Keeping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("cuda", "cpu", "mps", "xpu", "npu", "hpu", "mtia", "xla")
 
-Checkpoint = Annotated[
+CheckpointName = Annotated[
     str, typer.Argument(help="Folder written by training or by `vqathinker init`, or its name on the hub.")
 ]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.labels import LabelOptions, read_table
+from vqathinker.cli.label_options import LabelOptions, read_table
 from vqathinker.cli.show import fail, progress_bar, require_free, show_findings
 from vqathinker.cli.usage import with_options
 
 if TYPE_CHECKING:
     from vqathinker.data.dataset import LabelTable
-    from vqathinker.data.prepare import Report
+    from vqathinker.data.inspection import Report
 
 
 @with_options
@@ -51,10 +51,11 @@ def prepare(
 def _inspect(table: LabelTable, num_keyframes: int, num_workers: int) -> Report:
     """Inspect a data set under a progress bar, decoding nothing if `num_keyframes` is 0."""
     from vqathinker.cli.progress import counted
-    from vqathinker.data.prepare import look_at, sum_up
+    from vqathinker.data.inspection import look_at, sum_up
 
     rows = table.to_rows()
-    with progress_bar() as progress:
-        bar = progress.add_task("checking videos", total=rows.num_rows)
-        looks = counted(look_at(rows["path"], num_keyframes, num_workers), progress, bar)
-        return sum_up(rows, looks, num_keyframes)
+    files = list(dict.fromkeys(rows["path"]))  # samples may ask several things of one
+    with progress_bar("files") as progress:
+        bar = progress.add_task("checking files", total=len(files))
+        looks = counted(look_at(files, num_keyframes, num_workers), progress, bar)
+        return sum_up(rows, dict(zip(files, looks, strict=True)), num_keyframes)

@@ -14,7 +14,7 @@ from vqathinker.cli.usage import nearest_path
 
 if TYPE_CHECKING:
     from vqathinker.evaluation.compare import Difference
-    from vqathinker.evaluation.runs import Run
+    from vqathinker.evaluation.runs import RunScores
 
 PAPER = "VQAThinker, as published"
 PAPER_SOURCE = "as published: arXiv 2508.06051, Table 8 (full model); its own prompt, weights and frames"
@@ -114,7 +114,7 @@ def report_table(name: str, folders: Sequence[Path], layout: str, png: Path | No
         draw_table(table, figures).savefig(png, dpi=150, metadata={"Software": None})
 
 
-def _tables(found: dict[str, Run], paper: bool, resamples: int) -> dict[str, Table]:
+def _tables(found: dict[str, RunScores], paper: bool, resamples: int) -> dict[str, Table]:
     """The results, and each run's difference from the first, by title."""
     from vqathinker.evaluation.compare import differences
 
@@ -129,7 +129,7 @@ def _tables(found: dict[str, Run], paper: bool, resamples: int) -> dict[str, Tab
     return tables
 
 
-def _groups(runs: Sequence[Run]) -> dict[str, list[str]]:
+def _groups(runs: Sequence[RunScores]) -> dict[str, list[str]]:
     """The data sets that all runs have, one by one, then in-domain, out of domain and all together."""
     from vqathinker.data.benchmarks import BENCHMARKS
 
@@ -146,7 +146,7 @@ def _groups(runs: Sequence[Run]) -> dict[str, list[str]]:
     return groups
 
 
-def _results(runs: dict[str, Run], groups: dict[str, list[str]], paper: bool) -> Table:
+def _results(runs: dict[str, RunScores], groups: dict[str, list[str]], paper: bool) -> Table:
     """A row per data set and group, a column per run; sets that some runs lack come last."""
     from vqathinker.evaluation.compare import overall_of
 
@@ -194,12 +194,12 @@ def _print(title: str, table: Table, layout: str) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from vqathinker.evaluation import tables
+    from vqathinker.evaluation import markup
 
     header, rows = table
     if layout:
         comment = f"% {title}\n" if layout == "latex" else f"{title}\n\n"
-        typer.echo(comment + getattr(tables, layout)(header, rows))
+        typer.echo(comment + getattr(markup, layout)(header, rows))
         return
     shown = RichTable(header[0], title=title)
     for name in header[1:]:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from vqathinker.cli.checkpoint import require_checkpoint, require_room
-from vqathinker.cli.options import Checkpoint, EngineOptions, KeepOptions, ModeOptions, require_keeping
+from vqathinker.cli.options import CheckpointName, EngineOptions, KeepOptions, ModeOptions, require_keeping
+from vqathinker.cli.require import require_checkpoint, require_room
 from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar
 from vqathinker.cli.usage import nearest_path, with_options
 from vqathinker.prompts import DESCRIBE_QUESTION
 
 if TYPE_CHECKING:
-    from vqathinker.evaluation.files import Kept, ScoringFiles, Target
+    from vqathinker.evaluation.files import OutputFiles, ScoringFiles, StoredResults
     from vqathinker.media.container import VideoError
     from vqathinker.scoring import Reply, Score
     from vqathinker.scoring.task import Task
@@ -90,7 +90,7 @@ class TaskOptions:
 
 @with_options
 def score(
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointName,
     paths: Annotated[
         list[str], typer.Argument(help="Videos, folders, quoted patterns; - for a list on standard input.")
     ],
@@ -114,27 +114,27 @@ def score(
     engine.check(mode)
     task = task_options.to_task(mode)
     shard = keep.part(engine.engine)
-    target = None if keep.out is None else _target(keep.out)
+    output = None if keep.out is None else _output(keep.out)
     keeping = None
-    if target is not None:
-        keeping = target.keeping(overwrite=keep.overwrite, shard=shard, origin={"checkpoint": checkpoint})
+    if output is not None:
+        keeping = output.keeping(overwrite=keep.overwrite, shard=shard, origin={"checkpoint": checkpoint})
         require_keeping(keeping)
     # whatever can be wrong is told before a model is loaded
     folder = require_checkpoint(checkpoint)
     require_room(folder, engine.max_new_tokens)
     found = _find(paths)
-    tally = Tally(print_options, task, is_kept=target is not None)
+    tally = Tally(print_options, task, is_kept=output is not None)
     scorer = engine.load(folder)
-    with _told(tally), scorer:
-        if target is None or keeping is None:
+    with _errors_in_a_line(tally), scorer:
+        if output is None or keeping is None:
             _print(task.run(scorer, found), len(found), tally)
         else:
             from vqathinker.evaluation.files import ScoringFiles
 
-            with ScoringFiles(scorer, found, task, target, keeping) as scoring:
+            with ScoringFiles(scorer, found, task, output, keeping) as scoring:
                 _say_kept(scoring)
                 _print(scoring, len(scoring.left), tally)
-            _leave(scoring.result(), target, shard, tally)
+            _leave(scoring.result(), output, shard, tally)
     tally.report()
     raise typer.Exit(FAILED if tally.num_failed else 0)
 
@@ -156,7 +156,7 @@ def _say_kept(scoring: ScoringFiles) -> None:
         typer.echo(f"{len(scoring.kept)} of {number} videos have their results already", err=True)
 
 
-def _leave(kept: Kept, target: Target, shard: tuple[int, int], tally: Tally) -> NoReturn:
+def _leave(kept: StoredResults, output: OutputFiles, shard: tuple[int, int], tally: Tally) -> NoReturn:
     """Say what is kept and where, and leave with the code that the files deserve."""
     tally.report()
     if kept.num_pending:
@@ -164,7 +164,7 @@ def _leave(kept: Kept, target: Target, shard: tuple[int, int], tally: Tally) -> 
         typer.echo(f"shard {index} of {number} is done, {kept.num_pending} videos are left to the others")
         raise typer.Exit(0)
     counts = kept.counts()
-    names = ", ".join(map(str, target.files))
+    names = ", ".join(map(str, output.files))
     typer.echo(
         f"{counts['videos']} videos, {counts['unreadable']} unreadable, "
         f"{counts['unparsed']} answers without a score; {names}"
@@ -219,7 +219,7 @@ class Tally:
             typer.echo(f"{self.num_lost} samples hold no score and are left out", err=True)
 
     def _write(self, row: dict[str, Any]) -> None:
-        from vqathinker.scoring.rows import flat_row, json_line, table_line
+        from vqathinker.scoring.lines import flat_row, json_line, table_line
 
         is_first = not self.num_written
         if self.options.as_json:
@@ -234,12 +234,12 @@ class Tally:
             sys.stdout.write(table_line(row, with_header=is_first, **shown))
 
 
-def _target(out: Path) -> Target:
+def _output(out: Path) -> OutputFiles:
     """What is written in the end, or leave if it cannot be."""
-    from vqathinker.evaluation.files import Target
+    from vqathinker.evaluation.files import OutputFiles
 
     try:
-        return Target.of(out)
+        return OutputFiles.of(out)
     except ValueError as error:
         fail(error)
 
@@ -267,7 +267,7 @@ def _find(paths: list[str]) -> Found:
 
 
 @contextmanager
-def _told(tally: Tally) -> Iterator[None]:
+def _errors_in_a_line(tally: Tally) -> Iterator[None]:
     """Leave with one line where a person can do something."""
     import torch
 

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from vqathinker.checkpoints.folders import HOW_TO_MERGE, is_adapter
-from vqathinker.cli.checkpoint import require_checkpoint
-from vqathinker.cli.options import Checkpoint
+from vqathinker.cli.options import CheckpointName
+from vqathinker.cli.require import require_checkpoint
 from vqathinker.cli.show import fail
 
 # answers are greedy where a request does not say otherwise
@@ -32,7 +32,7 @@ PORT = 8000
 
 def serve(
     context: typer.Context,
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointName,
     rollouts: Annotated[
         bool, typer.Option("--rollouts", help="Serve a training run (vllm_mode=server), not people.")
     ] = False,

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vqathinker.cli.datasets import show_differences
-from vqathinker.cli.files import require_label_file
-from vqathinker.cli.labels import (
+from vqathinker.cli.label_options import (
     ColumnOptions,
     LabelOptions,
     read_table,
@@ -19,6 +18,7 @@ from vqathinker.cli.labels import (
     require_folder,
     tell,
 )
+from vqathinker.cli.require import require_label_file
 from vqathinker.cli.show import RANGE_DOUBTFUL, fail
 from vqathinker.cli.usage import hint, nearest_path
 from vqathinker.scale import off_scale

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from vqathinker.data.prepare import Report
+    from vqathinker.data.inspection import Report
     from vqathinker.evaluation import Evaluation
 
 NUM_SHOWN = 10

@@ -44,8 +44,8 @@ def choose(table: Table, video_column: str | None = None, mos_column: str | None
     Raises:
         ValueError: if there is none, or two that could be meant; names those there are and the options.
     """
-    video = _named(table, video_column, "video") if video_column else _video(table)
-    mos = _named(table, mos_column, "mos") if mos_column else _mos(table, video)
+    video = _named(table, video_column, "video") if video_column else _video_column(table)
+    mos = _named(table, mos_column, "mos") if mos_column else _mos_column(table, video)
     if video == mos:
         raise ValueError(f"{table.where}: {table.name(mos)!r} cannot be both the video and its MOS")
     if DIFFERENCE.fullmatch(plain(table.name(mos))):
@@ -53,7 +53,7 @@ def choose(table: Table, video_column: str | None = None, mos_column: str | None
             "%s is taken as a MOS, higher is better; for differences turn them round: MOS = highest - DMOS",
             table.name(mos),
         )
-    return Columns(video, mos, _spread(table, {video, mos}))
+    return Columns(video, mos, _spread_column(table, {video, mos}))
 
 
 def _named(table: Table, wanted: str, what: str) -> int:
@@ -69,7 +69,7 @@ def _named(table: Table, wanted: str, what: str) -> int:
     raise ValueError(f"{table.where}: {what}_column {wanted!r} is none of {table.listing()}")
 
 
-def _video(table: Table) -> int:
+def _video_column(table: Table) -> int:
     known = _with_names(table, VIDEO_NAMES)
     own = [column for column in known if plain(table.name(column)) == "video"]
     if len(own) == 1:
@@ -90,7 +90,7 @@ def _video(table: Table) -> int:
     raise ValueError(f"{table.where}: no column names the videos among {table.listing()}; {_option('video')}")
 
 
-def _mos(table: Table, video: int) -> int:
+def _mos_column(table: Table, video: int) -> int:
     # `video` (or LSVQ's `name`) and `mos` is the documented form, whatever stands beside it
     if table.header is not None and table.name(video) in {"video", "name"} and "mos" in table.header:
         return table.header.index("mos")
@@ -114,7 +114,7 @@ def _mos(table: Table, video: int) -> int:
     )
 
 
-def _spread(table: Table, taken: set[int]) -> int | None:
+def _spread_column(table: Table, taken: set[int]) -> int | None:
     known = [column for column in _with_names(table, SPREAD_NAMES) if column not in taken]
     exact = [column for column in known if plain(table.name(column)) == "std"] or known
     return exact[0] if len(exact) == 1 else None

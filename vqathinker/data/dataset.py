@@ -20,7 +20,7 @@ from vqathinker.data.matching import Matches, match
 from vqathinker.data.sample_rows import holds_samples, sample_columns
 from vqathinker.data.tables import is_number
 from vqathinker.media.names import has_video_suffix
-from vqathinker.samples import Sample, read_samples
+from vqathinker.samples import Sample, parse_samples
 from vqathinker.scale import DEFAULT_RANGE, SCALES
 from vqathinker.types import FloatArray
 
@@ -138,7 +138,8 @@ def read_labels(
     try:
         text = decode(content)
         if holds_samples(text):
-            columns = sample_columns(_samples(path, reading), video_dir or ".")
+            samples = list(parse_samples(text.split("\n"), dataset=path.stem))
+            columns = sample_columns(_chosen(samples, reading), video_dir or ".")
         else:
             labels = read(
                 text,
@@ -156,8 +157,7 @@ def read_labels(
                 pairs = zip(names, columns["path"], strict=True)
                 columns["path"] = [matches.found.get(name, place) for name, place in pairs]
     except ValueError as error:
-        told = str(error)  # a fault of samples names the file itself
-        raise ValueError(told if told.startswith(str(path)) else f"{path}: {told}") from error
+        raise ValueError(f"{path}: {error}") from error
     paths = columns["path"]
     if need_video and not any(map(os.path.isfile, paths)):
         raise ValueError(
@@ -167,9 +167,8 @@ def read_labels(
     return LabelTable(columns, matches)
 
 
-def _samples(path: Path, reading: LabelReading) -> list[Sample]:
-    """The samples of a file that are to be read, under the name of another data set if there is one."""
-    samples = read_samples(path)
+def _chosen(samples: Sequence[Sample], reading: LabelReading) -> Sequence[Sample]:
+    """The samples that are to be read, under the name of another data set if there is one."""
     rows = _select(samples, reading)
     samples = samples if rows is None else [samples[row] for row in rows]
     if reading.dataset is None:

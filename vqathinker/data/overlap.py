@@ -52,20 +52,22 @@ def find_overlap(rows: Dataset, others: Dataset) -> Overlap:
     """
     names = dict(zip(map(os.path.realpath, others["path"]), others["video_id"], strict=True))
     same_file = []
-    left = {}
+    left: dict[str, list[str]] = {}
     for path, name in zip(rows["path"], rows["video_id"], strict=True):
         real = os.path.realpath(path)
         if real in names:
             same_file.append(name)
         else:
-            left[real] = name
+            left.setdefault(real, []).append(name)
     # only a file of the same size can be a copy, and only such files are opened
     sizes = _by_size(names)
     same_content = []
     for size, paths in _by_size(left).items():
         contents = {fingerprint(path): names[path] for path in sizes.get(size, ())}
-        copies = [path for path in paths if contents and fingerprint(path) in contents]
-        same_content += [(left[path], contents[fingerprint(path)]) for path in copies]
+        for path in paths if contents else ():
+            original = contents.get(fingerprint(path))
+            if original is not None:
+                same_content += [(name, original) for name in left[path]]
     return Overlap(rows.num_rows, same_file, same_content)
 
 

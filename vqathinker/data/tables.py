@@ -50,7 +50,9 @@ class Table:
     @property
     def num_columns(self) -> int:
         """Columns of the table."""
-        return len(self.header) if self.header is not None else len(self.rows[0]) if self.rows else 0
+        if self.header is not None:
+            return len(self.header)
+        return len(self.rows[0]) if self.rows else 0
 
     @property
     def where(self) -> str:
@@ -214,7 +216,7 @@ def read_json_lines(text: str) -> Table:
     """
     entries = []
     places = []
-    for place, line in enumerate(text.splitlines(), 1):
+    for place, line in enumerate(text.split("\n"), 1):  # splitlines would cut at signs that JSON allows
         if not line.strip():
             continue
         try:

@@ -10,12 +10,12 @@ from vqathinker.evaluation.folder import Keeping as Keeping
 from vqathinker.journal import read_all as read_all
 
 if TYPE_CHECKING:
-    from vqathinker.evaluation.result import COLUMNS as COLUMNS
-    from vqathinker.evaluation.result import Evaluation as Evaluation
-    from vqathinker.evaluation.run import Evaluating as Evaluating
-    from vqathinker.evaluation.run import evaluate as evaluate
+    from vqathinker.evaluation.evaluating import Evaluating as Evaluating
+    from vqathinker.evaluation.evaluating import evaluate as evaluate
+    from vqathinker.evaluation.summary import COLUMNS as COLUMNS
+    from vqathinker.evaluation.summary import Evaluation as Evaluation
 
-LATER = {"COLUMNS": "result", "Evaluation": "result", "Evaluating": "run", "evaluate": "run"}
+LATER = {"COLUMNS": "summary", "Evaluation": "summary", "Evaluating": "evaluating", "evaluate": "evaluating"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  what a module's attribute may be

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from vqathinker.evaluation.runs import Run as Run
+from vqathinker.evaluation.runs import COMPARED as COMPARED
+from vqathinker.evaluation.runs import RunScores as RunScores
 from vqathinker.evaluation.runs import Scores as Scores
 from vqathinker.evaluation.runs import read_run as read_run
-from vqathinker.metrics import Estimate, overall, plcc, srcc
+from vqathinker.metrics import Estimate, interval, overall
 from vqathinker.types import FloatArray
 
-COMPARED: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {"SRCC": srcc, "PLCC": plcc}
 CONFIDENCE = 0.95
 
 
@@ -33,7 +33,7 @@ class Difference:
     p_value: tuple[float, ...]
 
 
-def overall_of(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[float, ...]]:
+def overall_of(runs: Sequence[RunScores], names: Sequence[str]) -> list[tuple[float, ...]]:
     """Return the metrics of each run over some data sets, weighted by their numbers of videos."""
     counts = [[len(run[name].videos) for name in names] for run in runs]
     values = [zip(*(run[name].measure() for name in names), strict=True) for run in runs]
@@ -44,8 +44,8 @@ def overall_of(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[float, .
 
 
 def differences(
-    base: Run,
-    other: Run,
+    base: RunScores,
+    other: RunScores,
     groups: Mapping[str, Sequence[str]],
     *,
     num_bootstrap: int = 1000,
@@ -122,8 +122,7 @@ def _difference(num_videos: int, value: FloatArray, resamples: FloatArray) -> Di
             estimates.append(Estimate(float(whole), np.nan, np.nan))
             p_values.append(np.nan)
             continue
-        low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        estimates.append(Estimate(float(whole), float(low), float(high)))
+        estimates.append(interval(float(whole), defined, CONFIDENCE))
         beyond = 1 + min((defined <= 0).sum(), (defined >= 0).sum())
         p_values.append(min(1.0, 2 * float(beyond) / (1 + len(defined))))
     return Difference(num_videos, tuple(estimates), tuple(p_values))

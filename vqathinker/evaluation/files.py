@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 from vqathinker.evaluation.folder import SUMMARY_FILE, Keeping, write_whole
 from vqathinker.journal import left_to_score, read_entries, require_same_settings
 from vqathinker.media.container import VideoError
+from vqathinker.scoring.lines import flat_row, json_line
 from vqathinker.scoring.result import Reply, Score
-from vqathinker.scoring.rows import flat_row, json_line
 from vqathinker.scoring.task import Task
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ Results = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Target:
+class OutputFiles:
     """Where scores are kept: a folder, or one file with a folder of its own beside it.
 
     Attributes:
@@ -38,8 +38,8 @@ class Target:
     files: tuple[Path, ...]
 
     @classmethod
-    def of(cls, out: Path) -> Target:
-        """The target of a path: FILE.csv, FILE.jsonl, or a folder for both and a summary.
+    def of(cls, out: Path) -> OutputFiles:
+        """What is written to a path: FILE.csv, FILE.jsonl, or a folder for both and a summary.
 
         Raises:
             ValueError: for a file of another kind.
@@ -52,13 +52,13 @@ class Target:
 
     def keeping(self, **options: Any) -> Keeping:
         """Where the results are kept; other options as `Keeping` takes them."""
-        names = tuple(str(file.absolute()) for file in self.files)  # as seen from the folder
+        names = tuple(str(file.absolute()) for file in self.files)  # wherever the folder lies
         return Keeping(self.folder, names, **options)
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The results that a target holds.
+class StoredResults:
+    """The results that are kept.
 
     Attributes:
         results: row of a video to its results, as `to_dict` gives them.
@@ -100,15 +100,15 @@ class ScoringFiles:
         scorer: the checkpoint with its engine, batch size and reading processes.
         paths: files, and errors for what was found to be none.
         task: what is asked of each.
-        target: what is written in the end.
-        keeping: where results are kept, as the target tells.
+        output: what is written in the end.
+        keeping: where results are kept, as the output tells.
 
     Attributes:
         kept: positions of the paths whose results stay.
         left: positions of those that this process answers.
 
     Raises:
-        ValueError: if the target holds results of a run with other settings.
+        ValueError: if the folder holds results of a run with other settings.
         OSError: if it cannot be written; what was written stays.
     """
 
@@ -117,20 +117,20 @@ class ScoringFiles:
         scorer: Scorer,
         paths: Sequence[str | VideoError],
         task: Task,
-        target: Target,
+        output: OutputFiles,
         keeping: Keeping,
     ) -> None:
-        from vqathinker.evaluation.run import scorer_settings
+        from vqathinker.evaluation.evaluating import scorer_settings
 
         self.scorer = scorer
         self.paths = paths
         self.task = task
-        self.target = target
+        self.output = output
         asked = {"question": task.question, "window": task.window, "stride": task.stride}
         self.settings = {**keeping.origin, **scorer_settings(scorer, task.mode), **asked}
         self.stamps = {_name(path): _stamp(_name(path)) for path in paths}
         self._journal = keeping.open(self.settings)
-        found = self._read()
+        found = self._results()
         self.kept = {row for row, results in found.items() if all(r["error"] is None for r in results)}
         # windows of one video are a batch of their own
         batch_size = 1 if task.window is not None else scorer.batch_size
@@ -155,17 +155,17 @@ class ScoringFiles:
                 self._journal.append({"path": name, "file": self.stamps[name], "results": kept})
             yield results
 
-    def result(self) -> Kept:
+    def result(self) -> StoredResults:
         """What is kept, with what other shards have found meanwhile; written once every file has its own."""
-        require_same_settings(self.target.folder, self.settings)  # two runs may have started at once
-        done = Kept(self._read(), len(self.paths))
+        require_same_settings(self.output.folder, self.settings)  # two runs may have started at once
+        done = StoredResults(self._results(), len(self.paths))
         if not done.num_pending:
-            _write(self.target, done, self.settings)
+            _write(self.output, done, self.settings)
         return done
 
-    def _read(self) -> dict[int, Results]:
+    def _results(self) -> dict[int, Results]:
         """The results of the files as they are now, by position."""
-        return _read(self.target.folder, list(map(_name, self.paths)), self.stamps)
+        return _current_results(self.output.folder, list(map(_name, self.paths)), self.stamps)
 
 
 def _name(path: str | VideoError) -> str:
@@ -182,7 +182,9 @@ def _stamp(name: str) -> list[int] | None:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _read(folder: Path, names: Sequence[str], stamps: Mapping[str, list[int] | None]) -> dict[int, Results]:
+def _current_results(
+    folder: Path, names: Sequence[str], stamps: Mapping[str, list[int] | None]
+) -> dict[int, Results]:
     """The results of the files as they are now, by row; a result takes the place of an unreadable file."""
     found: dict[str, Results] = {}
     for entry in read_entries(folder):
@@ -194,9 +196,9 @@ def _read(folder: Path, names: Sequence[str], stamps: Mapping[str, list[int] | N
     return {row: found[name] for row, name in enumerate(names) if name in found}
 
 
-def _write(target: Target, done: Kept, settings: Mapping[str, Any]) -> None:
+def _write(output: OutputFiles, done: StoredResults, settings: Mapping[str, Any]) -> None:
     """Write the files, each in one piece."""
-    for file in target.files:
+    for file in output.files:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix == ".csv":
             table = io.StringIO(newline="")

@@ -1,4 +1,4 @@
-"""The folder that keeps results: what it may hold before a run, and which videos are left to score.
+"""The folder that keeps results: what it may hold before a run, and who writes there.
 
 Imports no torch: a wrong folder is told before a model is loaded.
 """
@@ -26,7 +26,7 @@ class Keeping:
 
     Attributes:
         folder: of the journals; None keeps nothing.
-        files: what is written once every video has its result, relative to the folder.
+        files: what is written once every video has its result, relative to the folder or absolute.
         overwrite: whether to start anew, whatever the folder holds.
         shard: index and number of processes that share the videos and the folder.
         origin: what only the caller knows, e.g. checkpoint and label file; stored with the settings.
@@ -75,7 +75,7 @@ class Keeping:
 def require_free(
     directory: str | os.PathLike[str],
     *,
-    files: Sequence[str] = (PREDICTIONS_FILE, SUMMARY_FILE),
+    files: Sequence[str] = RESULT_FILES,
     overwrite: bool = False,
 ) -> None:
     """Check that results may be written here, before hours of scoring.

@@ -65,10 +65,10 @@ def draw_table(table: Ablation, figures: Mapping[str, Figures]) -> Figure:
     panels = figure.subplots(1, len(DOMAINS), sharey=True)
     for axes, (domain, title) in zip(panels, DOMAINS.items(), strict=True):
         for place, name in enumerate(names):
-            reached = estimate(figures[name].domains[domain][:, 0])
+            values = figures[name].domains[domain][:, 0]
+            reached = estimate(values)
             half = 0 if np.isnan(reached.low) else reached.high - reached.value
             axes.errorbar(reached.value, place, xerr=half, fmt="o", color="C0", capsize=3)
-            values = figures[name].domains[domain][:, 0]
             axes.plot(values, np.full(len(values), place), "|", color="C0", alpha=0.6)
             paper = table.rows[name].paper.get(domain)
             if paper is not None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vqathinker.evaluation.folder import PREDICTIONS_FILE
 from vqathinker.journal import PATTERN
+from vqathinker.metrics import plcc, srcc
 from vqathinker.types import FloatArray
+
+COMPARED: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {"SRCC": srcc, "PLCC": plcc}
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,13 @@ class Scores:
 
     def measure(self) -> tuple[float, ...]:
         """Return the `COMPARED` metrics over the videos with a score."""
-        from vqathinker.evaluation.compare import COMPARED
-
         return tuple(metric(self.predicted, self.target) for metric in COMPARED.values())
 
 
-Run = Mapping[str, Scores]
+RunScores = Mapping[str, Scores]
 
 
-def read_run(path: str | os.PathLike[str]) -> Run:
+def read_run(path: str | os.PathLike[str]) -> RunScores:
     """Read the results of a folder, or of the folders in it: data set name to scores.
 
     Raises:
@@ -51,10 +53,11 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     files = [path / PREDICTIONS_FILE] if (path / PREDICTIONS_FILE).is_file() else []
     files = files or sorted(path.glob(f"*/{PREDICTIONS_FILE}"))
     if not files:
-        unfinished = any(path.glob(PATTERN)) or any(path.glob(f"*/{PATTERN}"))
-        if unfinished:
+        if not path.is_dir():
+            raise ValueError(f"{path} is not a folder")
+        if any(path.glob(PATTERN)) or any(path.glob(f"*/{PATTERN}")):
             raise ValueError(f"{path} is not finished, go on with the same `vqathinker evaluate`")
-        raise ValueError(f"{path} {'holds no result' if path.is_dir() else 'is not a folder'}")
+        raise ValueError(f"{path} holds no result")
     run: dict[str, Scores] = {}
     for file in files:
         for name, scores in _read_predictions(file).items():

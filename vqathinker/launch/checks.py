@@ -11,8 +11,8 @@ from netrc import NetrcParseError, netrc
 from pathlib import Path
 
 from vqathinker.checkpoints.folders import is_hub_id
-from vqathinker.launch.adapters import wrong_adapter
 from vqathinker.launch.effects import without_effect
+from vqathinker.launch.lora import wrong_adapter
 from vqathinker.launch.resume import check_output
 from vqathinker.launch.settings import Settings
 from vqathinker.launch.values import or_nearest

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vqathinker.launch.build import check_plugins
 from vqathinker.launch.checks import check
 from vqathinker.launch.errors import WITHOUT_NOTES
 from vqathinker.launch.help import show_help
-from vqathinker.launch.plugins import check_plugins
 from vqathinker.launch.resume import notes
 from vqathinker.launch.settings import Settings, merge
 

@@ -44,7 +44,7 @@ def _job(setting: FrameSetting) -> partial[Clip]:
     return partial(read_medium, num_keyframes=setting.num_frames, resize=resize)
 
 
-def read_medium(path: str, *, num_keyframes: int, resize: Resize) -> Clip:
+def read_medium(path: str, *, num_keyframes: int, resize: Resize | None) -> Clip:
     """The keyframes of a video, or a picture, by the suffix of its name."""
     if is_image_name(path):
         return read_image(path, resize=resize)

@@ -18,19 +18,17 @@ from os import fspath
 
 import decord
 import numpy as np
-from numpy.typing import NDArray
 
 from vqathinker.media.container import Stream, StrPath, failures_named, local_address, probe
 from vqathinker.media.container import VideoError as VideoError
 from vqathinker.media.decoding import decode_frames
-from vqathinker.media.orientation import Orientation, orient
+from vqathinker.media.orientation import Frames, Orientation, orient
 from vqathinker.types import IndexArray
 
 # The version of what pixels a file gives: which frames are sampled here, which way up `orient` turns them,
 # how `square` resizes them. To be raised with each change of those, so that nothing kept of others is used.
 PIXELS_VERSION = 2
 
-Frames = NDArray[np.uint8]
 Resize = Callable[[Frames], Frames]
 Span = tuple[int, int | None]  # first frame and the one after the last, None for the video's end
 WHOLE: Span = (0, None)

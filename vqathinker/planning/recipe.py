@@ -9,10 +9,10 @@ from pathlib import Path
 import yaml
 
 from vqathinker.launch import Settings, build_plugins
+from vqathinker.launch.build import check_plugins
 from vqathinker.launch.checks import out_of_range, split_groups
 from vqathinker.launch.effects import without_effect
 from vqathinker.launch.fields import UNKNOWN
-from vqathinker.launch.plugins import check_plugins
 from vqathinker.launch.settings import merge
 from vqathinker.planning.checkpoint import Checkpoint, read_checkpoint
 from vqathinker.planning.hardware import GPU

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vqathinker.launch.adapters import LANGUAGE_LAYERS
 from vqathinker.launch.fields import read_fields
+from vqathinker.launch.lora import LANGUAGE_LAYERS
 from vqathinker.planning.checkpoint import Checkpoint
 
 FP32 = 4  # bytes of a number

@@ -5,9 +5,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from vqathinker.scoring.mode import Mode as Mode
 from vqathinker.scoring.result import Reply as Reply
 from vqathinker.scoring.result import Score as Score
-from vqathinker.scoring.settings import Mode as Mode
 
 if TYPE_CHECKING:
     from vqathinker.scoring.scorer import Scorer as Scorer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,11 +12,28 @@ from vqathinker.checkpoints.folders import HOW_TO_MERGE, checkpoint_folder, is_a
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.fingerprint import fingerprint
 from vqathinker.rollout import HFEngine, RolloutEngine
-from vqathinker.scoring.settings import DTYPES, ENGINES
+from vqathinker.scoring.mode import DTYPES, ENGINES
 
 QUESTION_ROOM = 512  # tokens by which a question may be longer than the checkpoint's own
-Policy = tuple[VQAThinkerForConditionalGeneration, VQAThinkerProcessor]
-Loaded = tuple[Policy, RolloutEngine, FrameSetting, str | None]
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """What answers.
+
+    Attributes:
+        model: the policy; with vLLM its vision tower and motion branch alone.
+        processor: that of the same checkpoint.
+        engine: generates the responses.
+        setting: keyframes.
+        fingerprint: of all weights, where `model` lacks those that vLLM has.
+    """
+
+    model: VQAThinkerForConditionalGeneration
+    processor: VQAThinkerProcessor
+    engine: RolloutEngine
+    setting: FrameSetting
+    fingerprint: str | None = None
 
 
 def load(
@@ -27,8 +45,8 @@ def load(
     max_new_tokens: int,
     num_frames: int | None = None,
     frame_size: int | None = None,
-) -> Loaded:
-    """Load model, processor and engine; the keyframes; the fingerprint of weights that vLLM takes over.
+) -> LoadedCheckpoint:
+    """Load a checkpoint.
 
     Args:
         path: a directory written by training or by `vqathinker init`, or its name on the hub.
@@ -46,7 +64,7 @@ def load(
     for kind, value, choices in (("engine", engine, ENGINES), ("dtype", dtype, DTYPES)):
         if value not in choices:
             raise ValueError(f"unknown {kind} {value!r}, choose one of {', '.join(choices)}")
-    place = usable_device(device)
+    own_device = usable_device(device)
     path = checkpoint_folder(path)
     if engine == "vllm" and is_adapter(path):
         how = HOW_TO_MERGE.format(adapter=path)
@@ -56,16 +74,17 @@ def load(
     model, processor = load_policy(path, dtype=dtype)
     model.train(False)
     setting = FrameSetting(
-        num_frames or processor.scoring.num_frames,
-        frame_size or processor.scoring.size,
+        processor.scoring.num_frames if num_frames is None else num_frames,
+        processor.scoring.size if frame_size is None else frame_size,
     )
     if engine == "vllm":
         name = fingerprint(model, processor)
         served = _vllm_engine(path, model, processor, setting, max_new_tokens)
         del model.model.language_model, model.lm_head  # vLLM has its own
-        return (model.to(place), processor), served, setting, name  # type: ignore[arg-type]
-    model.to(place)  # type: ignore[arg-type]
-    return (model, processor), HFEngine(model, processor), setting, None
+        model.to(own_device)  # type: ignore[arg-type]
+        return LoadedCheckpoint(model, processor, served, setting, name)
+    model.to(own_device)  # type: ignore[arg-type]
+    return LoadedCheckpoint(model, processor, HFEngine(model, processor), setting)
 
 
 def usable_device(device: str | None) -> torch.device:

@@ -17,8 +17,8 @@ from vqathinker import answers
 from vqathinker.prompts import LEVEL_OPENING
 from vqathinker.rollout import Response
 from vqathinker.scale import LEVELS, from_share
+from vqathinker.scoring.mode import Mode
 from vqathinker.scoring.result import Score
-from vqathinker.scoring.settings import Mode
 
 TRIMMED = 0.25  # share of the samples left out at either end
 

@@ -23,10 +23,10 @@ from vqathinker.prompts import DESCRIBE_QUESTION
 from vqathinker.rollout import Response, RolloutEngine, Sampling
 from vqathinker.rollout.answer import Answerer, Asking
 from vqathinker.scoring.load import load
+from vqathinker.scoring.mode import Mode
 from vqathinker.scoring.reading import read
 from vqathinker.scoring.result import Reply, Score
-from vqathinker.scoring.search import Source, Sources, find_sources
-from vqathinker.scoring.settings import Mode
+from vqathinker.scoring.search import Source, Sources, find_sources, is_single
 from vqathinker.scoring.sources import Part, read_parts, read_windows
 
 MAX_NEW_TOKENS = 2048
@@ -108,7 +108,7 @@ class Scorer:
             ImportError: if vLLM is asked for and not installed.
         """
         limit: int = options.get("max_new_tokens", MAX_NEW_TOKENS)
-        policy, served, setting, name = load(
+        loaded = load(
             path,
             engine=engine,
             device=device,
@@ -117,8 +117,8 @@ class Scorer:
             num_frames=num_frames,
             frame_size=frame_size,
         )
-        own: dict[str, Any] = {"engine": served, "setting": setting, "name": name}
-        return cls(*policy, **own | options)
+        own: dict[str, Any] = {"engine": loaded.engine, "setting": loaded.setting, "name": loaded.fingerprint}
+        return cls(loaded.model, loaded.processor, **own | options)
 
     @overload
     def score(self, source: NDArray[np.uint8], **mode: Any) -> Score: ...
@@ -137,11 +137,8 @@ class Scorer:
         Raises:
             VideoError: if a single file cannot be used; in a list that is the score's `error`.
         """
-        found = find_sources(source)
-        scores = list(self._score(found, Mode(**mode)))
-        is_array = isinstance(source, np.ndarray)
-        is_file = isinstance(source, str | os.PathLike) and found == [os.fspath(source)]
-        if not (is_array or is_file):
+        scores = list(self._score_files(find_sources(source), Mode(**mode)))
+        if not is_single(source):
             return scores
         (score,) = scores
         if score.error is not None:
@@ -165,8 +162,9 @@ class Scorer:
             mode: as `Mode` takes it.
 
         Raises:
-            TypeError: if a source is neither.
-            ValueError: if the questions are not as many as the videos, or levels ask one of their own.
+            TypeError: if a source is none of these.
+            ValueError: if the modes contradict one another or the engine cannot tell what they need, the
+                questions are not as many as the videos, or levels ask one of their own.
         """
         found = find_sources(sources, expand=expand)
         how = Mode(**mode)
@@ -177,7 +175,7 @@ class Scorer:
                 raise ValueError(
                     "levels asks a question of its own, and the videos have theirs: leave one out"
                 )
-        return self._score(found, how, questions)
+        return self._score_files(found, how, questions)
 
     def timeline(
         self, path: str | os.PathLike[str], window: float, stride: float | None = None, **mode: Any
@@ -198,8 +196,10 @@ class Scorer:
         """
         stride = window if stride is None else stride
         check_windows(window, stride)
+        how = Mode(**mode)
+        asking = self._asking(how)
         parts = read_windows(os.fspath(path), self.reader, self.setting, window, stride)
-        return self._scores(parts, Mode(**mode))
+        return self._score_parts(parts, how, asking)
 
     def ask(self, sources: Sources, question: str, *, expand: bool = True) -> Iterator[Reply]:
         """Yield the model's answer to a free question about every video; it is never read as a score.
@@ -208,17 +208,11 @@ class Scorer:
             sources: files, folders, patterns and arrays of frames, one or several.
             question: what to ask.
             expand: False takes every path as the name of one file.
+
+        Raises:
+            TypeError: if a source is none of these.
         """
-        found = find_sources(sources, expand=expand)
-        parts = read_parts(found, self.reader, self.setting, ahead=self._ahead)
-        asking = Asking(question, sampling=Sampling(max_new_tokens=self.max_new_tokens))
-        for part, responses, seen in self._answers(parts, asking):
-            if isinstance(part.clip, VideoError):
-                yield Reply(question=question, **seen)
-            else:
-                ids = responses[0].token_ids
-                text = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
-                yield Reply(question=question, text=text, **seen)
+        return self._replies(find_sources(sources, expand=expand), question)
 
     def describe(self, sources: Sources) -> Iterator[Reply]:
         """Yield a description of every video's quality."""
@@ -256,22 +250,26 @@ class Scorer:
     def _ahead(self) -> int:
         return max(self.batch_size, 2 * self.reader.num_workers)
 
-    def _score(
+    def _score_files(
         self,
         sources: Sequence[Source | VideoError],
         mode: Mode,
         questions: Sequence[str | None] | None = None,
     ) -> Iterator[Score]:
+        asking = self._asking(mode)
         parts = read_parts(sources, self.reader, self.setting, ahead=self._ahead)
-        return self._scores(parts, mode, questions)
+        return self._score_parts(parts, mode, asking, questions)
 
-    def _scores(
-        self, parts: Iterator[Part], mode: Mode, questions: Sequence[str | None] | None = None
-    ) -> Iterator[Score]:
-        tokenizer = self.processor.tokenizer
+    def _asking(self, mode: Mode) -> Asking:
+        """What a mode asks of the engine.
+
+        Raises:
+            ValueError: if the engine cannot tell what it needs.
+        """
         if mode.needs_probabilities and not self.engine.tells_probabilities:
             raise ValueError(f"{mode.name} needs probabilities that only engine='hf' tells")
-        asking = Asking(
+        tokenizer = self.processor.tokenizer
+        return Asking(
             question=mode.question,
             opening=mode.opening_ids(tokenizer),
             watched=mode.watched_ids(tokenizer),
@@ -279,11 +277,31 @@ class Scorer:
             sampling=mode.sampling(self.max_new_tokens),
             seed=mode.seed,
         )
+
+    def _score_parts(
+        self,
+        parts: Iterator[Part],
+        mode: Mode,
+        asking: Asking,
+        questions: Sequence[str | None] | None = None,
+    ) -> Iterator[Score]:
+        tokenizer = self.processor.tokenizer
         for part, responses, seen in self._answers(parts, asking, questions):
             if isinstance(part.clip, VideoError):
                 yield Score(mode=mode.name, **seen)
             else:
                 yield replace(read(responses, tokenizer, mode, think=self.think), **seen)
+
+    def _replies(self, sources: Sequence[Source | VideoError], question: str) -> Iterator[Reply]:
+        parts = read_parts(sources, self.reader, self.setting, ahead=self._ahead)
+        asking = Asking(question, sampling=Sampling(max_new_tokens=self.max_new_tokens))
+        for part, responses, seen in self._answers(parts, asking):
+            if isinstance(part.clip, VideoError):
+                yield Reply(question=question, **seen)
+            else:
+                ids = responses[0].token_ids
+                text = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
+                yield Reply(question=question, text=text, **seen)
 
     def _answers(
         self, parts: Iterator[Part], asking: Asking, questions: Sequence[str | None] | None = None

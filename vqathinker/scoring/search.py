@@ -6,7 +6,7 @@ import glob
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,13 +62,28 @@ def find_videos(paths: Iterable[str]) -> list[str | VideoError]:
     """
     found: list[str | VideoError] = []
     for path in paths:
-        if glob.has_magic(path) and not os.path.lexists(path):
+        if is_pattern(path):
             found += _match(path)
         elif os.path.isdir(path):
             found += _search(path)
         else:
             found.append(_checked(path))
     return found
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path stands for the files that match it: it has signs of one, and nothing has its name."""
+    return glob.has_magic(path) and not os.path.lexists(path)
+
+
+def is_single(source: Source | Sequence[Source]) -> bool:
+    """Whether a source is one video: an array, or the name of one file, whether there is one or not."""
+    if isinstance(source, np.ndarray):
+        return True
+    if not isinstance(source, str | os.PathLike):
+        return False
+    path = os.fspath(source)
+    return not os.path.isdir(path) and not is_pattern(path)
 
 
 @dataclass
@@ -101,7 +116,8 @@ def _search(folder: str) -> list[str | VideoError]:
             path = os.path.join(parent, name)
             # hidden copies of a name are what a Mac leaves in archives
             if name.startswith("."):
-                found.left_out["hidden"] += is_video_name(name)
+                if is_video_name(name):
+                    found.left_out["hidden"] += 1
             elif is_video_name(name) or (is_raw(name) and stem(name) not in wrapped):
                 found.videos[path] = _checked(path)
             else:

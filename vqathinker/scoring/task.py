@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from vqathinker.scoring.mode import Mode
 from vqathinker.scoring.result import Reply, Score
-from vqathinker.scoring.settings import Mode
 
 if TYPE_CHECKING:
     from vqathinker.media.container import VideoError

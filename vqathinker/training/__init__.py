@@ -1,4 +1,4 @@
-"""GRPO on videos over TRL: settings, packed groups, the trainer. And the plan of a run, which takes no torch.
+"""GRPO and supervised training on videos, over TRL.
 
 Both classes are loaded when they are asked for.
 """
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from vqathinker.training.grpo.config import TrainingConfig as TrainingConfig
     from vqathinker.training.grpo.trainer import VQAThinkerTrainer as VQAThinkerTrainer
 
-for package in ("rewards", "perturbations"):
-    own_package(package)  # a user's rewards.py would otherwise fail somewhere below
+# a user's rewards.py would otherwise fail somewhere below
+own_package("rewards")
+own_package("perturbations")
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  what a module's attribute may be

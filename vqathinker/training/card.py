@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -102,7 +101,7 @@ def render(origin: Origin, history: Sequence[Mapping[str, Any]], step: int, *, i
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n",
         f"# {kind} that scores video quality\n",
-        f"It answers with a score from 1 (very poor) to 5 (excellent). {origin.method} from `{base}`, "
+        f"It answers with a score from 1 (bad) to 5 (excellent). {origin.method} from `{base}`, "
         f"{step} steps, on {_sets(origin.train)}.\n",
         "## Score a video\n",
         f"```bash\nvqathinker score PATH/TO/THIS/FOLDER clip.mp4{flag}\n```\n",
@@ -145,7 +144,8 @@ def _figures(origin: Origin, history: Sequence[Mapping[str, Any]], step: int) ->
 
 def _sets(rows: Dataset) -> str:
     """Data sets with their numbers of videos: "lsvq (28,056 videos)"."""
-    counts = Counter(rows["dataset"])
+    files = set(zip(rows["dataset"], rows["path"], strict=True))
+    counts = {name: sum(of == name for of, _ in files) for name in dict.fromkeys(rows["dataset"])}
     return " and ".join(f"{name} ({number:,} videos)" for name, number in counts.items())
 
 

@@ -84,13 +84,17 @@ class LiveTable(TrainerCallback):
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = list(columns)
         self.num_lines = 0
-        self.first_step = self.last_step = 0
-        self.start = self.step_start = self.seconds = 0.0
+        self.first_step = 0
+        self.last_step = 0
+        self.start = 0.0
+        self.step_start = 0.0
+        self.seconds = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Start the clock, after a resume at the step where the run goes on."""
         self.num_lines = 0
-        self.first_step = self.last_step = state.global_step
+        self.first_step = state.global_step
+        self.last_step = state.global_step
         self.start = time.perf_counter()
         self.seconds = 0.0
         self._write(
@@ -202,14 +206,14 @@ def log_file(folder: str | Path, *, write: bool) -> Iterator[None]:
 def duration(seconds: float) -> str:
     """A time in words.
 
-    >>> [duration(value) for value in (8.4, 125, 4000, 200000)]
-    ['8 s', '2 min', '1 h 06 min', '2 d 7 h']
+    >>> [duration(value) for value in (8.4, 125, 3590, 4000, 200000)]
+    ['8 s', '2 min', '59 min', '1 h 06 min', '2 d 7 h']
     """
     whole = round(seconds)
     if whole < 2 * MINUTE:
         return f"{whole} s"
     if whole < HOUR:
-        return f"{round(whole / MINUTE)} min"
+        return f"{whole // MINUTE} min"
     if whole < DAY:
         return f"{whole // HOUR} h {whole % HOUR // MINUTE:02} min"
     return f"{whole // DAY} d {whole % DAY // HOUR} h"

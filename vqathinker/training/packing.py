@@ -9,6 +9,7 @@ Source: Prefix Grouper (arXiv 2506.05433); here for groups of any size, empty br
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from vqathinker.model.attention import PADDING, PREFIX
 
-IGNORED = -100  # label of a position that predicts nothing
+IGNORE = -100  # label of a position that predicts nothing
 
 
 @dataclass(frozen=True)
@@ -78,39 +79,43 @@ def pack(
     members: dict[int, list[int]] = {}
     for row, group in enumerate(groups):
         members.setdefault(group, []).append(row)
-    parts = [
-        _pack_group(input_ids, attention_mask.bool(), completion_length, rows) for rows in members.values()
-    ]
+    mask = attention_mask.bool()
+    parts = [_pack_group(input_ids, mask, completion_length, rows) for rows in members.values()]
     # packed rows differ in length by their responses
-    longest = max(len(part[0]) for part in parts)
-    length = -(-longest // multiple) * multiple
-
-    def stack(column: int, fill: int) -> Tensor:
-        padded = (torch.nn.functional.pad(p[column], (0, length - len(p[column])), value=fill) for p in parts)
-        return torch.stack(list(padded))
-
-    labels = stack(3, IGNORED)
-    source = (labels.flatten() != IGNORED).nonzero()[:, 0]
+    longest = max(len(part.input_ids) for part in parts)
+    length = math.ceil(longest / multiple) * multiple
+    labels = _padded([part.labels for part in parts], length, IGNORE)
+    source = (labels.flatten() != IGNORE).nonzero()[:, 0]
     return PackedGroups(
-        input_ids=stack(0, pad_id),
-        position_ids=stack(1, 0),
-        segments=stack(2, PADDING),
+        input_ids=_padded([part.input_ids for part in parts], length, pad_id),
+        position_ids=_padded([part.position_ids for part in parts], length, 0),
+        segments=_padded([part.segments for part in parts], length, PADDING),
         shift_labels=labels,
         first_rows=[rows[0] for rows in members.values()],
         source=source,
-        row=stack(4, IGNORED).flatten()[source],
-        column=stack(5, IGNORED).flatten()[source],
+        row=_padded([part.rows for part in parts], length, IGNORE).flatten()[source],
+        column=_padded([part.columns for part in parts], length, IGNORE).flatten()[source],
     )
 
 
-def _pack_group(
-    input_ids: Tensor, mask: Tensor, completion_length: int, rows: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """One group's ids, positions, segments, labels, and the row and column of each label."""
+@dataclass(frozen=True)
+class _PackedRow:
+    """One group: (T,) ids, positions, segments, labels, and the row and column of each label."""
+
+    input_ids: Tensor
+    position_ids: Tensor
+    segments: Tensor
+    labels: Tensor
+    rows: Tensor
+    columns: Tensor
+
+
+def _pack_group(input_ids: Tensor, mask: Tensor, completion_length: int, rows: Sequence[int]) -> _PackedRow:
+    """The prompt without its last token, then a branch for each response that is not masked out."""
     prompt = input_ids[rows[0], :-completion_length][mask[rows[0], :-completion_length]]
     fork = len(prompt) - 1
     device = input_ids.device
-    unlabelled = torch.full((fork,), IGNORED, device=device)
+    unlabelled = torch.full((fork,), IGNORE, device=device)
     ids = [prompt[:-1]]
     positions = [torch.arange(fork, device=device)]
     segments = [torch.full((fork,), PREFIX, device=device)]
@@ -122,14 +127,26 @@ def _pack_group(
         completion = input_ids[row, -completion_length:][kept]
         if len(completion) == 0:
             continue
+        # the prompt's last token predicts the first of the response, so each branch has one of its own
         ids += [prompt[-1:], completion[:-1]]
         positions.append(torch.arange(fork, fork + len(completion), device=device))
         segments.append(torch.full((len(completion),), branch, device=device))
         labels.append(completion)
         label_rows.append(torch.full((len(completion),), row, device=device))
         columns.append(kept.nonzero()[:, 0])
-    joined = [torch.cat(values) for values in (ids, positions, segments, labels, label_rows, columns)]
-    return tuple(joined)  # type: ignore[return-value]
+    return _PackedRow(
+        input_ids=torch.cat(ids),
+        position_ids=torch.cat(positions),
+        segments=torch.cat(segments),
+        labels=torch.cat(labels),
+        rows=torch.cat(label_rows),
+        columns=torch.cat(columns),
+    )
+
+
+def _padded(rows: Sequence[Tensor], length: int, fill: int) -> Tensor:
+    """Rows of different lengths as one (G, length) tensor, filled at their ends."""
+    return torch.stack([torch.nn.functional.pad(row, (0, length - len(row)), value=fill) for row in rows])
 
 
 def whole_groups(groups: Sequence[int], size: int) -> list[slice]:

@@ -26,10 +26,10 @@ from vqathinker.checkpoints.folders import checkpoint_folder, is_adapter
 from vqathinker.data.dataset import LabelReading, read_labels
 from vqathinker.data.overlap import find_overlap
 from vqathinker.launch import Settings
-from vqathinker.launch.adapters import LANGUAGE_LAYERS, other_settings
+from vqathinker.launch.lora import LANGUAGE_LAYERS, other_settings
 from vqathinker.launch.resume import checkpoint_of, record
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
-from vqathinker.training.checks import check_files
+from vqathinker.training.missing import check_files
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ class DataConfig:
         eval_mos_column: `mos_column` of the validation labels, as for training if omitted.
         dataset_name: name under which videos are compared with one another, for a label file without a column
             `dataset`; its stem if omitted.
-        mos_low: lower end of the native scale.
-        mos_high: upper end of the native scale.
+        mos_low: lower end of the native scale; that of the label file's columns, or 0, if omitted.
+        mos_high: upper end of the native scale; that of the columns, or 100, if omitted.
         eval_mos_low: that of the validation labels, as for training if omitted.
         eval_mos_high: likewise.
         scale: how labels reach the prompt's 1-5 scale.
@@ -78,8 +78,8 @@ class DataConfig:
     eval_video_column: str | None = None
     eval_mos_column: str | None = None
     dataset_name: str | None = None
-    mos_low: float = 0.0
-    mos_high: float = 100.0
+    mos_low: float | None = None
+    mos_high: float | None = None
     eval_mos_low: float | None = None
     eval_mos_high: float | None = None
     scale: Literal["divide", "clip", "affine"] = "divide"
@@ -93,7 +93,7 @@ class SupervisedDataConfig(DataConfig):
     """As `DataConfig`, for the recipe whose training settings are TRL's alone.
 
     Attributes:
-        max_unreadable: share of the training videos that may be missing or unreadable before the run stops.
+        max_unreadable: share of the videos that may be missing or unreadable before the run stops.
         think: false teaches the answer block alone, without reasoning.
         eval_num_videos: most validation videos scored at each evaluation, 0 for all.
         eval_max_completion_length: longest response at an evaluation, in tokens.
@@ -178,7 +178,7 @@ def load_data(data: DataConfig, split: str, *, max_missing: float) -> Dataset | 
 def _reading(data: DataConfig, split: str, labels: str) -> LabelReading:
     """How the "train" or "eval" labels are read; a file that marks no splits is read whole."""
     reading = LabelReading(
-        mos_range=(data.mos_low, data.mos_high),
+        mos_range=_native_range(data.mos_low, data.mos_high),
         scale=data.scale,
         split=data.train_split or None,
         need_split=False,
@@ -194,12 +194,21 @@ def _reading(data: DataConfig, split: str, labels: str) -> LabelReading:
     takes_the_rest = is_same_file and not data.eval_split
     return replace(
         reading,
-        mos_range=(low, high),
+        mos_range=_native_range(low, high),
         split=data.eval_split or None,
         outside=reading.split if takes_the_rest else None,
         video_column=data.eval_video_column or data.video_column,
         mos_column=data.eval_mos_column or data.mos_column,
     )
+
+
+def _native_range(low: float | None, high: float | None) -> tuple[float, float] | None:
+    """The range that the settings tell; None leaves it to the label file."""
+    if low is None and high is None:
+        return None
+    if low is None or high is None:
+        raise ValueError("mos_low and mos_high need one another: give both, or none")
+    return low, high
 
 
 def load_model(

@@ -79,14 +79,13 @@ class UnreadableVideos:
                     file.write(json.dumps({"step": step, "path": path, "reason": reason}) + "\n")
         if errors and self.is_shared:
             self.paths |= self._reported()
-        too_many = len(self.paths) > self.max_share * self.num_videos
-        if errors and (too_many or 1 < batch_size == len(errors)):
-            found = (
-                f"{len(self.paths)} of {self.num_videos} videos cannot be read, more than "
-                f"max_unreadable={self.max_share}"
-                if too_many
-                else f"none of the {batch_size} videos of a batch can be read"
-            )
+        found = ""
+        if len(self.paths) > self.max_share * self.num_videos:
+            share = f"max_unreadable={self.max_share}"
+            found = f"{len(self.paths)} of {self.num_videos} videos cannot be read, more than {share}"
+        elif batch_size > 1 and len(errors) == batch_size:
+            found = f"none of the {batch_size} videos of a batch can be read"
+        if errors and found:
             path, reason = errors[-1]
             raise RunStopped(
                 f"{found}. The last one is {path}: {reason}; all are in {self.report}. Check the data with "

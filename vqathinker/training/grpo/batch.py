@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from rewards import from_trl
-from rewards.check import rows_of
+from rewards.check import metrics_of
 from vqathinker import answers
 from vqathinker.samples import SCORE
+from vqathinker.scale import off_scale
 from vqathinker.types import Reward, RolloutBatch
 
 
@@ -42,38 +43,40 @@ def draws_twins(rewards: Iterable[Callable[..., Any]], perturbations: Collection
     return asks and bool(perturbations)
 
 
-def log_batch(batch: RolloutBatch, rewards: Mapping[str, Reward], log: Callable[[str, float], None]) -> None:
-    """Log parse failures, spread and correlation of the scores, and what the rewards themselves report.
+def batch_metrics(batch: RolloutBatch, rewards: Mapping[str, Reward]) -> dict[str, float]:
+    """Parse failures, spread and correlation of the scores, and what the rewards themselves report.
 
     `scores/off_scale` is the share of the scores outside 1-5. Spread and correlations take scores as at most
     one step off the scale, as the ranking does: a single answer of 2444 would be all that they show.
     A reward with a method `metrics(batch) -> dict[str, float]` adds entries `rewards/<label>/<name>`.
+
+    Raises:
+        RuntimeError: if such a method fails.
     """
-    for label, reward in rewards.items():
-        applies = batch.select(rows_of(reward, batch))
-        measure = getattr(reward, "metrics", None)
-        if measure is None or not applies.num_videos:
-            continue
-        for name, value in measure(applies).items():
-            log(f"rewards/{label}/{name}", value)
+    found = {
+        f"rewards/{label}/{name}": value
+        for label, reward in rewards.items()
+        for name, value in metrics_of(reward, batch, label).items()
+    }
     scored = batch.select([row for row, task in enumerate(batch.task) if task == SCORE])
-    if scored.num_videos:
-        _log_scores(scored, log)
+    return found | _score_metrics(scored) if scored.num_videos else found
 
 
-def _log_scores(batch: RolloutBatch, log: Callable[[str, float], None]) -> None:
-    """Log what the responses to samples of the task `score` say."""
+def _score_metrics(batch: RolloutBatch) -> dict[str, float]:
+    """What the responses to samples of the task `score` say."""
     from vqathinker.metrics import plcc, srcc  # a plan, which needs no scipy.stats, imports this module too
 
     valid = np.isfinite(batch.scores)
-    log("scores/parse_failures", float(1 - valid.mean()))
-    num_off = sum(answers.clip(score) != score for score in batch.scores[valid].tolist())
-    log("scores/off_scale", num_off / max(1, int(valid.sum())))
     scores = np.clip(batch.scores, *answers.OUTER)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a video without a valid score has the mean NaN
         means = np.nanmean(scores, axis=1)
-        log("scores/spread", float(np.nanmean(np.nanstd(scores, axis=1))))
+        spread = float(np.nanmean(np.nanstd(scores, axis=1)))
     known = np.isfinite(means)
-    log("scores/srcc", srcc(means[known], batch.target[known]))
-    log("scores/plcc", plcc(means[known], batch.target[known]))
+    return {
+        "scores/parse_failures": float(1 - valid.mean()),
+        "scores/off_scale": float(off_scale(batch.scores[valid]).mean()) if valid.any() else 0.0,
+        "scores/spread": spread,
+        "scores/srcc": srcc(means[known], batch.target[known]),
+        "scores/plcc": plcc(means[known], batch.target[known]),
+    }

@@ -95,7 +95,8 @@ class TrainingConfig(GRPOConfig):
         super().__post_init__()  # type: ignore[no-untyped-call]
         self.perturbations = _listed(self.perturbations)
         if self.motion_cache is None:
-            self.motion_cache = str(Path(os.environ.get(CACHE, "~/.cache/vqathinker"), "motion").expanduser())
+            self.motion_cache = str(Path(os.environ.get(CACHE, "~/.cache/vqathinker"), "motion"))
+        self.motion_cache = str(Path(self.motion_cache).expanduser())
         self._check_values()
         self._check_engine()
         self._check_batches()
@@ -125,7 +126,7 @@ class TrainingConfig(GRPOConfig):
                 raise ValueError(f"{name}={getattr(self, name)}: {problem}")
 
     def _check_engine(self) -> None:
-        """Refuse settings of an engine that another one, or none, is chosen for."""
+        """Refuse settings of an engine that is not chosen, and validation where processes would not meet."""
         for name, choices in (("vllm_mode", VLLM_MODES), ("packed_attention", PACKED_ATTENTION)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(choices)}")

@@ -128,12 +128,12 @@ def generate_or_stop(
     Raises:
         RolloutServerError: saying what the server lacks and how to go on.
     """
-    place: Any = trainer.vllm_generation
-    error = place.error
+    generation: Any = trainer.vllm_generation
+    error = generation.error
     responses = []
     if error is None:
         try:
-            responses = place.engine.generate(requests, num_responses, sampling)
+            responses = generation.engine.generate(requests, num_responses, sampling)
         except RolloutServerError as found:
             error = found
     messages = [message for message in gather_object([error and str(error)]) if message]

@@ -30,11 +30,11 @@ class ReadFile(NamedTuple):
 
     Attributes:
         pixels: (T, 3, S, S) normalised keyframes, or why there are none.
-        place: where the motion cache keeps its feature; None for nowhere.
+        cache_path: where the motion cache keeps its feature; None for nowhere.
     """
 
     pixels: Tensor | VideoError
-    place: Path | None = None
+    cache_path: Path | None = None
 
     @property
     def is_readable(self) -> bool:

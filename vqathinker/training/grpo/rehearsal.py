@@ -8,18 +8,17 @@ import sys
 import sysconfig
 import threading
 import traceback
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import cycle, islice
+from itertools import chain, cycle, islice, zip_longest
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
 
 from perturbations import draw
 from rewards import evaluate
+from rewards.check import metrics_of
 from vqathinker import answers
 from vqathinker.data.sample_rows import tasks_of
 from vqathinker.records import Record, collect
@@ -59,7 +58,11 @@ def rehearse_rewards(
                         "perturbed copies: give it the attribute needs_perturbed = True (a TRL-style "
                         "function: a parameter twin_text), and configure perturbations"
                     ) from error
-                raise ValueError(f"reward {label!r}{_told(error)}") from error
+                raise ValueError(f"reward {label!r}{_message_of(error)}") from error
+            try:
+                metrics_of(reward, batch, label)
+            except RuntimeError as error:
+                raise ValueError(f"the metrics of reward {label!r}{_message_of(error)}") from error
 
 
 def rehearse_perturbations(modes: Mapping[str, Perturbation], num_frames: int, args: TrainingConfig) -> None:
@@ -74,7 +77,7 @@ def rehearse_perturbations(modes: Mapping[str, Perturbation], num_frames: int, a
                 try:
                     draw({label: mode}, num_frames, seed=args.seed, video_id="rehearsal", step=number)
                 except RuntimeError as error:
-                    raise ValueError(f"perturbation {label!r}{_told(error)}") from error
+                    raise ValueError(f"perturbation {label!r}{_message_of(error)}") from error
 
 
 @contextmanager
@@ -95,8 +98,8 @@ def time_limit(plug_in: str, seconds: float) -> Iterator[None]:
     caller = threading.get_ident()
 
     def note() -> None:
-        place = _place(traceback.extract_stack(sys._current_frames()[caller]))
-        sys.stderr.write(f"{plug_in} is still being rehearsed after {NOTE_AFTER:g} s, {place}\n")
+        location = _location_of(traceback.extract_stack(sys._current_frames()[caller]))
+        sys.stderr.write(f"{plug_in} is still being rehearsed after {NOTE_AFTER:g} s, {location}\n")
 
     def ring(number: int, frame: object) -> None:
         raise Overdue
@@ -111,9 +114,9 @@ def time_limit(plug_in: str, seconds: float) -> Iterator[None]:
     try:
         yield
     except Overdue as error:
-        place = _place(traceback.extract_tb(error.__traceback__)[:-1])  # without `ring`
+        location = _location_of(traceback.extract_tb(error.__traceback__)[:-1])  # without `ring`
         raise ValueError(
-            f"{plug_in} took more than {seconds:g} s in the rehearsal, {place}; if it needs them, give "
+            f"{plug_in} took more than {seconds:g} s in the rehearsal, {location}; if it needs them, give "
             "--rehearsal_seconds (0 for no limit)"
         ) from error
     finally:
@@ -126,13 +129,7 @@ def time_limit(plug_in: str, seconds: float) -> Iterator[None]:
 def _made_up(dataset: Dataset, args: TrainingConfig) -> RolloutBatch:
     """A batch of the size of the run's."""
     records = []
-    seen: Counter[str] = Counter()
-    ranks = []  # how many rows of its task came before: some of each task are taken
-    for task in tasks_of(dataset):
-        ranks.append(seen[task])
-        seen[task] += 1
-    chosen = np.argsort(ranks, kind="stable")[: args.num_videos_per_generation]
-    for row in dataset.select(sorted(chosen.tolist())):
+    for row in dataset.select(_first_of_each_task(tasks_of(dataset), args.num_videos_per_generation)):
         right = _right(row)
         wrong = answers.render(REASONING[1], row["target"] / 2 if math.isfinite(row["target"]) else 1.0)
         row["twin_text"] = wrong
@@ -141,6 +138,16 @@ def _made_up(dataset: Dataset, args: TrainingConfig) -> RolloutBatch:
     batch, _ = collect(records)
     assert batch is not None
     return batch
+
+
+def _first_of_each_task(tasks: Sequence[str], number: int) -> list[int]:
+    """Some rows in their order, those that come first in their tasks, so that each task is among them."""
+    rows: dict[str, list[int]] = {}
+    for row, task in enumerate(tasks):
+        rows.setdefault(task, []).append(row)
+    in_turn = chain.from_iterable(zip_longest(*rows.values()))
+    chosen = islice((row for row in in_turn if row is not None), number)
+    return sorted(chosen)
 
 
 def _right(row: Mapping[str, Any]) -> str:
@@ -161,18 +168,18 @@ def _misses_twins(reward: Reward, twins: RolloutBatch, label: str, error: Runtim
     return True
 
 
-def _told(error: RuntimeError) -> str:
+def _message_of(error: RuntimeError) -> str:
     """What a plug-in says itself, or what it raised and where."""
     cause = error.__cause__
     assert cause is not None
     if "broadcast" in str(cause):  # numpy's words
-        return f": {cause}, {_place(traceback.extract_tb(cause.__traceback__))}; {SHAPES}"
+        return f": {cause}, {_location_of(traceback.extract_tb(cause.__traceback__))}; {SHAPES}"
     if isinstance(cause, ValueError):
         return f": {cause}"
-    return f" raised {cause!r} in the rehearsal, {_place(traceback.extract_tb(cause.__traceback__))}"
+    return f" raised {cause!r} in the rehearsal, {_location_of(traceback.extract_tb(cause.__traceback__))}"
 
 
-def _place(frames: Iterable[traceback.FrameSummary]) -> str:
+def _location_of(frames: Iterable[traceback.FrameSummary]) -> str:
     """The innermost of some frames that is not in a library."""
     known = list(frames)
     own = [frame for frame in known if not frame.filename.startswith((*LIBRARIES, "<"))]

@@ -53,7 +53,7 @@ def encode_files(encoder: VideoEncoder, batch: ReadBatch) -> dict[str, EncodedVi
         black_video(encoder.processor) if isinstance(file.pixels, VideoError) else file.pixels
         for file in batch.files.values()
     ]
-    places = [file.place for file in batch.files.values()]
+    places = [file.cache_path for file in batch.files.values()]
     images = [file.is_readable and is_image_name(path) for path, file in batch.files.items()]
     return dict(zip(batch.files, encoder.encode_pixels(pixels, places, images), strict=True))
 
@@ -66,12 +66,13 @@ def make_requests(
     step: int,
 ) -> list[RolloutRequest]:
     """The prompts of all samples, then those of the twins, each with the question of its sample."""
-    videos = {key: encoded[row["path"]] for key, row in batch.samples.items()}
+    samples = batch.samples
+    videos = {key: encoded[row["path"]] for key, row in samples.items()}
     originals = [videos[key] for key in twins]
     perturbed = encoder.perturb(originals, [twin.indices for twin in twins.values()])
     shown = {"clean": videos, "twin": dict(zip(twins, perturbed, strict=True))}
     return [
-        encoder.request(video, json.dumps([*key, kind, step]), question=batch.samples[key].get("question"))
+        encoder.request(video, json.dumps([*key, kind, step]), question=samples[key].get("question"))
         for kind, of_kind in shown.items()
         for key, video in of_kind.items()
     ]

@@ -59,19 +59,30 @@ class VideoInputs:
     def together(videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
         """What the model's forward pass takes of some videos, which are all pixels or all features."""
         name = "frame_features" if videos[0].frames.ndim == FEATURE_NDIM else "pixel_values"
-        # samples that ask of one file have its frames once; rows on their own have them each
-        is_row_by_row = len({id(video) for video in videos}) < len(videos)
-        once = {row if is_row_by_row else id(video.frames): video.frames for row, video in enumerate(videos)}
-        frames = torch.cat(list(once.values()))
-        inputs = {name: frames}
-        if len(once) < len(videos):
-            starts = dict(zip(once, accumulate(map(len, once.values()), initial=0), strict=False))
-            places = [starts[id(video.frames)] + torch.arange(len(video.frames)) for video in videos]
-            inputs["frame_order"] = torch.cat(places).to(frames.device)
         # a picture has no motion
         motion = [video.motion_features for video in videos if len(video.motion_features)]
-        inputs["motion_features"] = torch.stack(motion) if motion else videos[0].motion_features[None]
-        return inputs
+        inputs = {"motion_features": torch.stack(motion) if motion else videos[0].motion_features[None]}
+        is_row_by_row = len({id(video) for video in videos}) < len(videos)
+        if is_row_by_row:  # rows of one group that are not packed have its frames each
+            return inputs | {name: torch.cat([video.frames for video in videos])}
+        frames, order = _distinct_frames(videos)
+        inputs[name] = frames
+        return inputs if order is None else inputs | {"frame_order": order}
+
+
+def _distinct_frames(videos: Sequence[VideoInputs]) -> tuple[Tensor, Tensor | None]:
+    """Frames that samples of one file share once, and where each sample finds its own; None for in order."""
+    starts: dict[int, int] = {}
+    distinct: list[Tensor] = []
+    for video in videos:
+        if id(video.frames) not in starts:
+            starts[id(video.frames)] = sum(map(len, distinct))
+            distinct.append(video.frames)
+    frames = torch.cat(distinct)
+    if len(distinct) == len(videos):
+        return frames, None
+    places = [starts[id(video.frames)] + torch.arange(len(video.frames)) for video in videos]
+    return frames, torch.cat(places).to(frames.device)
 
 
 class EpochOrder(Sampler[int]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
@@ -32,24 +32,25 @@ from vqathinker.rollout import HFEngine, Sampling
 from vqathinker.rollout.encoder import VideoEncoder
 from vqathinker.rollout.motion_cache import MotionCache
 from vqathinker.training.card import Origin, WritesCard
-from vqathinker.training.checks import check_precision, check_processes
 from vqathinker.training.grpo.adapter import GRPOAdapter
-from vqathinker.training.grpo.batch import accepts_answer_only, as_reward, draws_twins, log_batch
-from vqathinker.training.grpo.checks import check_setup
+from vqathinker.training.grpo.batch import accepts_answer_only, as_reward, batch_metrics, draws_twins
 from vqathinker.training.grpo.config import TrainingConfig
 from vqathinker.training.grpo.engines import SynchronisedEngine, generate_or_stop, make_engine
 from vqathinker.training.grpo.generation import AnsweredBatch, ReadBatch, ReadFile, key_of
 from vqathinker.training.grpo.reference import HostedModel
+from vqathinker.training.grpo.refusals import check_setup
 from vqathinker.training.grpo.rollouts import assign, draw_twins, encode_files, make_requests
 from vqathinker.training.grpo.rows import Row, VideoInputs
 from vqathinker.training.live import grpo_columns, log_file, show_live
+from vqathinker.training.missing import check_precision, check_processes
 from vqathinker.training.sharding import policy_for_rollout
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.training.validation import validate
-from vqathinker.types import FloatArray, Perturbation, Reward, RolloutBatch, RunStopped
+from vqathinker.types import Perturbation, RunStopped
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 WITHOUT_TWINS = "No reward asks for perturbed copies of the videos (needs_perturbed): none are generated."
 LOSS_NOTE = "The loss of GRPO starts at 0 by construction and says nothing about progress: watch `reward`."
 
@@ -90,15 +91,19 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         base: str | None = None,
         **kwargs: Any,
     ) -> None:
+        # TRL's constructor calls `make_engine`, which reads what is set before it
         self.rewards = {label: as_reward(reward) for label, reward in rewards.items()}
-        self.perturbations = self._wanted(perturbations or {}, says=args.process_index == 0)
+        self.perturbations = self._twin_modes(perturbations or {}, says=args.process_index == 0)
         check_setup(args, processor, self.rewards, self.perturbations, train_dataset)
         check_packed_attention(bare(model).model)
         asks = "question" in train_dataset.column_names
         self.questions = set(train_dataset["question"][:]) if asks else {None}
         self.processor = processor
         self.base = base or str(model.name_or_path)
-        args.reward_weights = [float((reward_weights or {}).get(label, 1.0)) for label in self.rewards]
+        weights = dict.fromkeys(self.rewards, 1.0) | dict(reward_weights or {})
+        if unknown := weights.keys() - self.rewards.keys():
+            raise ValueError(f"reward_weights names {min(unknown)!r}, which is none of {', '.join(rewards)}")
+        args.reward_weights = [float(weights[label]) for label in self.rewards]
         super().__init__(
             model=model,
             reward_funcs=list(self.rewards.values()),
@@ -120,7 +125,8 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         self.think = not accepts_answer_only(self.rewards)
         assert args.max_completion_length is not None
         self.sampling = Sampling(args.temperature, args.top_p, args.top_k, args.max_completion_length)
-        self.unreadable = UnreadableVideos(str(args.output_dir), len(train_dataset), args.max_unreadable)
+        num_files = len(set(train_dataset["path"]))
+        self.unreadable = UnreadableVideos(str(args.output_dir), num_files, args.max_unreadable)
         videos_per_process = args.num_videos_per_generation // self.accelerator.num_processes
         self.owns_decoders = decoders is None
         self.decoders = decoders or GuardedReader(
@@ -131,7 +137,9 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
             str(args.motion_cache), bare(model), processor, processor.training, args.motion_cache_gib * 2**30
         )
 
-    def _wanted(self, perturbations: Mapping[str, Perturbation], *, says: bool) -> dict[str, Perturbation]:
+    def _twin_modes(
+        self, perturbations: Mapping[str, Perturbation], *, says: bool
+    ) -> dict[str, Perturbation]:
         """The modes of the twins; none where no reward asks for twins."""
         if perturbations and not draws_twins(self.rewards.values(), perturbations):
             if says:
@@ -255,20 +263,21 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         with self.timed("rewards"):
             records: list[Record] = gather_object(local)
             values = torch.full((len(records), len(self.rewards)), torch.nan)
-            everyone, places = collect(records, think=self.think)
+            everyone, places = collect(records, think=self.think, draws_twins=bool(self.perturbations))
             if everyone is not None:
                 for column, (label, reward) in enumerate(self.rewards.items()):
-                    table = self._values(label, reward, everyone)
+                    table = self._checked(reward_plugins.evaluate, reward, everyone, label)
                     for place, index in places.items():
                         values[place, column] = float(table[index])
-                log_batch(everyone, self.rewards, self.log_metric)
+                for name, value in self._checked(batch_metrics, everyone, self.rewards).items():
+                    self.log_metric(name, value)
         self._log_table(batch, local)
         return values
 
-    def _values(self, label: str, reward: Reward, batch: RolloutBatch) -> FloatArray:
-        """What a reward says; one that fails ends the run with a line, its traceback goes to the log file."""
+    def _checked(self, call: Callable[..., T], *arguments: Any) -> T:
+        """What a call of rewards gives; one that fails ends the run with a line, and the log has all."""
         try:
-            return reward_plugins.evaluate(reward, batch, label)
+            return call(*arguments)
         except (RuntimeError, ValueError) as error:  # foreign code, or what it returned
             logger.info("the reward failed", exc_info=error)
             raise RunStopped(str(error)) from error

@@ -5,7 +5,9 @@ The paper's SFT baseline, and the warm start of a small model. TRL's `SFTTrainer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,12 +23,14 @@ from vqathinker import answers
 from vqathinker.media.clips import read_clips
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
+from vqathinker.media.names import is_image_name
+from vqathinker.media.video import Clip
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.scale import level_of
 from vqathinker.training.card import Origin, WritesCard
-from vqathinker.training.checks import check_processes
 from vqathinker.training.live import SUPERVISED_COLUMNS, log_file, show_live
-from vqathinker.training.packing import IGNORED
+from vqathinker.training.missing import check_processes
+from vqathinker.training.packing import IGNORE
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.training.validation import validate
 from vqathinker.types import RunStopped
@@ -61,7 +65,8 @@ class SupervisedCollator:
         decode_seconds: time that reading one video may take.
         unreadable: takes note of unreadable videos, which are left out; None to raise at the first.
         decoders: the processes that decode, if others share them.
-        think: False teaches the answer block alone, whatever reasoning the rows hold.
+        think: False teaches the answer block alone, whatever reasoning the rows hold; a row's own `answer` is
+            taught as it is.
     """
 
     def __init__(
@@ -86,57 +91,68 @@ class SupervisedCollator:
             VideoError: if a video cannot be read and `unreadable` is None.
             RunStopped: if too many cannot be read, or none of the batch.
         """
+        read = self._read(rows)
         setting = self.processor.training
-        clips = read_clips(self.decoders, [row["path"] for row in rows], setting)
+        examples = [self._example(row) for row, _ in read]
+        ids = [torch.tensor(prompt + response) for prompt, response in examples]
+        # the prompt is given, only the response is learned
+        labels = [torch.tensor([IGNORE] * len(prompt) + response) for prompt, response in examples]
+        pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
+        padded = pad(ids, padding_value=self.processor.tokenizer.pad_token_id)
+        lengths = torch.tensor(list(map(len, ids)))
+        return {
+            "input_ids": padded,
+            "attention_mask": (torch.arange(padded.shape[1]) < lengths[:, None]).long(),
+            "labels": pad(labels, padding_value=IGNORE),
+            "pixel_values": torch.cat([self.processor.pixels(clip.frames, setting.size) for _, clip in read]),
+        }
+
+    def _read(self, rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], Clip]]:
+        """The rows that can be read, with their clips; the others are noted."""
+        clips = read_clips(self.decoders, [row["path"] for row in rows], self.processor.training)
         errors = [clip for clip in clips if isinstance(clip, VideoError)]
+        if errors and self.unreadable is None:
+            raise errors[0]
         if errors and self.unreadable is not None:
             noted = [(error.path, error.reason) for error in errors]
             self.unreadable.add(noted, len(clips), None, write=True)
-        if errors and self.unreadable is None:
-            raise errors[0]
         if len(errors) == len(clips):
             raise RunStopped(
                 f"no video of a batch can be read, the last one is {errors[-1]}; take it out of the labels, "
-                "or give a larger --per_device_train_batch_size"
+                "or give larger batches (--per_device_train_batch_size, --per_device_eval_batch_size)"
             )
-        # the batch goes on without what cannot be read
-        rows = [row for row, clip in zip(rows, clips, strict=True) if not isinstance(clip, VideoError)]
-        frames = [clip.frames for clip in clips if not isinstance(clip, VideoError)]
+        return [(row, clip) for row, clip in zip(rows, clips, strict=True) if isinstance(clip, Clip)]
+
+    def _example(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+        """Ids of a row's prompt and of the response to learn, which ends as the model has to end it."""
+        setting = self.processor.training
+        prompt = self.processor.prompt_ids(
+            setting.num_frames, setting.tokens_per_frame, question=row.get("question")
+        )
         tokenizer = self.processor.tokenizer
-        prompts = [
-            self.processor.prompt_ids(
-                setting.num_frames, setting.tokens_per_frame, question=row.get("question")
-            )
-            for row in rows
-        ]
-        # a response ends as the model has to end it
-        texts = [self._answer(row) + tokenizer.eos_token for row in rows]
-        replies = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-        pad = torch.nn.utils.rnn.pad_sequence
-        ids = pad(
-            [torch.tensor(p + r) for p, r in zip(prompts, replies, strict=True)],
-            batch_first=True,
-            padding_value=tokenizer.pad_token_id,
-        )
-        # the prompt is given, only the response is learned
-        labels = pad(
-            [torch.tensor([IGNORED] * len(p) + r) for p, r in zip(prompts, replies, strict=True)],
-            batch_first=True,
-            padding_value=IGNORED,
-        )
-        lengths = torch.tensor([len(p) + len(r) for p, r in zip(prompts, replies, strict=True)])
-        return {
-            "input_ids": ids,
-            "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
-            "labels": labels,
-            "pixel_values": torch.cat([self.processor.pixels(f, setting.size) for f in frames]),
-        }
+        text = self._answer(row) + tokenizer.eos_token
+        return list(prompt), list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _answer(self, row: Mapping[str, Any]) -> str:
         """What a sample says itself, or the form that its score is told in."""
         if row.get("answer") is not None:
             return str(row["answer"])
         return templated_answer(row["target"], row.get("reasoning"), think=self.think)
+
+
+def check_samples(dataset: Dataset) -> None:
+    """Refuse samples that cannot be taught.
+
+    Raises:
+        ValueError: naming the first, and the way out.
+    """
+    answers_told = dataset["answer"][:] if "answer" in dataset.column_names else [None] * len(dataset)
+    columns = zip(dataset["video_id"], dataset["path"], dataset["target"], answers_told, strict=True)
+    for name, path, target, answer in columns:
+        if is_image_name(path):
+            raise ValueError(f"{name}: {path} is a picture, supervised training takes videos; leave it out")
+        if answer is None and math.isnan(target):
+            raise ValueError(f"{name} has neither an answer nor a target: nothing can be learned from it")
 
 
 class SupervisedTrainer(WritesCard, SFTTrainer):
@@ -175,8 +191,11 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
     ) -> None:
         self.base = base or str(model.name_or_path)
         self.rows = (train_dataset, eval_dataset)
-        num_videos = len(train_dataset) + len(eval_dataset or ())
-        self.unreadable = UnreadableVideos(str(args.output_dir), num_videos, max_unreadable, is_shared=True)
+        files: set[str] = set()
+        for rows in filter(None, self.rows):
+            check_samples(rows)
+            files.update(rows["path"])
+        self.unreadable = UnreadableVideos(str(args.output_dir), len(files), max_unreadable, is_shared=True)
         self.collator = SupervisedCollator(
             processor, unreadable=self.unreadable, decoders=decoders, think=think
         )

@@ -24,16 +24,16 @@ from vqathinker.evaluation.folder import (
     require_free,
     write_whole,
 )
+from vqathinker.evaluation.markup import cell, latex, markdown
 from vqathinker.evaluation.plot import scatter
-from vqathinker.evaluation.tables import cell, latex, markdown
 from vqathinker.journal import without_nan
 from vqathinker.metrics import METRICS, Metrics, correlations, overall
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-LABELS = ("video_id", "dataset", "path", "mos", "target")
-COLUMNS = (*LABELS, "score", "error", "text")
+LABEL_COLUMNS = ("video_id", "dataset", "path", "mos", "target")
+COLUMNS = (*LABEL_COLUMNS, "score", "error", "text")
 LAYOUTS = (markdown, latex)
 
 
@@ -82,19 +82,15 @@ class Evaluation:
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return a header and a row per data set, as text; of several also their weighted mean."""
         titles = [name.upper().replace("_LOGISTIC", " (logistic)") for name in METRICS]
-        total = ["overall", *map(str, (len(self.rows), self.num_unreadable, self.metrics.num_failed))]
-        overall = [[*total, *(f"{value:.4f}" for value in self.overall().values())]]
-        return ["data set", "videos", "unreadable", "unparsed", *titles], [
-            [
-                name,
-                *(
-                    str(count)
-                    for count in (len(self._rows(name)), self._num_unreadable(name), metrics.num_failed)
-                ),
-                *(cell(getattr(metrics, metric)) for metric in METRICS),
-            ]
-            for name, metrics in self.datasets.items()
-        ] + (overall if len(self.datasets) > 1 else [])
+        rows = []
+        for name, metrics in self.datasets.items():
+            counts = (len(self._rows(name)), self._num_unreadable(name), metrics.num_failed)
+            rows.append([name, *map(str, counts), *(cell(getattr(metrics, metric)) for metric in METRICS)])
+        if len(self.datasets) > 1:
+            counts = (len(self.rows), self.num_unreadable, self.metrics.num_failed)
+            means = [f"{value:.4f}" for value in self.overall().values()]
+            rows.append(["overall", *map(str, counts), *means])
+        return ["data set", "videos", "unreadable", "unparsed", *titles], rows
 
     def overall(self) -> dict[str, float]:
         """Return each metric's mean over the data sets, weighted by their numbers of videos."""
@@ -143,11 +139,11 @@ def summarise(
     for row, label in enumerate(dataset):
         if row not in results:  # another shard's
             continue
-        said = results[row]
-        num_clipped += said["clipped"]
-        rows.append(
-            {name: label[name] for name in LABELS} | {name: said[name] for name in ("score", "error", "text")}
-        )
+        result = results[row]
+        known = {name: label[name] for name in LABEL_COLUMNS}
+        rows.append(known | {name: result[name] for name in ("score", "error", "text")})
+        if result["clipped"]:
+            num_clipped += 1
     names = list(dict.fromkeys(row["dataset"] for row in rows))
     datasets = {name: measure([row for row in rows if row["dataset"] == name]) for name in names}
     # a run may have gone on with another size, which can change a score in its last digits

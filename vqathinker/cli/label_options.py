@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.files import require_label_file
+from vqathinker.cli.require import require_label_file
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import nearest_path, require_choice
 from vqathinker.scale import SCALES

@@ -8,19 +8,22 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from vqathinker.data.matching import Matches
 from vqathinker.data.overlap import fingerprint
+from vqathinker.media.clips import read_medium
 from vqathinker.media.container import VideoError, require_content
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.names import missing_reason
-from vqathinker.media.video import Clip, read_keyframes, report
+from vqathinker.media.video import Clip, report
 from vqathinker.scale import off_scale
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ class Report:
         duplicate_contents: groups of videos whose files have equal size, head and tail.
         out_of_scale: video to target, where it lies outside 1-5.
         matches: names whose file was found by stem or in another spelling, or could not be told.
+        num_unscored: rows without a target, which samples of other tasks have none of.
     """
 
     num_videos: int
@@ -54,6 +58,7 @@ class Report:
     duplicate_contents: list[list[str]] = field(default_factory=list)
     out_of_scale: dict[str, float] = field(default_factory=dict)
     matches: Matches = field(default_factory=Matches)
+    num_unscored: int = 0
 
     @property
     def is_clean(self) -> bool:
@@ -64,7 +69,7 @@ class Report:
     @property
     def is_range_doubtful(self) -> bool:
         """Whether more than half of the targets lie outside 1-5: hardly true of the native range."""
-        return 2 * len(self.out_of_scale) > self.num_videos
+        return 2 * len(self.out_of_scale) > self.num_videos - self.num_unscored
 
     def counts(self) -> dict[str, int]:
         """Return the number of findings of each kind, in words."""
@@ -114,7 +119,9 @@ def inspect(dataset: Dataset, *, num_keyframes: int = 6, num_workers: int = 4, d
         The findings.
     """
     number = num_keyframes if decode else 0
-    return sum_up(dataset, look_at(dataset["path"], number, num_workers), number)
+    files = list(dict.fromkeys(dataset["path"]))
+    looks = dict(zip(files, look_at(files, number, num_workers), strict=True))
+    return sum_up(dataset, looks, number)
 
 
 def look_at(paths: Iterable[str], num_keyframes: int, num_workers: int) -> Iterator[Clip | VideoError | None]:
@@ -135,12 +142,12 @@ def look_at(paths: Iterable[str], num_keyframes: int, num_workers: int) -> Itera
         yield from reader.map(partial(_facts, num_keyframes=num_keyframes), paths)
 
 
-def sum_up(dataset: Dataset, looks: Iterable[Clip | VideoError | None], num_keyframes: int) -> Report:
+def sum_up(dataset: Dataset, looks: Mapping[str, Clip | VideoError | None], num_keyframes: int) -> Report:
     """The findings in a data set.
 
     Args:
         dataset: rows of `load_labels`.
-        looks: what `look_at` found of each.
+        looks: what `look_at` found of each path.
         num_keyframes: as there.
     """
     names = [f"{name}/{video}" for name, video in zip(dataset["dataset"], dataset["video_id"], strict=True)]
@@ -149,7 +156,8 @@ def sum_up(dataset: Dataset, looks: Iterable[Clip | VideoError | None], num_keyf
     unreadable: dict[str, str] = {}
     damaged: dict[str, int] = {}
     usable: dict[str, str] = {}
-    for name, path, look in zip(names, paths, looks, strict=True):
+    for name, path in zip(names, paths, strict=True):
+        look = looks[path]
         # a file that is not there is another finding than one that cannot be read
         if not isinstance(look, VideoError):
             usable[os.path.realpath(path)] = name
@@ -161,7 +169,9 @@ def sum_up(dataset: Dataset, looks: Iterable[Clip | VideoError | None], num_keyf
             report(look)  # logged here, since the decoding process is silent
             if look.num_lost:
                 damaged[name] = look.num_lost
-    targets = list(dataset["target"])
+    targets = np.asarray(dataset["target"], dtype=np.float64)
+    # samples may ask several things of one file
+    places = list(zip(map(os.path.realpath, paths), _asked(dataset), strict=True))
     return Report(
         num_videos=len(names),
         num_keyframes=num_keyframes,
@@ -169,15 +179,22 @@ def sum_up(dataset: Dataset, looks: Iterable[Clip | VideoError | None], num_keyf
         unreadable=unreadable,
         damaged=damaged,
         duplicate_ids=[group[0] for group in _groups(zip(names, names, strict=True))],
-        duplicate_paths=_groups(zip(map(os.path.realpath, paths), names, strict=True)),
+        duplicate_paths=_groups(zip(places, names, strict=True)),
         duplicate_contents=_same_contents(usable),
-        out_of_scale=dict(compress(zip(names, targets, strict=True), off_scale(targets))),
+        out_of_scale=dict(compress(zip(names, targets.tolist(), strict=True), off_scale(targets))),
+        num_unscored=int(np.isnan(targets).sum()),
     )
+
+
+def _asked(dataset: Dataset) -> list[tuple[Any, ...]]:
+    """The task and the question of each row, where the data set tells them."""
+    columns = [dataset[name][:] for name in ("task", "question") if name in dataset.column_names]
+    return list(zip(*columns, strict=True)) if columns else [()] * len(dataset)
 
 
 def _facts(path: str, num_keyframes: int) -> Clip:
     """A file's keyframes without their pixels, which nobody asks for."""
-    clip = read_keyframes(path, num_keyframes)
+    clip = read_medium(path, num_keyframes=num_keyframes, resize=None)
     return replace(clip, frames=clip.frames[:, :0])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from vqathinker import answers
 
-FLAT = (list, dict)
+NESTED = (list, dict)
 
 
 def json_line(row: Mapping[str, Any]) -> str:
@@ -20,7 +20,7 @@ def json_line(row: Mapping[str, Any]) -> str:
 def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """One result as a row of a CSV file: lists and mappings as JSON."""
     return {
-        name: json.dumps(value, ensure_ascii=False) if isinstance(value, FLAT) else value
+        name: json.dumps(value, ensure_ascii=False) if isinstance(value, NESTED) else value
         for name, value in row.items()
     }
 

@@ -16,7 +16,7 @@ from datasets import Dataset
 
 from vqathinker.data.sample_rows import tasks_of
 from vqathinker.evaluation.folder import Keeping
-from vqathinker.evaluation.result import Evaluation, summarise
+from vqathinker.evaluation.summary import Evaluation, summarise
 from vqathinker.journal import left_to_score, read_all, require_same_settings
 from vqathinker.samples import SCORE
 from vqathinker.scoring import Mode, Score, Scorer

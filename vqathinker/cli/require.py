@@ -1,4 +1,4 @@
-"""Checkpoints as the commands take them: what can be told about one before torch is imported is told here."""
+"""Files, folders and checkpoints that commands take, looked at before anything that takes long, and torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,52 @@ from typing import Any
 from vqathinker.checkpoints.folders import CONFIG_FILE, base_folder, checkpoint_folder, is_adapter
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import nearest_path
+from vqathinker.prompts import Prompt
+from vqathinker.types import PIXELS_PER_TOKEN
 
 PROCESSOR_FILE = "processor_config.json"
 INDEX_FILE = "model.safetensors.index.json"
 MODEL_TYPE = "vqathinker"
 HOW_TO_MAKE = "make one of it with `vqathinker init` or `vqathinker convert`"
+
+
+def require_label_file(labels: Path) -> None:
+    """Leave if there is no such label file."""
+    if not labels.is_file():
+        what = "is a folder, not a label file" if labels.is_dir() else "no such label file"
+        fail(f"{labels}: {what}{nearest_path(labels)}")
+
+
+def require_slowfast(slowfast: Path | None) -> None:
+    """Leave if a SlowFast checkpoint is named that is not there."""
+    if slowfast is not None and not slowfast.is_file():
+        fail(f"--slowfast {slowfast} is not a file{nearest_path(slowfast)}")
+
+
+def read_prompt(prompt: Path | None) -> Prompt | None:
+    """The prompt in a file, if one is given; leave if it cannot be read."""
+    if prompt is None:
+        return None
+    if not prompt.is_file():
+        fail(f"--prompt {prompt} is not a file{nearest_path(prompt)}")
+    try:
+        return Prompt.from_file(prompt)
+    except (ValueError, OSError) as error:
+        fail(error)
+
+
+def require_size(option: str, size: int | None) -> None:
+    """Leave if the side of keyframes is none that the vision tower takes."""
+    if size is not None and (size < PIXELS_PER_TOKEN or size % PIXELS_PER_TOKEN):
+        fail(f"{option} {size}: a frame size is a multiple of {PIXELS_PER_TOKEN} pixels")
+
+
+def require_new(out: Path, *, overwrite: bool) -> None:
+    """Leave if a folder cannot be written: it is none, or holds files that may not be replaced."""
+    if out.exists() and not out.is_dir():
+        fail(f"{out} is a file, not a folder")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        fail(f"{out} is not empty; choose another folder, or replace what is in it (--overwrite)")
 
 
 def require_checkpoint(name: str) -> Path:

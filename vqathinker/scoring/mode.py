@@ -83,7 +83,9 @@ class Mode:
         Raises:
             ValueError: if the tokenizer cannot tell the digits or the levels apart.
         """
-        words = list(DIGITS) if self.expected else [f" {word}" for word in LEVELS] if self.levels else []
+        words = list(DIGITS) if self.expected else []
+        if self.levels:
+            words = [f" {word}" for word in LEVELS]
         ids = [_ids(tokenizer, word)[0] for word in words]
         if len(set(ids)) < len(ids):
             raise ValueError(f"the first tokens of {', '.join(map(str.strip, words))} are not distinct")

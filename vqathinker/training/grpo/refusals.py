@@ -52,7 +52,8 @@ def check_setup(
             f"packed_attention='flex': FlexAttention has no backward pass on {args.device.type}; "
             "use 'segments'"
         )
-    _check_targets(np.asarray(dataset["target"]))
+    target = np.asarray(dataset["target"], dtype=np.float64)
+    _check_targets(target[np.isfinite(target)])  # of other tasks there is none
     if perturbations and processor.num_frames < 2:
         raise ValueError(
             f"perturbations need at least 2 frames per video, the processor takes {processor.num_frames}; "
