@@ -110,7 +110,8 @@ def make(
         model, processor = load(options.pop("checkpoint", tiny_checkpoint), dtype=torch.float32)
         processor.num_frames = options.pop("num_frames", processor.num_frames)
         names = (
-            "train_dataset", "eval_dataset", "rewards", "reward_weights", "perturbations", "peft_config", "decoders",
+            "train_dataset", "eval_dataset", "rewards", "reward_weights", "perturbations",
+            "peft_config", "decoders",
         )  # fmt: skip
         given = {name: options.pop(name) for name in names if name in options}
         args = TrainingConfig(**{"output_dir": str(tmp_path / "out"), **SETTINGS, **options})
