@@ -5,19 +5,15 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from vqathinker.evaluation.folder import PREDICTIONS_FILE
 from vqathinker.journal import PATTERN
-from vqathinker.metrics import plcc, srcc
 from vqathinker.types import FloatArray
-
-COMPARED: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {"SRCC": srcc, "PLCC": plcc}
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,8 @@ class Scores:
 
     def measure(self) -> tuple[float, ...]:
         """Return the `COMPARED` metrics over the videos with a score."""
+        from vqathinker.evaluation.compare import COMPARED  # brings SciPy, which reading does without
+
         return tuple(metric(self.predicted, self.target) for metric in COMPARED.values())
 
 

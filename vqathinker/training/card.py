@@ -144,7 +144,10 @@ def _figures(origin: Origin, history: Sequence[Mapping[str, Any]], step: int) ->
 
 def _sets(rows: Dataset) -> str:
     """Data sets with their numbers of videos: "lsvq (28,056 videos)"."""
-    files = set(zip(rows["dataset"], rows["path"], strict=True))
+    videos = (
+        rows["path"] if "path" in rows.column_names else range(len(rows))
+    )  # several samples may ask of one
+    files = set(zip(rows["dataset"], videos, strict=True))
     counts = {name: sum(of == name for of, _ in files) for name in dict.fromkeys(rows["dataset"])}
     return " and ".join(f"{name} ({number:,} videos)" for name, number in counts.items())
 

@@ -1,4 +1,4 @@
-"""What touches private names of TRL's trainer; engines and reference have theirs beside. Against 1.16.0.
+"""What touches private names of TRL's trainer; engines and reference have theirs. TRL 1.16.0.
 
 TRL keeps its loss, its advantages and its optimisation; this module turns some of its private methods into
 named hooks that work on videos. It knows no rewards and no files.
