@@ -1,0 +1,91 @@
+"""Compression: what JPEG, JPEG2000, H.264 and H.265 leave."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+
+import av
+import numpy as np
+from PIL import Image
+
+from vqathinker.distortions.base import TEMPORAL_WORDS, Apply, Distortion, Frames, each_frame
+
+RATE = Fraction(25)  # frames a second, which the bytes of a constant quality do not depend on
+
+
+class Jpeg(Distortion):
+    """JPEG at such a quality."""
+
+    levels = (43, 36, 24, 7, 4)
+
+    def draw(self, value: int, size: tuple[int, int], rng: np.random.Generator) -> Apply:
+        """Nothing is drawn."""
+        return each_frame(lambda frame: _through_file(frame, "JPEG", quality=value))
+
+
+class Jpeg2000(Distortion):
+    """JPEG2000 with so many bytes of the picture for one of the file."""
+
+    levels = (16, 32, 45, 120, 400)
+
+    def draw(self, value: int, size: tuple[int, int], rng: np.random.Generator) -> Apply:
+        """Nothing is drawn."""
+        rates = {"quality_mode": "rates", "quality_layers": [value], "irreversible": True}
+        return each_frame(lambda frame: _through_file(frame, "JPEG2000", **rates))
+
+
+class H264(Distortion):
+    """H.264 (libx264) at such a constant rate factor, preset fast."""
+
+    levels = (24, 36, 48)
+    ranks = (1, 2, 3)
+    words = TEMPORAL_WORDS
+    codec = "libx264"
+    preset = "fast"
+
+    def draw(self, value: int, size: tuple[int, int], rng: np.random.Generator) -> Apply:
+        """Nothing is drawn."""
+        options = {"crf": str(value), "preset": self.preset}
+        if self.codec == "libx265":
+            options["x265-params"] = "log-level=error"
+        return lambda frames: through_codec(frames, self.codec, options)
+
+
+class H265(H264):
+    """H.265 (libx265) at such a constant rate factor, preset veryslow."""
+
+    codec = "libx265"
+    preset = "veryslow"
+
+
+def through_codec(frames: Frames, codec: str, options: dict[str, str]) -> Frames:
+    """Encode a clip and decode it again.
+
+    Args:
+        frames: (T, H, W, 3); odd sides are made even for the codec by their last row or column.
+        codec: name of an encoder of FFmpeg.
+        options: of the encoder.
+    """
+    height, width = frames.shape[1:3]
+    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    content = io.BytesIO()
+    with av.open(content, "w", format="mp4") as container:
+        stream = container.add_stream(codec, rate=RATE, options=options)
+        stream.height, stream.width = even.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1  # the same bytes on every machine
+        for frame in even:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    content.seek(0)
+    with av.open(content) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(decoded) == len(frames)
+    return np.stack(decoded)[:, :height, :width]
+
+
+def _through_file(frame: Frames, form: str, **options: object) -> Frames:
+    content = io.BytesIO()
+    Image.fromarray(frame).save(content, form, **options)
+    return np.asarray(Image.open(content))
