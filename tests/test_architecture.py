@@ -6,6 +6,7 @@ plug-ins     rewards (ground)    perturbations (nothing of ours)
 storage      vqathinker.checkpoints.storage (ground)
 media        vqathinker.media        (ground)
 data         vqathinker.data         (media)
+distortions  vqathinker.distortions  (nothing of ours)
 model        vqathinker.model        (media, storage)
 checkpoints  vqathinker.checkpoints  (model)
 rollout      vqathinker.rollout      (media, model, checkpoints); vLLM in its vllm*.py alone
@@ -50,6 +51,7 @@ FLOORS = {
     "vqathinker.checkpoints.storage": "storage",
     "vqathinker.media": "media",
     "vqathinker.data": "data",
+    "vqathinker.distortions": "distortions",
     "vqathinker.model": "model",
     "vqathinker.checkpoints": "checkpoints",
     "vqathinker.rollout": "rollout",
@@ -72,6 +74,7 @@ BELOW = {
     "storage": {"storage"} | GROUND,
     "media": {"media"} | GROUND,
     "data": {"data", "media"} | GROUND,
+    "distortions": {"distortions"},
     "model": MODEL,
     "checkpoints": {"checkpoints"} | MODEL,
     "rollout": ROLLOUT,

@@ -119,15 +119,21 @@ def each_frame(change: Callable[[Frames], NDArray[Any]]) -> Apply:
     return apply
 
 
-def by_value(curve: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Apply:
+def by_value(curve: Callable[[NDArray[Any]], NDArray[Any]]) -> Apply:
     """A curve over values in [0, 1], applied to every sample; what leaves the range is cut."""
     table = to_bytes(curve(np.arange(256) / 255))
-    return lambda frames: cv2.LUT(_as_picture(frames), table).reshape(frames.shape)
+
+    def apply(frames: Frames) -> Frames:
+        changed: Frames = cv2.LUT(_as_picture(frames), table).reshape(frames.shape)
+        return changed
+
+    return apply
 
 
 def to_bytes(values: NDArray[Any]) -> Frames:
     """Values in [0, 1] as bytes; those beyond are cut."""
-    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    whole: Frames = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return whole
 
 
 def to_unit(frame: Frames) -> NDArray[np.float32]:

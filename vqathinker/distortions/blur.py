@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,12 +50,10 @@ class MotionBlur(Distortion):
         return _filtered(line(value, math.radians(int(rng.integers(0, 181)))))
 
 
-def gaussian(frame: NDArray[np.generic], sigma: float) -> NDArray[np.generic]:
+def gaussian(frame: NDArray[Any], sigma: float) -> NDArray[Any]:
     """A picture, or a plane of it, blurred by a kernel of 2·⌈2σ⌉+1 pixels."""
     side = 2 * math.ceil(2 * sigma) + 1
-    blurred: NDArray[np.generic] = cv2.GaussianBlur(
-        frame, (side, side), sigma, borderType=cv2.BORDER_REPLICATE
-    )
+    blurred: NDArray[Any] = cv2.GaussianBlur(frame, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
     return blurred
 
 

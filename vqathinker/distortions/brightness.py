@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ class Brighten(Distortion):
         curve = parabola(0.5 + value / 2)
         lifted = by_value(curve)
 
-        def brighten(frame: Frames) -> NDArray[np.float32]:
+        def brighten(frame: Frames) -> NDArray[Any]:
             lab = to_lab(frame)
             lab[..., 0] = 100 * curve(lab[..., 0] / 100)
             third = np.clip(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), 0, 1)
@@ -89,7 +90,7 @@ class Sharpen(Distortion):
         return each_frame(sharpen)
 
 
-def parabola(middle: float) -> Callable[[NDArray[np.floating]], NDArray[np.floating]]:
+def parabola(middle: float) -> Callable[[NDArray[Any]], NDArray[Any]]:
     """The parabola through (0, 0), (.5, middle) and (1, 1), cut to [0, 1].
 
     >>> parabola(0.1)(np.array([0.3, 0.5, 1.0])).round(3).tolist()
@@ -98,7 +99,7 @@ def parabola(middle: float) -> Callable[[NDArray[np.floating]], NDArray[np.float
     square = 2 - 4 * middle
     linear = 4 * middle - 1
 
-    def curve(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    def curve(values: NDArray[Any]) -> NDArray[Any]:
         return np.clip(square * values**2 + linear * values, 0, 1)
 
     return curve

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,7 +52,7 @@ class ColorShift(Distortion):
         """Draw the direction: to the right, down, or between."""
         direction = rng.random(2)
         down, right = np.rint(value * direction / np.linalg.norm(direction)).astype(int)
-        move = np.float32([[1, 0, right], [0, 1, down]])
+        move = np.array([[1, 0, right], [0, 1, down]], np.float32)
 
         def shift(frame: Frames) -> Frames:
             green = frame[..., 1].astype(np.float32)
@@ -96,7 +97,7 @@ class SaturationHSV(Distortion):
     def draw(self, value: float, size: tuple[int, int], rng: np.random.Generator) -> Apply:
         """Nothing is drawn."""
 
-        def fade(frame: Frames) -> NDArray[np.float32]:
+        def fade(frame: Frames) -> NDArray[Any]:
             # a channel's distance from the largest one is proportional to the saturation
             largest = frame.max(axis=-1, keepdims=True).astype(np.float32)
             return np.clip(np.rint(largest - np.float32(value) * (largest - frame)), 0, 255)

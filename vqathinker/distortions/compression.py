@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -70,8 +71,8 @@ def through_codec(frames: Frames, codec: str, options: dict[str, str]) -> Frames
     height, width = frames.shape[1:3]
     even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     content = io.BytesIO()
-    with av.open(content, "w", format="mp4") as container:
-        stream = container.add_stream(codec, rate=RATE, options=options)
+    with av.open(content, mode="w", format="mp4") as container:
+        stream: Any = container.add_stream(codec, rate=RATE, options=options)
         stream.height, stream.width = even.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # the same bytes on every machine
@@ -79,10 +80,11 @@ def through_codec(frames: Frames, codec: str, options: dict[str, str]) -> Frames
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     content.seek(0)
-    with av.open(content) as container:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(content, mode="r") as written:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in written.decode(video=0)]
     assert len(decoded) == len(frames)
-    return np.stack(decoded)[:, :height, :width]
+    clip: Frames = np.stack(decoded).astype(np.uint8, copy=False)
+    return clip[:, :height, :width]
 
 
 def _through_file(frame: Frames, form: str, **options: object) -> Frames:

@@ -53,7 +53,7 @@ class CameraShake(Distortion):
             for place, frame, (right, down) in zip(
                 changed, frames, value * height * rng.standard_normal((len(frames), 2)), strict=True
             ):
-                move = np.float32([[1, 0, right], [0, 1, down]])
+                move = np.array([[1, 0, right], [0, 1, down]], np.float32)
                 place[:] = cv2.warpAffine(frame, move, (width, height), borderMode=cv2.BORDER_REPLICATE)
             return changed
 
