@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from vqathinker.distortions.base import Apply, Distortion, Frames, by_value, each_frame
+from vqathinker.distortions.base import (
+    Apply,
+    Distortion,
+    Frames,
+    by_value,
+    each_frame,
+    to_bytes,
+    to_unit,
+)
 from vqathinker.distortions.blur import gaussian
 from vqathinker.distortions.colour import from_lab, to_lab
 
@@ -27,11 +35,11 @@ class Brighten(Distortion):
         curve = parabola(0.5 + value / 2)
         lifted = by_value(curve)
 
-        def brighten(frame: Frames) -> NDArray[Any]:
+        def brighten(frame: Frames) -> Frames:
             lab = to_lab(frame)
             lab[..., 0] = 100 * curve(lab[..., 0] / 100)
-            third = np.clip(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), 0, 1)
-            return np.rint((2 * lifted(frame[None])[0].astype(np.float32) + 255 * third) / 3)
+            by_light = np.clip(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), 0, 1)
+            return to_bytes((2 * to_unit(lifted(frame[None])[0]) + by_light) / 3)
 
         return each_frame(brighten)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import cv2
 import numpy as np
@@ -97,10 +96,11 @@ class SaturationHSV(Distortion):
     def draw(self, value: float, size: tuple[int, int], rng: np.random.Generator) -> Apply:
         """Nothing is drawn."""
 
-        def fade(frame: Frames) -> NDArray[Any]:
+        def fade(frame: Frames) -> Frames:
             # a channel's distance from the largest one is proportional to the saturation
             largest = frame.max(axis=-1, keepdims=True).astype(np.float32)
-            return np.clip(np.rint(largest - np.float32(value) * (largest - frame)), 0, 255)
+            faded = largest - np.float32(value) * (largest - frame)
+            return to_bytes(faded / np.float32(255))
 
         return each_frame(fade)
 
