@@ -9,7 +9,7 @@ differ, a target is not finite, a prediction is infinite) raise ValueError.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -188,6 +188,10 @@ def fit_logistic(predicted: ArrayLike, target: ArrayLike) -> Logistic:
         centre=float(centre * x_deviation + x_mean),
         width=float(math.exp(log_width) * x_deviation),
     )
+
+
+# what runs are compared by
+COMPARED: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {"SRCC": srcc, "PLCC": plcc}
 
 
 def correlations(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vqathinker.evaluation.runs import RunScores as RunScores
 from vqathinker.evaluation.runs import Scores as Scores
 from vqathinker.evaluation.runs import read_run as read_run
-from vqathinker.metrics import Estimate, interval, overall, plcc, srcc
+from vqathinker.metrics import COMPARED as COMPARED
+from vqathinker.metrics import Estimate, interval, overall
 from vqathinker.types import FloatArray
 
-COMPARED: dict[str, Callable[[ArrayLike, ArrayLike], float]] = {"SRCC": srcc, "PLCC": plcc}
 CONFIDENCE = 0.95
 
 

@@ -32,7 +32,7 @@ class Scores:
 
     def measure(self) -> tuple[float, ...]:
         """Return the `COMPARED` metrics over the videos with a score."""
-        from vqathinker.evaluation.compare import COMPARED  # brings SciPy, which reading does without
+        from vqathinker.metrics import COMPARED  # brings SciPy, which reading does without
 
         return tuple(metric(self.predicted, self.target) for metric in COMPARED.values())
 
