@@ -12,6 +12,8 @@ from PIL import Image
 
 from vqathinker.distortions.base import TEMPORAL_WORDS, Apply, Distortion, Frames, each_frame
 
+# formats of the bare pictures: the container of x265's now and then refuses its last packets
+BARE = {"libx264": "h264", "libx265": "hevc"}
 RATE = Fraction(25)  # frames a second, which the bytes of a constant quality do not depend on
 
 
@@ -71,7 +73,7 @@ def through_codec(frames: Frames, codec: str, options: dict[str, str]) -> Frames
     height, width = frames.shape[1:3]
     even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     content = io.BytesIO()
-    with av.open(content, mode="w", format="mp4") as container:
+    with av.open(content, mode="w", format=BARE[codec]) as container:
         stream: Any = container.add_stream(codec, rate=RATE, options=options)
         stream.height, stream.width = even.shape[1:3]
         stream.pix_fmt = "yuv420p"
@@ -80,7 +82,7 @@ def through_codec(frames: Frames, codec: str, options: dict[str, str]) -> Frames
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     content.seek(0)
-    with av.open(content, mode="r") as written:
+    with av.open(content, mode="r", format=BARE[codec]) as written:
         decoded = [frame.to_ndarray(format="rgb24") for frame in written.decode(video=0)]
     assert len(decoded) == len(frames)
     clip: Frames = np.stack(decoded).astype(np.uint8, copy=False)
