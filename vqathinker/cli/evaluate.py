@@ -14,7 +14,7 @@ from vqathinker.cli.label_options import LabelOptions
 from vqathinker.cli.options import CheckpointName, EngineOptions, KeepOptions, ModeOptions, require_keeping
 from vqathinker.cli.require import require_checkpoint, require_room
 from vqathinker.cli.sets import LabelledSet, read_sets
-from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar, show_metrics
+from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar, say_kept, show_metrics
 from vqathinker.cli.usage import with_options
 
 if TYPE_CHECKING:
@@ -116,9 +116,7 @@ def _keeping(one: LabelledSet, keep: KeepOptions, shard: tuple[int, int], checkp
 def _run(evaluating: Evaluating, name: str) -> Evaluation:
     """Score one set under a progress bar."""
     with evaluating as scores, progress_bar() as progress:
-        if scores.kept:
-            number = scores.dataset.num_rows
-            typer.echo(f"{len(scores.kept)} of {number} videos have their results already", err=True)
+        say_kept(len(scores.kept), scores.dataset.num_rows)
         bar = progress.add_task(f"scoring {name}".rstrip(), total=len(scores.left))
         for _ in scores:
             progress.advance(bar)

@@ -17,12 +17,12 @@ import typer
 
 from vqathinker.cli.options import CheckpointName, EngineOptions, KeepOptions, ModeOptions, require_keeping
 from vqathinker.cli.require import require_checkpoint, require_room
-from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar
+from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar, say_kept
 from vqathinker.cli.usage import nearest_path, with_options
 from vqathinker.prompts import DESCRIBE_QUESTION
 
 if TYPE_CHECKING:
-    from vqathinker.evaluation.files import OutputFiles, ScoringFiles, StoredResults
+    from vqathinker.evaluation.files import OutputFiles, StoredResults
     from vqathinker.media.container import VideoError
     from vqathinker.scoring import Reply, Score
     from vqathinker.scoring.task import Task
@@ -132,7 +132,7 @@ def score(
             from vqathinker.evaluation.files import ScoringFiles
 
             with ScoringFiles(scorer, found, task, output, keeping) as scoring:
-                _say_kept(scoring)
+                say_kept(len(scoring.kept), len(scoring.paths))
                 _print(scoring, len(scoring.left), tally)
             _leave(scoring.result(), output, shard, tally)
     tally.report()
@@ -147,13 +147,6 @@ def _print(answers: Iterable[Iterable[Score | Reply]], number: int, tally: Tally
             for result in results:
                 tally.add(result)
             progress.advance(bar)
-
-
-def _say_kept(scoring: ScoringFiles) -> None:
-    """Say how many videos an earlier run has scored."""
-    if scoring.kept:
-        number = len(scoring.paths)
-        typer.echo(f"{len(scoring.kept)} of {number} videos have their results already", err=True)
 
 
 def _leave(kept: StoredResults, output: OutputFiles, shard: tuple[int, int], tally: Tally) -> NoReturn:

@@ -42,6 +42,12 @@ def progress_bar(unit: str = "videos") -> Progress:
     return make_progress(unit)
 
 
+def say_kept(kept: int, number: int) -> None:
+    """Say how many videos an earlier run has scored, if it has any."""
+    if kept:
+        typer.echo(f"{kept} of {number} videos have their results already", err=True)
+
+
 def show_findings(findings: Report) -> None:
     """Print the number of findings of each kind and the first unusable videos."""
     from rich.console import Console

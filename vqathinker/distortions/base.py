@@ -121,7 +121,11 @@ def each_frame(change: Callable[[Frames], NDArray[Any]]) -> Apply:
 
 def by_value(curve: Callable[[NDArray[Any]], NDArray[Any]]) -> Apply:
     """A curve over values in [0, 1], applied to every sample; what leaves the range is cut."""
-    table = to_bytes(curve(np.arange(256) / 255))
+    return by_table(to_bytes(curve(np.arange(256) / 255)))
+
+
+def by_table(table: Frames) -> Apply:
+    """Each of the 256 values becomes the one at its place of a table."""
 
     def apply(frames: Frames) -> Frames:
         changed: Frames = cv2.LUT(_as_picture(frames), table).reshape(frames.shape)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vqathinker.distortions.base import Apply, Distortion, Frames, each_frame
+from vqathinker.distortions.base import Apply, Distortion, Frames, by_table, each_frame
 
 PASSES = 5  # of jitter
 PATCH = 16  # pixels
@@ -87,14 +87,13 @@ class Quantization(Distortion):
 
     def draw(self, value: int, size: tuple[int, int], rng: np.random.Generator) -> Apply:
         """Nothing is drawn; the thresholds are those of the first frames."""
-        tables: list[NDArray[np.uint8]] = []
+        stairs: list[Apply] = []
 
         def apply(frames: Frames) -> Frames:
-            if not tables:
-                tables.append(_stairs(otsu(np.bincount(frames.reshape(-1), minlength=256), value)))
-            flat = np.ascontiguousarray(frames).reshape(-1, frames.shape[2] * 3)
-            changed: Frames = cv2.LUT(flat, tables[0]).reshape(frames.shape)
-            return changed
+            if not stairs:
+                counts = np.bincount(frames.reshape(-1), minlength=256)
+                stairs.append(by_table(_stairs(otsu(counts, value))))
+            return stairs[0](frames)
 
         return apply
 

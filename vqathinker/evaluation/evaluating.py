@@ -50,7 +50,8 @@ class Evaluating:
 
     def __init__(self, scorer: Scorer, dataset: Dataset, keeping: Keeping, mode: Mode) -> None:
         self.scorer = scorer
-        self.dataset = dataset = _scored(dataset)
+        dataset = _scored(dataset)
+        self.dataset = dataset
         self.keeping = keeping
         self.mode = mode
         self.settings = {**keeping.origin, **scorer_settings(scorer, mode), **_label_settings(dataset)}
