@@ -1,12 +1,13 @@
 """The house rules that a parser can check: floors, import directions, sizes, exceptions.
 
-ground       vqathinker.{types,scale,samples,records,answers,prompts,metrics,plugins,journal},
+ground       vqathinker.{types,scale,samples,records,answers,prompts,metrics,plugins,journal,
+             files,seeds},
              checkpoints.folders
 plug-ins     rewards (ground)    perturbations (nothing of ours)
 storage      vqathinker.checkpoints.storage (ground)
 media        vqathinker.media        (ground)
 data         vqathinker.data         (media)
-distortions  vqathinker.distortions  (nothing of ours)
+distortions  vqathinker.distortions  (media)
 model        vqathinker.model        (media, storage)
 checkpoints  vqathinker.checkpoints  (model)
 rollout      vqathinker.rollout      (media, model, checkpoints); vLLM in its vllm*.py alone
@@ -45,6 +46,8 @@ FLOORS = {
     "vqathinker.records": "ground",
     "vqathinker.samples": "ground",
     "vqathinker.journal": "ground",
+    "vqathinker.files": "ground",
+    "vqathinker.seeds": "ground",
     "vqathinker.checkpoints.folders": "ground",
     "rewards": "rewards",
     "perturbations": "perturbations",
@@ -74,7 +77,7 @@ BELOW = {
     "storage": {"storage"} | GROUND,
     "media": {"media"} | GROUND,
     "data": {"data", "media"} | GROUND,
-    "distortions": {"distortions"},
+    "distortions": {"distortions", "media"} | GROUND,
     "model": MODEL,
     "checkpoints": {"checkpoints"} | MODEL,
     "rollout": ROLLOUT,

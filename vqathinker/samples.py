@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from vqathinker.files import whole_file
+
 SCORE = "score"  # the task of a sample whose response is a number
 TASKS = (SCORE, "recognition", "description", "question", "pair")
 VIDEO = "video"
@@ -233,12 +235,6 @@ def write_samples(path: str | os.PathLike[str], samples: Iterable[Sample]) -> No
         ValueError: if a column has the name of an attribute.
         OSError: if the file cannot be written.
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            for sample in samples:
-                file.write(json.dumps(sample.to_dict(), ensure_ascii=False, allow_nan=False) + "\n")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
+        for sample in samples:
+            file.write(json.dumps(sample.to_dict(), ensure_ascii=False, allow_nan=False) + "\n")

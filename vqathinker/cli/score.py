@@ -239,7 +239,7 @@ def _output(out: Path) -> OutputFiles:
 
 def _find(paths: list[str]) -> Found:
     """The videos, or leave if none of those named is there."""
-    from vqathinker.scoring.search import find_videos
+    from vqathinker.media.search import find_videos
 
     _take_any_name(sys.stdin, "surrogateescape")
     listed: list[str] = []

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vqathinker.media.write import Encoding
+
 Frames = NDArray[np.uint8]
 Apply = Callable[[Frames], Frames]
 
@@ -27,12 +29,14 @@ class Distortion(ABC):
 
     Attributes:
         levels: the parameter of each level, the first one's first.
+        needs_time: whether it is one of clips alone: of a picture it makes nothing.
         ranks: how much each level damages a clip, in words' positions from 1; equal where two damage alike, 0
             where one changes nothing.
         words: severities, the least first.
     """
 
     levels: ClassVar[tuple[Any, ...]]
+    needs_time: ClassVar[bool] = False
     ranks: ClassVar[tuple[int, ...]] = (1, 2, 3, 4, 5)
     words: ClassVar[tuple[str, ...]] = SPATIAL_WORDS
 
@@ -100,6 +104,11 @@ class Distortion(ABC):
     @abstractmethod
     def draw(self, value: Any, size: tuple[int, int], rng: np.random.Generator) -> Apply:  # noqa: ANN401
         """As `begin`, with the parameter of the level."""
+
+    def encoding(self, level: int) -> Encoding | None:
+        """How a video file of this level is encoded, where that is the distortion; None where it is not."""
+        self._parameter(level)
+        return None
 
     def _parameter(self, level: int) -> Any:  # noqa: ANN401  as the levels of the class
         if not 1 <= level <= self.num_levels:

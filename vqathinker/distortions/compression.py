@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from vqathinker.distortions.base import TEMPORAL_WORDS, Apply, Distortion, Frames, each_frame
+from vqathinker.media.write import Encoding
 
 # formats of the bare pictures: the container of x265's now and then refuses its last packets
 BARE = {"libx264": "h264", "libx265": "hevc"}
@@ -46,13 +47,27 @@ class H264(Distortion):
     words = TEMPORAL_WORDS
     codec = "libx264"
     preset = "fast"
+    needs_time = True
+
+    def __init__(self, *, stretch: bool = False) -> None:
+        """Refuse to stretch: KADIS, which does, has no distortion of this kind."""
+        if stretch:
+            raise ValueError("stretch is for the 25 kinds of KADIS, not for codecs")
+        super().__init__()
 
     def draw(self, value: int, size: tuple[int, int], rng: np.random.Generator) -> Apply:
         """Nothing is drawn."""
+        return lambda frames: through_codec(frames, self.codec, self._options(value))
+
+    def encoding(self, level: int) -> Encoding:
+        """The codec itself."""
+        return Encoding(self.codec, self._options(self._parameter(level)))
+
+    def _options(self, value: int) -> dict[str, str]:
         options = {"crf": str(value), "preset": self.preset}
         if self.codec == "libx265":
             options["x265-params"] = "log-level=error"
-        return lambda frames: through_codec(frames, self.codec, options)
+        return options
 
 
 class H265(H264):

@@ -17,6 +17,7 @@ class Stutter(Distortion):
     levels = (0.1, 0.25, 0.5)
     ranks = (1, 2, 3)
     words = TEMPORAL_WORDS
+    needs_time = True
 
     def draw(self, value: float, size: tuple[int, int], rng: np.random.Generator) -> Apply:
         """Draw, frame by frame, whether it shows what was shown."""
@@ -43,6 +44,7 @@ class CameraShake(Distortion):
     levels = (0.005, 0.01, 0.02)
     ranks = (1, 2, 3)
     words = TEMPORAL_WORDS
+    needs_time = True
 
     def draw(self, value: float, size: tuple[int, int], rng: np.random.Generator) -> Apply:
         """Draw, frame by frame, how far it is moved."""

@@ -91,13 +91,3 @@ def require_free(
             raise ValueError(
                 f"{directory / name} exists; choose another folder (--out) or replace it (--overwrite)"
             )
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that is there in one piece or not at all, whatever stops the process."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8", newline="", errors="backslashreplace")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

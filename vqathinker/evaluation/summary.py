@@ -22,10 +22,10 @@ from vqathinker.evaluation.folder import (
     SUMMARY_FILE,
     TABLE_FILES,
     require_free,
-    write_whole,
 )
 from vqathinker.evaluation.markup import cell, latex, markdown
 from vqathinker.evaluation.plot import scatter
+from vqathinker.files import write_whole
 from vqathinker.journal import without_nan
 from vqathinker.metrics import METRICS, Metrics, correlations, overall
 

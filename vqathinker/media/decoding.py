@@ -5,9 +5,10 @@ Refuses to know why a frame is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Set
+from collections.abc import Callable, Generator, Iterator, Set
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
@@ -147,15 +148,30 @@ class Picker:
         return int(np.searchsorted(self.times, frame.pts, side="right")) - 1
 
 
+def decode_packets(
+    container: av.container.InputContainer, stream: av.VideoStream, *others: av.stream.Stream
+) -> Iterator[av.VideoFrame | av.FFmpegError | av.Packet[Any]]:
+    """Yield every frame of a stream in the order of presentation, and an error for every packet without one.
+
+    Packets of other streams come between as they are.
+    """
+    for packet in container.demux(stream, *others):
+        if packet.stream_index != stream.index:
+            yield packet
+            continue
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            yield error
+        else:
+            yield from (frame for frame in frames if isinstance(frame, av.VideoFrame))
+
+
 def _decode(path: str, num_threads: int) -> Generator[av.VideoFrame | av.FFmpegError, None, None]:
-    """Yield every frame in the order of presentation, and an error for every packet without one."""
+    """As `decode_packets`, of the main video stream of a file."""
     with open_video(path) as container:
         stream = video_stream(container, path)
         stream.codec_context.thread_count = num_threads
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.FFmpegError as error:
-                yield error
-            else:
-                yield from (frame for frame in frames if isinstance(frame, av.VideoFrame))
+        for item in decode_packets(container, stream):
+            assert not isinstance(item, av.Packet)
+            yield item

@@ -1,0 +1,35 @@
+"""Files that are there in one piece or not at all, whatever stops the process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A file beside `path` to write to, which takes its place when the block ends without an error.
+
+    Raises:
+        OSError: if it cannot be put there.
+    """
+    path = Path(path)
+    # of this process alone, and hidden: who lists the folder meanwhile does not meet it
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_whole(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file; a name in it that is no text becomes escapes.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8", newline="", errors="backslashreplace")
