@@ -1,7 +1,7 @@
 """The house rules that a parser can check: floors, import directions, sizes, exceptions.
 
 ground       vqathinker.{types,scale,samples,records,answers,prompts,metrics,plugins,journal,
-             files,seeds},
+             atomic,seeds,published,chat},
              checkpoints.folders
 plug-ins     rewards (ground)    perturbations (nothing of ours)
 storage      vqathinker.checkpoints.storage (ground)
@@ -32,7 +32,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("vqathinker", "rewards", "perturbations")
 LEAVES = ("recipes", "benchmarks", "tests", "docs")
-HEAVY = ("torch", "transformers", "datasets", "decord", "trl", "vllm", "accelerate", "matplotlib", "wandb")
+HEAVY = (
+    "torch",
+    "transformers",
+    "datasets",
+    "decord",
+    "trl",
+    "vllm",
+    "accelerate",
+    "matplotlib",
+    "wandb",
+    "openai",
+    "ray",
+    "skimage",
+)
 
 # The longest prefix of a module's dotted name decides its floor.
 FLOORS = {
@@ -46,7 +59,9 @@ FLOORS = {
     "vqathinker.records": "ground",
     "vqathinker.samples": "ground",
     "vqathinker.journal": "ground",
-    "vqathinker.files": "ground",
+    "vqathinker.chat": "ground",
+    "vqathinker.published": "ground",
+    "vqathinker.atomic": "ground",
     "vqathinker.seeds": "ground",
     "vqathinker.checkpoints.folders": "ground",
     "rewards": "rewards",
@@ -58,6 +73,9 @@ FLOORS = {
     "vqathinker.model": "model",
     "vqathinker.checkpoints": "checkpoints",
     "vqathinker.rollout": "rollout",
+    "vqathinker.opinions": "opinions",
+    "vqathinker.instructions": "instructions",
+    "vqathinker.building": "building",
     "vqathinker.launch": "launch",
     "vqathinker.training": "training",
     "vqathinker.planning": "planning",
@@ -81,6 +99,9 @@ BELOW = {
     "model": MODEL,
     "checkpoints": {"checkpoints"} | MODEL,
     "rollout": ROLLOUT,
+    "opinions": {"opinions", "data"} | ROLLOUT,
+    "instructions": {"instructions", "opinions", "distortions", "data"} | ROLLOUT,
+    "building": {"building", "instructions", "opinions", "distortions", "data"} | ROLLOUT,
     "launch": LAUNCH,
     "training": {"training", "data"} | ROLLOUT | LAUNCH,
     "planning": {"planning", "training", "data"} | ROLLOUT | LAUNCH,
@@ -88,9 +109,9 @@ BELOW = {
     "evaluation": {"evaluation", "scoring", "data"} | ROLLOUT | LAUNCH,
     "cli": set(FLOORS.values()),
 }
-# yaml: prompts read from a file; the hub: checkpoints by name, when one is asked for
+# yaml: prompts read from a file; the hub: checkpoints by name, and openai: language models, when asked for
 THIRD_PARTY = {
-    "ground": {"numpy", "scipy", "yaml", "huggingface_hub"},
+    "ground": {"numpy", "scipy", "yaml", "huggingface_hub", "openai"},
     "front": set(),
     "launch": {"yaml", "rewards", "perturbations"},
 }

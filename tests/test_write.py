@@ -19,7 +19,7 @@ from conftest import decode_all, frame_number, rewrap
 from PIL import Image
 
 from vqathinker.distortions import DISTORTIONS
-from vqathinker.distortions.files import distort_file
+from vqathinker.distortions.copies import distort_file
 from vqathinker.media.container import VideoError, probe
 from vqathinker.media.video import read_keyframes
 from vqathinker.media.write import Encoding, rewrite_image, rewrite_video
@@ -219,7 +219,7 @@ def test_some_lost_frames_are_left_out_and_many_refuse_the_file(
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
 def test_a_file_that_is_no_video_leaves_nothing(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(content)
-    with pytest.raises(VideoError, match="a.mp4"):
+    with pytest.raises(VideoError, match=r"a\.mp4"):
         rewrite_video(tmp_path / "a.mp4", tmp_path / "b.mp4", unchanged)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 

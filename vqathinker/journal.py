@@ -32,33 +32,28 @@ WORDS = {
 }
 
 
-class Journal:
-    """The results of one shard, on disk before the next batch is computed.
+class Lines:
+    """A file of JSON lines that one process appends to; a line that a kill has cut is dropped.
 
     Args:
-        directory: of the results; made if missing.
-        settings: what shaped the results.
-        shard: index and number of shards.
+        path: of the file; its folder is made.
 
     Raises:
-        ValueError: if another process writes this file, or results in the directory have other settings.
+        ValueError: if another process writes this file.
         OSError: if the file cannot be written.
     """
 
-    def __init__(self, directory: Path, settings: Mapping[str, Any], shard: tuple[int, int] = (0, 1)) -> None:
-        self.path = directory / PATTERN.replace("*", "{}").format(*shard)
-        directory.mkdir(parents=True, exist_ok=True)
-        require_same_settings(directory, settings)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            _lock(self._file, self.path)
+            _lock(self._file, path)
         except (ValueError, OSError):
             os.close(self._file)
             raise
-        whole = self.path.read_bytes()
+        whole = path.read_bytes()
         os.ftruncate(self._file, whole.rfind(b"\n") + 1)
-        if b"\n" not in whole:
-            self.append({"settings": settings})
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Write one line; the operating system has it when this returns.
@@ -82,6 +77,27 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Journal(Lines):
+    """The results of one shard, on disk before the next batch is computed.
+
+    Args:
+        directory: of the results; made if missing.
+        settings: what shaped the results.
+        shard: index and number of shards.
+
+    Raises:
+        ValueError: if another process writes this file, or results in the directory have other settings.
+        OSError: if the file cannot be written.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, Any], shard: tuple[int, int] = (0, 1)) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        require_same_settings(directory, settings)
+        super().__init__(directory / PATTERN.replace("*", "{}").format(*shard))
+        if not self.path.stat().st_size:
+            self.append({"settings": settings})
 
 
 def _lock(file: int, path: Path) -> None:
@@ -116,19 +132,29 @@ def read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     Raises:
         ValueError: if a line other than the last is damaged.
     """
+    entries = read_lines(path)
+    if not entries:
+        return None, []
+    if "settings" not in entries[0]:
+        raise ValueError(f"{path}: line 1 holds no settings; move the file away")
+    return entries[0]["settings"], entries[1:]
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The entries of a file of JSON lines, but for a last one that was cut.
+
+    Raises:
+        ValueError: if a line other than the last is damaged.
+    """
     entries = []
     for place, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             entries.append(json.loads(line))
         except ValueError as error:
             raise ValueError(
-                f"{path}: line {place} is damaged; remove it to score its video again"
+                f"{path}: line {place} is damaged; remove it, and what it held is made again"
             ) from error
-    if not entries:
-        return None, []
-    if "settings" not in entries[0]:
-        raise ValueError(f"{path}: line 1 holds no settings; move the file away")
-    return entries[0]["settings"], entries[1:]
+    return entries
 
 
 def read_all(directory: Path) -> dict[int, dict[str, Any]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from vqathinker.files import whole_file
+from vqathinker.atomic import whole_file
 
 SCORE = "score"  # the task of a sample whose response is a number
 TASKS = (SCORE, "recognition", "description", "question", "pair")

@@ -15,7 +15,7 @@ def rng_of(seed: int, *names: object) -> np.random.Generator:
         seed: of the whole run.
         *names: of the thing, such as its data set and id: text and numbers.
 
-    >>> rng_of(0, "a").integers(100) == rng_of(0, "a").integers(100)
+    >>> rng_of(0, "a").integers(100).item() == rng_of(0, "a").integers(100).item()
     True
     """
     digest = hashlib.sha256(json.dumps([seed, *names]).encode()).digest()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from vqathinker.atomic import write_whole
 from vqathinker.evaluation.folder import SUMMARY_FILE, Keeping
-from vqathinker.files import write_whole
 from vqathinker.journal import left_to_score, read_entries, require_same_settings
 from vqathinker.media.container import VideoError
 from vqathinker.scoring.lines import flat_row, json_line

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vqathinker.atomic import write_whole
 from vqathinker.evaluation.folder import (
     PLOT_FILE,
     PREDICTIONS_FILE,
@@ -25,7 +26,6 @@ from vqathinker.evaluation.folder import (
 )
 from vqathinker.evaluation.markup import cell, latex, markdown
 from vqathinker.evaluation.plot import scatter
-from vqathinker.files import write_whole
 from vqathinker.journal import without_nan
 from vqathinker.metrics import METRICS, Metrics, correlations, overall
 

@@ -20,7 +20,7 @@ import numpy as np
 from av.video.reformatter import Colorspace
 from PIL import Image
 
-from vqathinker.files import whole_file
+from vqathinker.atomic import whole_file
 from vqathinker.media.container import StrPath, VideoError, open_video, video_stream
 from vqathinker.media.decoding import MAX_LOST, decode_packets
 from vqathinker.media.image import read_image

@@ -1,0 +1,276 @@
+"""The client of language models: any server of the OpenAI protocol, a cloud's or `vllm serve` beside.
+
+Builders of training data, judges and rewards ask through it. Every answer goes to a journal by what was asked
+of whom, so that a killed run asks nothing twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqathinker.journal import Lines, read_lines
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+JOURNAL_FILES = "answers-*.jsonl"
+MALFORMED_TRIES = 3  # of a reply that is none: not JSON, or without a text
+NO_KEY = "none"  # servers of one's own ask for none, the client does
+
+
+class ChatError(Exception):
+    """A question that was not answered, whatever the cause."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        text: the user's turn.
+        images: JPEG or PNG files, shown before the text.
+        system: the system's turn, none if empty.
+        schema: JSON schema that the answer keeps to, where the server can make it.
+        round: of questions that are asked several times, which time.
+    """
+
+    text: str
+    images: tuple[bytes, ...] = ()
+    system: str = ""
+    schema: Mapping[str, Any] | None = None
+    round: int = 0
+
+    def messages(self) -> list[dict[str, Any]]:
+        """As the protocol takes it."""
+        turns: list[dict[str, Any]] = []
+        if self.system:
+            turns.append({"role": "system", "content": self.system})
+        content: Any = self.text
+        if self.images:
+            shown = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in self.images]
+            content = [*shown, {"type": "text", "text": self.text}]
+        return [*turns, {"role": "user", "content": content}]
+
+
+class ChatClient:
+    """Asks one model; safe in threads.
+
+    Args:
+        model: its name at the server.
+        url: of the server, up to `/v1`; the variable OPENAI_BASE_URL, or OpenAI's, if omitted.
+        key_variable: environment variable with the key; servers of one's own need none.
+        concurrency: questions that wait for an answer at the same time.
+        retries: after refusals (429), faults of the server, broken connections and silence, with back-off.
+        time_limit: seconds to wait for an answer.
+        max_tokens: longest answer.
+        temperature: 0 for the likeliest answer.
+        journal: folder of the answers; none are kept if omitted.
+
+    Raises:
+        ImportError: if the package `openai` is not installed.
+        ValueError: if a line of the journal is damaged.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        url: str | None = None,
+        key_variable: str = "OPENAI_API_KEY",
+        concurrency: int = 8,
+        retries: int = 5,
+        time_limit: float = 60.0,
+        max_tokens: int = 512,
+        temperature: float = 0.0,
+        journal: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.model = model
+        self.concurrency = concurrency
+        self.max_tokens = max_tokens
+        self.temperature = temperature
+        self.counts: Counter[str] = Counter()
+        self._server = _connect(url, key_variable, retries, time_limit)
+        self._takes_schemas = True
+        self._free = threading.BoundedSemaphore(concurrency)
+        self._lock = threading.Lock()
+        self._waiting: dict[str, Future[str]] = {}
+        self._known: dict[str, str] = {}
+        self._lines: Lines | None = None
+        if journal is not None:
+            folder = Path(journal)
+            for path in sorted(folder.glob(JOURNAL_FILES)):
+                self._known |= {entry["key"]: entry["answer"] for entry in read_lines(path)}
+            self._lines = _own_lines(folder)
+
+    def ask(self, question: Question) -> str:
+        """The answer to a question; one that was answered before is not asked again.
+
+        Raises:
+            ChatError: if the server gives none.
+        """
+        key = self._key(question)
+        with self._lock:
+            if key in self._known:
+                self.counts["kept"] += 1
+                return self._known[key]
+            future = self._waiting.get(key)
+            is_first = future is None
+            if future is None:
+                future = self._waiting[key] = Future()
+        if is_first:
+            self._answer(key, question, future)
+        return future.result()
+
+    def ask_json(self, question: Question) -> dict[str, Any]:
+        """As `ask`, for an answer that is a JSON object.
+
+        Raises:
+            ChatError: if the server gives no answer.
+            ValueError: if the answer is none.
+        """
+        return parse_object(self.ask(question))
+
+    def ask_all(self, questions: Sequence[Question]) -> list[str | ChatError]:
+        """The answers to N questions, several at a time; an error for each that got none."""
+
+        def attempt(question: Question) -> str | ChatError:
+            try:
+                return self.ask(question)
+            except ChatError as error:
+                return error
+
+        with ThreadPoolExecutor(self.concurrency, thread_name_prefix="chat") as pool:
+            return list(pool.map(attempt, questions))
+
+    def close(self) -> None:
+        """Let another process write the journal."""
+        if self._lines is not None:
+            self._lines.close()
+            self._lines = None
+
+    def _answer(self, key: str, question: Question, future: Future[str]) -> None:
+        """Ask the server; whoever waits for the same answer gets it too."""
+        try:
+            with self._free:
+                answer = self._request(question)
+            with self._lock:
+                self._known[key] = answer
+                self.counts["asked"] += 1
+                if self._lines is not None:
+                    asked = {"model": self.model, "round": question.round, "question": question.text}
+                    self._lines.append({"key": key, **asked, "answer": answer})
+        except BaseException as error:
+            self.counts["failed"] += 1
+            future.set_exception(error)
+            raise
+        else:
+            future.set_result(answer)
+        finally:
+            with self._lock:
+                del self._waiting[key]
+
+    def _request(self, question: Question) -> str:
+        """One question to the server.
+
+        Raises:
+            ChatError: if it gives no answer.
+        """
+        import openai
+
+        for _ in range(MALFORMED_TRIES):
+            try:
+                reply: Any = self._server.chat.completions.create(**self._arguments(question))
+                text = reply.choices[0].message.content
+            except openai.BadRequestError as error:
+                if not (question.schema and self._takes_schemas):
+                    raise ChatError(f"{self.model}: {_reason(error)}") from error
+                self._takes_schemas = False  # a server without structured output; the prompt asks for JSON
+                return self._request(question)
+            except openai.OpenAIError as error:
+                raise ChatError(f"{self.model}: {_reason(error)}") from error
+            except (ValueError, AttributeError, IndexError, TypeError):
+                continue  # a body that is no JSON, or none of a reply
+            if isinstance(text, str):
+                return text
+        raise ChatError(f"{self.model}: {MALFORMED_TRIES} replies were none of the protocol's")
+
+    def _arguments(self, question: Question) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": self.model,
+            "messages": question.messages(),
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "seed": question.round,
+        }
+        if question.schema and self._takes_schemas:
+            form = {"name": "answer", "schema": dict(question.schema), "strict": True}
+            arguments["response_format"] = {"type": "json_schema", "json_schema": form}
+        return arguments
+
+    def _key(self, question: Question) -> str:
+        """What an answer is known by: all that shapes it."""
+        images = [hashlib.sha256(image).hexdigest() for image in question.images]
+        parts = [self.model, self.temperature, self.max_tokens, question.system, question.text, images]
+        known_by = json.dumps([*parts, question.schema, question.round], sort_keys=True)
+        return hashlib.sha256(known_by.encode()).hexdigest()
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """The JSON object in an answer, whatever words or fence stand around it.
+
+    Raises:
+        ValueError: if there is none.
+
+    >>> parse_object('Sure: {"score": 2}.')
+    {'score': 2}
+    """
+    start = text.find("{")
+    if start < 0:
+        raise ValueError("the answer holds no JSON object")
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text[start:])
+    except ValueError as error:
+        raise ValueError(f"the answer holds no whole JSON object ({error})") from error
+    assert isinstance(value, dict)
+    return value
+
+
+def _connect(url: str | None, key_variable: str, retries: int, time_limit: float) -> OpenAI:
+    try:
+        import openai
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "language models are asked through the package openai: pip install openai"
+        ) from error
+    key = os.environ.get(key_variable, NO_KEY)
+    return openai.OpenAI(base_url=url, api_key=key, max_retries=retries, timeout=time_limit)
+
+
+def _own_lines(folder: Path) -> Lines:
+    """The first file of a folder that no other process writes."""
+    number = 0
+    while True:
+        try:
+            return Lines(folder / JOURNAL_FILES.replace("*", str(number)))
+        except ValueError:  # another process has it
+            number += 1
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _data_url(image: bytes) -> str:
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
