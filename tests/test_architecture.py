@@ -1,7 +1,7 @@
 """The house rules that a parser can check: floors, import directions, sizes, exceptions.
 
 ground       vqathinker.{types,scale,samples,records,answers,prompts,metrics,plugins,journal,
-             atomic,seeds,published,chat},
+             atomic,seeds,published,chat,nearest},
              checkpoints.folders
 plug-ins     rewards (ground)    perturbations (nothing of ours)
 storage      vqathinker.checkpoints.storage (ground)
@@ -63,6 +63,7 @@ FLOORS = {
     "vqathinker.published": "ground",
     "vqathinker.atomic": "ground",
     "vqathinker.seeds": "ground",
+    "vqathinker.nearest": "ground",
     "vqathinker.checkpoints.folders": "ground",
     "rewards": "rewards",
     "perturbations": "perturbations",

@@ -25,7 +25,7 @@ from vqathinker.launch.recipes import (
     visible_gpus,
 )
 from vqathinker.launch.settings import RECIPES
-from vqathinker.launch.values import or_nearest
+from vqathinker.nearest import or_nearest
 
 # options of `accelerate launch` that are passed on
 LAUNCHER = (

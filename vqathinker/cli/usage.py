@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from vqathinker.cli.show import fail
-from vqathinker.launch.values import or_nearest
+from vqathinker.nearest import or_nearest
 
 # of the click that typer brings or depends on
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]

@@ -15,7 +15,7 @@ from vqathinker.launch.effects import without_effect
 from vqathinker.launch.lora import wrong_adapter
 from vqathinker.launch.resume import check_output
 from vqathinker.launch.settings import Settings
-from vqathinker.launch.values import or_nearest
+from vqathinker.nearest import or_nearest
 
 HOW_TO_GET = {
     "model_name_or_path": (

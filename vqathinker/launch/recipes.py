@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from vqathinker.launch.checks import has_gpu
-from vqathinker.launch.values import or_nearest
+from vqathinker.nearest import or_nearest
 
 PACKAGE = Path(__file__).parents[1]
 PLACES = (PACKAGE.parent / "recipes", PACKAGE / "recipes")

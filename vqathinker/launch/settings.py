@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from vqathinker.launch.fields import UNKNOWN, Field, Kind, read_fields
-from vqathinker.launch.values import from_words, from_yaml, or_nearest
+from vqathinker.launch.values import from_words, from_yaml
+from vqathinker.nearest import or_nearest
 
 CONFIG = "config"
 # what other trainers call an option

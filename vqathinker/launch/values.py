@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from vqathinker.launch.fields import Field, Kind
+from vqathinker.nearest import or_nearest
 
 TRUE = {"true", "yes", "t", "y", "1"}
 FALSE = {"false", "no", "f", "n", "0"}
 NOTHING = {"none", "null"}
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """The words to end an error message with: the known name that is most like a wrong one.
-
-    >>> nearest("learning_rat", ["learning_rate", "beta"])
-    'did you mean learning_rate?'
-    """
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else ""
-
-
-def or_nearest(name: str, known: Sequence[str], before: str = "; ") -> str:
-    """As `nearest`, to follow the words of a message after `before`; nothing where no name is near.
-
-    >>> or_nearest("learning_rat", ["learning_rate"]), or_nearest("x", ["learning_rate"])
-    ('; did you mean learning_rate?', '')
-    """
-    hint = nearest(name, known)
-    return f"{before}{hint}" if hint else ""
 
 
 def from_words(field: Field, words: Sequence[str]) -> Any:  # noqa: ANN401  any option's value

@@ -15,7 +15,7 @@ from vqathinker.checkpoints.folders import (
     is_adapter,
     is_hub_id,
 )
-from vqathinker.launch.values import or_nearest
+from vqathinker.nearest import or_nearest
 from vqathinker.planning.hardware import MODELS
 from vqathinker.prompts import Prompt, visual_text
 from vqathinker.types import FrameSetting

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from vqathinker.launch.values import or_nearest
+from vqathinker.nearest import or_nearest
 
 GIB = 2**30
 

@@ -1,0 +1,1 @@
+"""Training data from media: stages that a YAML lists, each from sample files to sample files."""

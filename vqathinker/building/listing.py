@@ -1,0 +1,159 @@
+"""The first samples of a build: of each medium of a folder, or each row of a label or sample file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vqathinker.building.parts import Parts, to_line
+from vqathinker.data.dataset import LabelReading, read_labels
+from vqathinker.data.labels import decode
+from vqathinker.data.sample_rows import holds_samples
+from vqathinker.media.container import VideoError
+from vqathinker.media.search import find_videos
+from vqathinker.samples import Media, Sample, read_samples
+
+UNTOLD = frozenset({"prompt", "video_id", "dataset", "path", "target", "std", "mos_low", "mos_high"})
+NUMBERS = ("seconds", "fps", "initial_buffering")  # columns that stages read as numbers
+STRUCTURED = ("stalls", "depiction", "dimensions", "opinions")  # and as JSON
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a build starts from.
+
+    Attributes:
+        samples: one for each medium or row.
+        lost: path to what is wrong, of files that were meant and are not there.
+    """
+
+    samples: list[Sample]
+    lost: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Tells whether another build started from the same."""
+        content = "".join(map(to_line, self.samples))
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def list_media(folder: Path, root: Path) -> Listing:
+    """A sample for each video and picture of a folder, whose task and score are not known.
+
+    Args:
+        folder: searched to any depth.
+        root: folder that the samples' paths start from.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = find_videos([os.fspath(folder)], with_images=True)
+    paths = [path for path in found if isinstance(path, str)]
+    lost = {error.path: error.reason for error in found if isinstance(error, VideoError)}
+    if not paths:
+        raise ValueError("; ".join(f"{path}: {reason}" for path, reason in lost.items()))
+    names = short_names([os.path.relpath(path, folder) for path in paths])
+    samples = [
+        Sample(name, folder.resolve().name, (Media(os.path.relpath(path, root)),), task="medium")
+        for name, path in zip(names, paths, strict=True)
+    ]
+    return Listing(samples, lost)
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Names without suffixes, where that leaves them different.
+
+    >>> short_names(["a.mp4", "b/a.mp4", "c.mov", "c.mp4"])
+    ['a', 'b/a', 'c.mov', 'c.mp4']
+    """
+    short = [os.path.splitext(path)[0] for path in paths]
+    number = Counter(short)
+    taken = {path for path, name in zip(paths, short, strict=True) if number[name] > 1}
+    return [
+        path if number[name] > 1 or name in taken else name for path, name in zip(paths, short, strict=True)
+    ]
+
+
+def list_labels(labels: Path, folder: Path, root: Path, reading: LabelReading) -> Listing:
+    """A sample for each row of a label file or each sample of a sample file.
+
+    Args:
+        labels: the file.
+        folder: that names in it start from.
+        root: folder that the samples' paths start from.
+        reading: how labels are read.
+
+    Raises:
+        ValueError: if the file cannot be read as such, or none of its media is there.
+        OSError: if there is no such file.
+    """
+    text = decode(labels.read_bytes())
+    if holds_samples(text):
+        samples = [
+            replace(sample, media=tuple(_from(root, folder, medium) for medium in sample.media))
+            for sample in read_samples(labels)
+        ]
+    else:
+        samples = list(_rows(labels, folder, root, reading))
+    lost = {
+        path: "no such file"
+        for sample in samples
+        for medium in sample.media
+        if not (root / (path := medium.path)).exists()
+    }
+    there = [sample for sample in samples if not any(medium.path in lost for medium in sample.media)]
+    if not there:
+        raise ValueError(f"none of the {len(samples)} media in {labels} is in {folder}")
+    return Listing(there, lost)
+
+
+def write_listing(listing: Listing, parts: Parts, part_size: int) -> None:
+    """Write the samples in parts; what is lost stands in the first one's rejections."""
+    lost = [
+        {"dataset": "", "id": path, "reason": "missing", "detail": reason, "passes": False}
+        for path, reason in sorted(listing.lost.items())
+    ]
+    for number, start in enumerate(range(0, len(listing.samples), part_size)):
+        parts.write(number, listing.samples[start : start + part_size], [] if number else lost)
+
+
+def _rows(labels: Path, folder: Path, root: Path, reading: LabelReading) -> Iterator[Sample]:
+    """The rows of a label file as samples of the task `score`."""
+    columns = read_labels(labels, folder, reading).columns
+    others = [name for name in columns if name not in UNTOLD]
+    names = short_names(list(columns["video_id"]))
+    for row, name in enumerate(names):
+        spread = float(columns["std"][row]) if "std" in columns else math.nan
+        factor = 4 / (columns["mos_high"][row] - columns["mos_low"][row])
+        yield Sample(
+            id=name,
+            dataset=columns["dataset"][row],
+            media=(Media(os.path.relpath(columns["path"][row], root)),),
+            target=float(columns["target"][row]),
+            spread=None if math.isnan(spread) else spread * float(factor),
+            columns={other: _value(other, columns[other][row]) for other in others},
+        )
+
+
+def _value(name: str, value: Any) -> Any:  # noqa: ANN401  what a table holds
+    """A cell as stages read it."""
+    if name in STRUCTURED and isinstance(value, str) and value:
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value  # a depiction in prose
+    if name in NUMBERS and value not in ("", None):
+        return float(value)
+    return value.item() if hasattr(value, "item") else value
+
+
+def _from(root: Path, folder: Path, medium: Media) -> Media:
+    """A medium whose path starts from the root."""
+    return Media(os.path.relpath(folder / medium.path, root), medium.kind)

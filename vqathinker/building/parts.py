@@ -1,0 +1,141 @@
+"""Samples of a stage on disk, in parts that are there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqathinker.atomic import write_whole
+from vqathinker.instructions import Built
+from vqathinker.samples import Sample
+
+PART_NAME = "part-{:06d}.jsonl"
+REJECTED_NAME = "rejected-{:06d}.jsonl"
+PARTS = "part-*.jsonl"
+REJECTED = "rejected-*.jsonl"
+WHOLE_FILE = "whole.json"  # of a stage that has all its parts
+SETTINGS_FILE = "settings.json"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The folder of a stage.
+
+    Attributes:
+        folder: with a file of samples and one of rejections for each part.
+    """
+
+    folder: Path
+
+    def write(self, number: int, samples: Iterable[Sample], rejected: Iterable[dict[str, Any]] = ()) -> None:
+        """Write a part; its samples come last, and say that it is done.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in rejected]
+        write_whole(self.folder / REJECTED_NAME.format(number), "".join(lines))
+        write_whole(self.folder / PART_NAME.format(number), "".join(map(to_line, samples)))
+
+    def is_done(self, number: int) -> bool:
+        """Whether a part is there, and nothing in it is worth another try."""
+        if not (self.folder / PART_NAME.format(number)).is_file():
+            return False
+        return not any(entry["passes"] for entry in self._read(REJECTED_NAME.format(number)))
+
+    def read(self, number: int) -> list[Sample]:
+        """The samples of a part."""
+        return [Sample.from_dict(entry) for entry in self._read(PART_NAME.format(number))]
+
+    def __len__(self) -> int:
+        return len(self.files())
+
+    def files(self) -> list[Path]:
+        """The files of samples, in order."""
+        return sorted(self.folder.glob(PARTS))
+
+    def samples(self) -> Iterator[Sample]:
+        """All samples, in order, read as they are asked for."""
+        for path in self.files():
+            with path.open(encoding="utf-8") as file:
+                for line in file:
+                    yield Sample.from_dict(json.loads(line))
+
+    def rejected(self) -> Counter[str]:
+        """How often each reason is given."""
+        counts: Counter[str] = Counter()
+        for path in sorted(self.folder.glob(REJECTED)):
+            counts.update(entry["reason"] for entry in self._read(path.name))
+        return counts
+
+    def index(self) -> Index:
+        """Where each sample stands."""
+        places = []
+        files = self.files()
+        for number, path in enumerate(files):
+            offset = 0
+            with path.open("rb") as file:
+                for line in file:
+                    places.append((number, offset))
+                    offset += len(line)
+        return Index(files, np.array(places, dtype=np.int64).reshape(-1, 2))
+
+    def _read(self, name: str) -> list[dict[str, Any]]:
+        with (self.folder / name).open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+
+@dataclass(frozen=True)
+class Index:
+    """The places of samples, so that they are read in any order without being held.
+
+    Attributes:
+        files: of samples.
+        places: (N, 2) number of the file, and where in it the sample begins.
+    """
+
+    files: Sequence[Path]
+    places: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def read(self, rows: Iterable[int]) -> Iterator[Sample]:
+        """The samples of some rows, in their order."""
+        opened: dict[int, Any] = {}
+        try:
+            for row in rows:
+                number, offset = self.places[row].tolist()
+                if number not in opened:
+                    opened[number] = self.files[number].open("rb")
+                opened[number].seek(offset)
+                yield Sample.from_dict(json.loads(opened[number].readline()))
+        finally:
+            for file in opened.values():
+                file.close()
+
+
+def to_line(sample: Sample) -> str:
+    """A sample as a line of a file."""
+    return json.dumps(sample.to_dict(), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def rejections(sample: Sample, built: Built) -> list[dict[str, Any]]:
+    """What was rejected of a sample, as lines."""
+    return [
+        {
+            "dataset": sample.dataset,
+            "id": sample.id,
+            "reason": rejection.reason,
+            "detail": rejection.detail,
+            "passes": rejection.passes,
+        }
+        for rejection in built.rejections
+    ]

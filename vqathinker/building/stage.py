@@ -1,0 +1,88 @@
+"""What a stage is, and what it may use."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vqathinker.building.parts import Parts
+from vqathinker.chat import ChatClient
+from vqathinker.instructions import Built
+from vqathinker.samples import Media, Sample
+from vqathinker.seeds import rng_of
+
+ANSWERS_FOLDER = "answers"
+MEDIA_FOLDER = "media"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a stage works, and with how much.
+
+    Attributes:
+        name: of the stage.
+        root: folder that paths in sample files start from.
+        work: folder of the build's own files.
+        media: folder for media that the stage renders.
+        seed: of the build.
+        num_workers: files that are read or rendered at the same time.
+        time_limit: seconds for one of them.
+    """
+
+    name: str
+    root: Path
+    work: Path
+    media: Path
+    seed: int = 0
+    num_workers: int = 2
+    time_limit: float = 600.0
+
+    def locate(self, medium: Media) -> str:
+        """The path of a medium's file."""
+        return os.path.normpath(self.root / medium.path)
+
+    def rng(self, sample: Sample) -> np.random.Generator:
+        """The generator of a sample in this stage."""
+        return rng_of(self.seed, self.name, *sample.key)
+
+    def client(self, options: Any) -> ChatClient:  # noqa: ANN401  as a recipe says it
+        """The client of a language model: its name, or `model`, `url` and other arguments of `ChatClient`.
+
+        Raises:
+            ValueError: if there is no such argument.
+        """
+        given = {"model": options} if isinstance(options, str) else dict(options)
+        try:
+            return ChatClient(**{"journal": self.work / ANSWERS_FOLDER, **given})
+        except TypeError as error:
+            raise ValueError(f"the model of the stage {self.name!r}: {error}") from error
+
+
+class EachStage(ABC):
+    """Makes something of every sample alone: its parts run in any order, on any machine."""
+
+    place: Place
+
+    @abstractmethod
+    def run(self, samples: Sequence[Sample]) -> Iterator[Built]:
+        """What becomes of each of N samples, in their order."""
+
+    def close(self) -> None:  # noqa: B027  most hold nothing
+        """Let go of what it holds."""
+
+
+class WholeStage(ABC):
+    """Needs to know all samples; reads them as often as it wants."""
+
+    place: Place
+    notes: dict[str, Any]  # what the report tells of it
+
+    @abstractmethod
+    def run(self, sources: Sequence[Parts]) -> Iterator[Sample]:
+        """The samples that it makes."""

@@ -1,0 +1,193 @@
+"""Distorted copies of media."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Any, cast
+
+from vqathinker import plugins
+from vqathinker.building.stage import EachStage, Place
+from vqathinker.distortions import DISTORTIONS, GROUP, Distortion
+from vqathinker.distortions.copies import distort_file, suffix_of
+from vqathinker.instructions import Built, Rejection
+from vqathinker.media.container import VideoError
+from vqathinker.media.guarded import GuardedReader
+from vqathinker.samples import IMAGE, Media, Sample
+from vqathinker.seeds import rng_of
+
+ALL = "all"
+SPATIAL = "spatial"
+TEMPORAL = "temporal"
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """A distortion at a level.
+
+    Attributes:
+        label: name of the distortion.
+        item: what it is built from.
+        level: of it.
+        severity: of the level, in words.
+    """
+
+    label: str
+    item: object
+    level: int
+    severity: str
+
+
+class Distort(EachStage):
+    """Every named kind at every named level; of what is not named, one is drawn for each medium.
+
+    A copy is a sample with the columns `distortion`, `level` and `severity`; one that is there already is not
+    rendered again. VITAL (arXiv 2511.17962, section 3.1) draws one kind and level for each medium.
+
+    Args:
+        place: where it works.
+        kinds: keys of `DISTORTIONS`, dotted paths, or objects of a name with arguments; "all", or "spatial"
+            or "temporal" for those of one sort. Drawn from all that suit the medium if omitted.
+        draw_from: the kinds to draw from, where none is named.
+        levels: numbers from 1, or "all"; drawn from those that change something if omitted.
+        number: how many kinds are drawn for each medium, where none is named.
+
+    Raises:
+        ValueError: for an unknown kind or a level that a named kind does not have.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        kinds: object = None,
+        draw_from: object = ALL,
+        levels: Sequence[int] | str | None = None,
+        number: int = 1,
+    ) -> None:
+        self.place = place
+        self.is_drawn = kinds is None
+        self.kinds = _build(draw_from if kinds is None else kinds)
+        self.levels = levels
+        self.number = number
+        if isinstance(levels, str) and levels != ALL:
+            raise ValueError(f"levels {levels!r}: expected numbers from 1, or {ALL!r}")
+        for distortion, _ in self.kinds.values():
+            for level in () if levels is None or isinstance(levels, str) or self.is_drawn else levels:
+                distortion.severity(level)
+        self.reader = GuardedReader(num_workers=place.num_workers, time_limit=place.time_limit)
+
+    def run(self, samples: Sequence[Sample]) -> Iterator[Built]:
+        """The copies of each sample's medium."""
+        treatments = [self.treatments(sample) for sample in samples]
+        jobs = [
+            (self._job(sample, one), self.place.locate(sample.media[0]))
+            for sample, chosen in zip(samples, treatments, strict=True)
+            for one in chosen
+        ]
+        found = self.reader.run(jobs)
+        for sample, chosen in zip(samples, treatments, strict=True):
+            built = Built()
+            for one in chosen:
+                answer = next(found)
+                if isinstance(answer, VideoError):
+                    built.rejections.append(Rejection("unreadable", answer.reason))
+                elif answer is not None:
+                    raise OSError(answer)
+                else:
+                    built.samples.append(self._sample(sample, one))
+            if not chosen:
+                built.rejections.append(Rejection("no distortion suits it"))
+            yield built
+
+    def close(self) -> None:
+        """End the rendering processes."""
+        self.reader.close()
+
+    def treatments(self, sample: Sample) -> list[Treatment]:
+        """What happens to a sample's medium, drawn for it alone."""
+        is_image = sample.media[0].kind == IMAGE
+        suited = [label for label, (kind, _) in self.kinds.items() if not (is_image and kind.needs_time)]
+        rng = self.place.rng(sample)
+        if self.is_drawn:
+            suited = rng.permutation(suited)[: self.number].tolist()
+        chosen = []
+        for label in suited:
+            distortion, item = self.kinds[label]
+            chosen += [
+                Treatment(label, item, level, distortion.severity(level))
+                for level in self._levels_of(distortion, int(rng.integers(2**32)))
+            ]
+        return chosen
+
+    def _levels_of(self, distortion: Distortion, drawn: int) -> Sequence[int]:
+        if self.levels is None:
+            levels = distortion.drawn_levels
+            return [levels[drawn % len(levels)]]
+        if isinstance(self.levels, str):
+            return range(1, distortion.num_levels + 1)
+        return [level for level in self.levels if level <= distortion.num_levels]
+
+    def _job(self, sample: Sample, one: Treatment) -> Callable[[str], str | None]:
+        """What renders a copy, in another process."""
+        seed = (self.place.seed, self.place.name, *sample.key, one.label, one.level)
+        return partial(render, out=str(self._out(sample, one)), item=one.item, level=one.level, seed=seed)
+
+    def _out(self, sample: Sample, one: Treatment) -> Path:
+        """Where a copy goes: in folders as the sources are, named by what happened."""
+        parts = [part for part in PurePath(sample.id).parts if part not in {os.pardir, os.sep}]
+        name = f"{parts[-1]}_{one.label}_{one.level}{suffix_of(sample.media[0].path)}"
+        return self.place.media.joinpath(*parts[:-1], name)
+
+    def _sample(self, sample: Sample, one: Treatment) -> Sample:
+        told = {"distortion": one.label, "level": one.level, "severity": one.severity, "source": sample.id}
+        path = os.path.relpath(self._out(sample, one), self.place.root)
+        return Sample(
+            id=f"{sample.id}_{one.label}_{one.level}",
+            dataset=sample.dataset,
+            media=(Media(path),),
+            task="recognition",
+            columns={**sample.columns, **told},
+        )
+
+
+def render(path: str, *, out: str, item: object, level: int, seed: tuple[Any, ...]) -> str | None:
+    """Write a copy, unless it is there; what is wrong with the new file, if something is.
+
+    Raises:
+        VideoError: if the source cannot be read.
+    """
+    if os.path.exists(out):
+        return None
+    try:
+        distort_file(path, out, _make(item), level, rng_of(*seed))
+    except OSError as error:
+        return f"{out}: {error.strerror or error}"
+    return None
+
+
+def _build(kinds: object) -> dict[str, tuple[Distortion, object]]:
+    """Distortions by their labels, each with what it was built from."""
+    if kinds in (ALL, SPATIAL, TEMPORAL):
+        kinds = [
+            key
+            for key, kind in DISTORTIONS.items()
+            if kinds == ALL or cast(type[Distortion], kind).needs_time == (kinds == TEMPORAL)
+        ]
+    items = list(kinds) if isinstance(kinds, list | tuple) else [kinds]
+    built = plugins.build(items, DISTORTIONS, group=GROUP)
+    return {
+        one.label: (cast(Distortion, one.function), _without_label(item))
+        for one, item in zip(built, items, strict=True)
+    }
+
+
+def _without_label(item: object) -> object:
+    return {key: value for key, value in item.items() if key != "as"} if isinstance(item, Mapping) else item
+
+
+def _make(item: object) -> Distortion:
+    return cast(Distortion, plugins.create(item, DISTORTIONS, group=GROUP))

@@ -1,0 +1,73 @@
+"""Pairs of media."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vqathinker.building.parts import Parts
+from vqathinker.building.stage import Place, WholeStage
+from vqathinker.opinions import draw_pairs
+from vqathinker.opinions.pairs import ALIKE, BETTER, RATIO, WORSE
+from vqathinker.samples import Sample
+from vqathinker.seeds import rng_of
+
+PAIRS_PER_MEDIUM = 0.5  # VITAL: 500,000 pairs of 1,000,000 media
+
+
+class MakePairs(WholeStage):
+    """Pairs within a data set and a kind of media, better : worse : alike in a ratio (VITAL, Eq. 3).
+
+    A pair keeps what is known of both in the columns `first` and `second`.
+
+    Args:
+        place: where it works.
+        share: pairs for each medium.
+        ratio: of better, worse and alike.
+    """
+
+    def __init__(
+        self, place: Place, *, share: float = PAIRS_PER_MEDIUM, ratio: Sequence[float] = RATIO
+    ) -> None:
+        if len(ratio) != len(RATIO) or min(ratio) < 0 or not sum(ratio):
+            raise ValueError(f"ratio {list(ratio)}: expected three numbers, of better, worse and alike")
+        self.place = place
+        self.share = share
+        self.ratio = (ratio[0], ratio[1], ratio[2])
+        self.notes: dict[str, Any] = {}
+
+    def run(self, sources: Sequence[Parts]) -> Iterator[Sample]:
+        """The pairs, in the order in which they were drawn."""
+        (source,) = sources
+        means, stds, groups, rows = [], [], [], []
+        for row, sample in enumerate(source.samples()):
+            if sample.target is None:
+                continue
+            means.append(sample.target)
+            stds.append(sample.spread or 0.0)
+            groups.append((sample.dataset, sample.media[0].kind))
+            rows.append(row)
+        rng = rng_of(self.place.seed, self.place.name)
+        pairs = draw_pairs(means, stds, groups, round(self.share * len(means)), rng, ratio=self.ratio)
+        counts = {name: sum(pair.preference == kind for pair in pairs) for name, kind in KINDS.items()}
+        self.notes = {"pairs": counts}
+        index = source.index()
+        for pair in pairs:
+            first, second = index.read([rows[pair.first], rows[pair.second]])
+            yield Sample(
+                id=f"{first.id}|{second.id}",
+                dataset=first.dataset,
+                media=(*first.media, *second.media),
+                task="pair",
+                question="",
+                preference=pair.preference,
+                columns={"first": _known(first), "second": _known(second)},
+            )
+
+
+KINDS = {"better": BETTER, "worse": WORSE, "alike": ALIKE}
+
+
+def _known(sample: Sample) -> dict[str, Any]:
+    levels = None if sample.levels is None else list(sample.levels)
+    return {"target": sample.target, "spread": sample.spread, "levels": levels}
