@@ -77,8 +77,8 @@ class Recipe:
 
         Args:
             path: of the YAML.
-            laptop: whether its block `laptop` is laid over it, which needs neither weights nor a server.
-            changes: `seed=1` or `STAGE.OPTION=VALUE` each, laid over both.
+            laptop: whether its stages are those under `laptop`, which need neither weights nor a server.
+            changes: `seed=1` or `STAGE.OPTION=VALUE` each, laid over it.
 
         Raises:
             ValueError: naming the file and the key, with the nearest one there is.
@@ -89,9 +89,9 @@ class Recipe:
             if not isinstance(content, dict):
                 raise ValueError("no mapping")
             if laptop and "laptop" not in content:
-                raise ValueError("it has no block 'laptop'")
-            for name, options in (content.get("laptop") or {}).items() if laptop else ():
-                _stage_of(content, name).update(options)
+                raise ValueError("it has no stages for a laptop")
+            if laptop:
+                content["stages"] = content["laptop"]
             for change in changes:
                 _change(content, change)
             return cls.from_dict(content)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from vqathinker import __version__
+from vqathinker.cli.build import build
 from vqathinker.cli.convert import convert
 from vqathinker.cli.datasets import datasets
 from vqathinker.cli.doctor import doctor
@@ -46,6 +47,7 @@ def main(
 
 
 app.command()(prepare)
+app.command()(build)
 app.command()(init)
 app.command()(convert)
 app.command()(merge)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vqathinker.distortions.base import Distortion
+from vqathinker.distortions.base import Apply, Distortion
+from vqathinker.distortions.local import Spot, begin_locally
+from vqathinker.media.container import probe
 from vqathinker.media.names import is_image_name
 from vqathinker.media.write import rewrite_image, rewrite_video
 
@@ -21,6 +23,8 @@ def distort_file(
     distortion: Distortion,
     level: int,
     rng: np.random.Generator,
+    *,
+    spot: Spot | None = None,
 ) -> None:
     """Write a distorted copy of a video or a picture; see `media.write` for what is kept.
 
@@ -32,6 +36,7 @@ def distort_file(
         distortion: what happens to it.
         level: of it.
         rng: draws what is drawn.
+        spot: where and when alone; everywhere if omitted.
 
     Raises:
         VideoError: if the source cannot be read.
@@ -39,16 +44,24 @@ def distort_file(
         OSError: if `out` cannot be written.
     """
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    if not is_image_name(path):
-        encoding = distortion.encoding(level)
-        if encoding is not None:
-            rewrite_video(path, out, lambda size: lambda frames: frames, encoding=encoding)
-        else:
-            rewrite_video(path, out, lambda size: distortion.begin(level, size, rng))
-        return
-    if distortion.needs_time:
+    is_image = is_image_name(path)
+    if is_image and distortion.needs_time:
         raise ValueError(f"{fspath(path)} is a picture: {type(distortion).__name__} distorts clips alone")
-    rewrite_image(path, out, lambda size: distortion.begin(level, size, rng))
+    seconds = np.zeros(1) if is_image or spot is None else probe(fspath(path)).seconds
+
+    def begin(size: tuple[int, int]) -> Apply:
+        if spot is None:
+            return distortion.begin(level, size, rng)
+        return begin_locally(distortion, level, spot.place(size, seconds), size, rng)
+
+    if is_image:
+        rewrite_image(path, out, begin)
+        return
+    encoding = distortion.encoding(level)
+    if encoding is None or spot is not None:
+        rewrite_video(path, out, begin)
+    else:
+        rewrite_video(path, out, lambda size: lambda frames: frames, encoding=encoding)
 
 
 def suffix_of(path: str | PathLike[str]) -> str:

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vqathinker.distortions.base import Distortion, Frames
+from vqathinker.distortions.base import Apply, Distortion, Frames
+
+ROWS = ("upper", "lower")
+COLUMNS = ("left", "right")
+SHARE = 0.5  # of either side: a box of a quarter of the picture
+SHORTEST = 1  # seconds
+LONGEST = 3
 
 
 @dataclass(frozen=True)
@@ -45,14 +51,94 @@ def distort_locally(
     Raises:
         ValueError: if the place is none in this clip.
     """
-    length, height, width = frames.shape[:3]
-    fits_in_space = place.top >= 0 and place.left >= 0 and place.height > 0 and place.width > 0
-    fits_in_space &= place.top + place.height <= height and place.left + place.width <= width
-    if not (fits_in_space and 0 <= place.start < place.stop <= length):
-        raise ValueError(f"{place} does not lie in a clip of {length} frames of {width} × {height}")
-    changed = frames.copy()
+    if not 0 <= place.start < place.stop <= len(frames):
+        raise ValueError(f"{place} does not lie in a clip of {len(frames)} frames")
+    height, width = frames.shape[1:3]
+    return begin_locally(distortion, level, place, (height, width), rng)(frames)
+
+
+def begin_locally(
+    distortion: Distortion, level: int, place: Place, size: tuple[int, int], rng: np.random.Generator
+) -> Apply:
+    """As `Distortion.begin`, for a part of the clip; the parts that the function gets follow one another.
+
+    Raises:
+        ValueError: if the box does not lie within the frames.
+    """
+    height, width = size
+    fits = place.top >= 0 and place.left >= 0 and place.height > 0 and place.width > 0
+    fits &= place.top + place.height <= height and place.left + place.width <= width
+    if not fits:
+        raise ValueError(f"{place} does not lie in frames of {width} × {height}")
+    apply = distortion.begin(level, (place.height, place.width), rng)
     rows = slice(place.top, place.top + place.height)
     columns = slice(place.left, place.left + place.width)
-    span = slice(place.start, place.stop)
-    changed[span, rows, columns] = distortion(np.ascontiguousarray(frames[span, rows, columns]), level, rng)
-    return changed
+    num_seen = 0
+
+    def change(frames: Frames) -> Frames:
+        nonlocal num_seen
+        start, stop = (min(max(bound - num_seen, 0), len(frames)) for bound in (place.start, place.stop))
+        num_seen += len(frames)
+        if start == stop:
+            return frames
+        changed = frames.copy()
+        span = slice(start, stop)
+        changed[span, rows, columns] = apply(np.ascontiguousarray(frames[span, rows, columns]))
+        return changed
+
+    return change
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place in a medium whose size is not known yet.
+
+    Attributes:
+        top: first row, as a share of the height.
+        left: first column, as a share of the width.
+        start: first second.
+        seconds: how long.
+    """
+
+    top: float
+    left: float
+    start: int
+    seconds: int
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, seconds: float) -> Spot:
+        """A quarter of the picture, and 1 to 3 seconds from a whole one on (OmniVQA).
+
+        Args:
+            rng: draws it.
+            seconds: length of the video; 0 for a picture.
+        """
+        top, left = (1 - SHARE) * rng.random(2)
+        length = int(rng.integers(SHORTEST, LONGEST + 1))
+        start = int(rng.integers(max(int(seconds) - length, 0) + 1))
+        return cls(float(top), float(left), start, length)
+
+    def place(self, size: tuple[int, int], seconds: np.ndarray) -> Place:
+        """The place in frames of a size that are shown at these seconds; all of a picture's one frame."""
+        height, width = size
+        start, stop = np.searchsorted(seconds, [self.start, self.start + self.seconds]).tolist()
+        if len(seconds) == 1:
+            start, stop = 0, 1
+        return Place(
+            round(self.top * height),
+            round(self.left * width),
+            max(round(SHARE * height) - 1, 1),
+            max(round(SHARE * width) - 1, 1),
+            start,
+            max(stop, start + 1),
+        )
+
+    def where(self) -> str:
+        """The place in words: the quarter that its middle lies in."""
+        row = ROWS[self.top + SHARE / 2 >= SHARE]
+        column = COLUMNS[self.left + SHARE / 2 >= SHARE]
+        return f"in the {row} {column}"
+
+    def when(self) -> str:
+        """The time in words."""
+        return f"from second {self.start} to second {self.start + self.seconds}"

@@ -13,7 +13,7 @@ import numpy as np
 from vqathinker.samples import IMAGE, Sample
 
 # of the sample it is made from, what is still of use beside the text
-KEPT = ("distortion", "level", "severity", "split", "place")
+KEPT = ("distortion", "level", "severity", "place", "time", "split")
 TEMPLATE = "template"
 MODEL = "model"
 

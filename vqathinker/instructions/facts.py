@@ -69,7 +69,8 @@ def facts_of(sample: Sample) -> list[Fact]:
             Fact(
                 name_of(kind),
                 str(columns.get("severity", "")),
-                time=THROUGHOUT if sample.media[0].kind == VIDEO else "",
+                time=str(columns.get("time", THROUGHOUT)) if sample.media[0].kind == VIDEO else "",
+                place=str(columns.get("place", "")),
                 degrees=TEMPORAL_WORDS if needs_time else SPATIAL_WORDS,
             )
         )

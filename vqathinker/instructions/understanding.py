@@ -19,7 +19,7 @@ from vqathinker.instructions.base import (
     draw,
     kind_word,
 )
-from vqathinker.instructions.facts import Fact, facts_of
+from vqathinker.instructions.facts import THROUGHOUT, Fact, facts_of
 from vqathinker.instructions.leaks import gives_away
 from vqathinker.instructions.recognition import name_of
 from vqathinker.instructions.scoring import VOCABULARIES, level_word
@@ -184,7 +184,8 @@ def _by_template(sample: Sample, facts: Sequence[Fact], rng: np.random.Generator
     problems = [fact for fact in facts if fact.is_problem]
     made = [_binary(sample, _one(facts, rng), rng), _choice(sample, _one(facts, rng), rng)]
     made.append(_open(sample, _one(facts, rng), rng))
-    timed = [fact for fact in problems if fact.time]
+    # what is there all the time makes no question: its answer would always be the same
+    timed = [fact for fact in problems if fact.time not in {"", THROUGHOUT}]
     if timed and sample.media[0].kind == VIDEO:
         fact = _one(timed, rng)
         question = draw(TEMPORAL_QUESTIONS, rng, attribute=fact.attribute)

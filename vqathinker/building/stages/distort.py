@@ -9,14 +9,17 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, cast
 
+import numpy as np
+
 from vqathinker import plugins
 from vqathinker.building.stage import EachStage, Place
 from vqathinker.distortions import DISTORTIONS, GROUP, Distortion
 from vqathinker.distortions.copies import distort_file, suffix_of
+from vqathinker.distortions.local import Spot
 from vqathinker.instructions import Built, Rejection
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
-from vqathinker.samples import IMAGE, Media, Sample
+from vqathinker.samples import IMAGE, VIDEO, Media, Sample
 from vqathinker.seeds import rng_of
 
 ALL = "all"
@@ -33,12 +36,14 @@ class Treatment:
         item: what it is built from.
         level: of it.
         severity: of the level, in words.
+        spot: where and when; everywhere if omitted.
     """
 
     label: str
     item: object
     level: int
     severity: str
+    spot: Spot | None = None
 
 
 class Distort(EachStage):
@@ -54,6 +59,9 @@ class Distort(EachStage):
         draw_from: the kinds to draw from, where none is named.
         levels: numbers from 1, or "all"; drawn from those that change something if omitted.
         number: how many kinds are drawn for each medium, where none is named.
+        media: "video" or "image", where only those are to be distorted.
+        local: whether only a quarter of the picture is distorted, of a video for 1 to 3 s, each drawn
+            (OmniVQA). The columns `place` and `time` say where and when.
 
     Raises:
         ValueError: for an unknown kind or a level that a named kind does not have.
@@ -67,12 +75,18 @@ class Distort(EachStage):
         draw_from: object = ALL,
         levels: Sequence[int] | str | None = None,
         number: int = 1,
+        media: str | None = None,
+        local: bool = False,
     ) -> None:
         self.place = place
         self.is_drawn = kinds is None
         self.kinds = _build(draw_from if kinds is None else kinds)
         self.levels = levels
         self.number = number
+        self.media = media
+        self.local = local
+        if media not in {None, VIDEO, IMAGE}:
+            raise ValueError(f"media {media!r}: choose {VIDEO} or {IMAGE}")
         if isinstance(levels, str) and levels != ALL:
             raise ValueError(f"levels {levels!r}: expected numbers from 1, or {ALL!r}")
         for distortion, _ in self.kinds.values():
@@ -82,7 +96,7 @@ class Distort(EachStage):
 
     def run(self, samples: Sequence[Sample]) -> Iterator[Built]:
         """The copies of each sample's medium."""
-        treatments = [self.treatments(sample) for sample in samples]
+        treatments = [[] if self._is_left_out(sample) else self.treatments(sample) for sample in samples]
         jobs = [
             (self._job(sample, one), self.place.locate(sample.media[0]))
             for sample, chosen in zip(samples, treatments, strict=True)
@@ -99,7 +113,7 @@ class Distort(EachStage):
                     raise OSError(answer)
                 else:
                     built.samples.append(self._sample(sample, one))
-            if not chosen:
+            if not chosen and not self._is_left_out(sample):
                 built.rejections.append(Rejection("no distortion suits it"))
             yield built
 
@@ -118,10 +132,19 @@ class Distort(EachStage):
         for label in suited:
             distortion, item = self.kinds[label]
             chosen += [
-                Treatment(label, item, level, distortion.severity(level))
+                Treatment(label, item, level, distortion.severity(level), self._spot(sample, rng))
                 for level in self._levels_of(distortion, int(rng.integers(2**32)))
             ]
         return chosen
+
+    def _spot(self, sample: Sample, rng: np.random.Generator) -> Spot | None:
+        """A quarter of the picture and some seconds, if the distortion is to be local."""
+        if not self.local:
+            return None
+        return Spot.draw(rng, float(sample.columns.get("seconds", 0)))
+
+    def _is_left_out(self, sample: Sample) -> bool:
+        return self.media is not None and sample.media[0].kind != self.media
 
     def _levels_of(self, distortion: Distortion, drawn: int) -> Sequence[int]:
         if self.levels is None:
@@ -134,7 +157,8 @@ class Distort(EachStage):
     def _job(self, sample: Sample, one: Treatment) -> Callable[[str], str | None]:
         """What renders a copy, in another process."""
         seed = (self.place.seed, self.place.name, *sample.key, one.label, one.level)
-        return partial(render, out=str(self._out(sample, one)), item=one.item, level=one.level, seed=seed)
+        out = str(self._out(sample, one))
+        return partial(render, out=out, item=one.item, level=one.level, seed=seed, spot=one.spot)
 
     def _out(self, sample: Sample, one: Treatment) -> Path:
         """Where a copy goes: in folders as the sources are, named by what happened."""
@@ -143,7 +167,16 @@ class Distort(EachStage):
         return self.place.media.joinpath(*parts[:-1], name)
 
     def _sample(self, sample: Sample, one: Treatment) -> Sample:
-        told = {"distortion": one.label, "level": one.level, "severity": one.severity, "source": sample.id}
+        told: dict[str, Any] = {
+            "distortion": one.label,
+            "level": one.level,
+            "severity": one.severity,
+            "source": sample.id,
+        }
+        if one.spot is not None:
+            told["place"] = one.spot.where()
+        if one.spot is not None and sample.media[0].kind == VIDEO:
+            told["time"] = one.spot.when()
         path = os.path.relpath(self._out(sample, one), self.place.root)
         return Sample(
             id=f"{sample.id}_{one.label}_{one.level}",
@@ -154,7 +187,9 @@ class Distort(EachStage):
         )
 
 
-def render(path: str, *, out: str, item: object, level: int, seed: tuple[Any, ...]) -> str | None:
+def render(
+    path: str, *, out: str, item: object, level: int, seed: tuple[Any, ...], spot: Spot | None = None
+) -> str | None:
     """Write a copy, unless it is there; what is wrong with the new file, if something is.
 
     Raises:
@@ -163,7 +198,7 @@ def render(path: str, *, out: str, item: object, level: int, seed: tuple[Any, ..
     if os.path.exists(out):
         return None
     try:
-        distort_file(path, out, _make(item), level, rng_of(*seed))
+        distort_file(path, out, _make(item), level, rng_of(*seed), spot=spot)
     except OSError as error:
         return f"{out}: {error.strerror or error}"
     return None

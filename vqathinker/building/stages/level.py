@@ -20,6 +20,7 @@ from vqathinker.opinions.levels import LEAST_SPREAD, MASSES, VALUES
 from vqathinker.samples import Sample
 from vqathinker.scale import SCALE, from_share
 
+DIGITS = 6  # of what is written
 TOP = 100.0  # of the scale that opinions are mapped to
 MEASURES = "measures"
 # values of the levels and the ends of their axis: the outer levels at the ends (DeQA-Score), or all in the
@@ -153,7 +154,9 @@ class Level(WholeStage):
             target = from_share(float(np.mean(scores)) / TOP)
             # one opinion tells nothing of how they differ
             spread = float(np.std(scores)) / TOP * (high - low) if len(scores) > 1 else None
-        return replace(sample, target=target, spread=spread, levels=self._levels(target, spread))
+        levels = self._levels(target, spread)
+        spread = None if spread is None else round(spread, DIGITS)
+        return replace(sample, target=round(target, DIGITS), spread=spread, levels=levels)
 
     def _levels(self, target: float, spread: float | None) -> tuple[float, ...]:
         """The distribution, on the axis of the levels."""
@@ -165,7 +168,7 @@ class Level(WholeStage):
         if std is None or std < LEAST_SPREAD:
             self.notes["two levels"] = self.notes.get("two levels", 0) + 1
         found = level_probabilities(mean, std, values=values, mass=self.mass)
-        return tuple(round(float(value), 6) for value in found)
+        return tuple(round(float(value), DIGITS) for value in found)
 
     def _with_dimensions(self, sample: Sample, ranks: dict[Key, np.ndarray]) -> Sample:
         """The share of media that are worse in what a measure speaks of."""

@@ -68,11 +68,18 @@ class Mix(WholeStage):
             yield sample
 
     def numbers(self, there: Sequence[int]) -> list[int]:
-        """How many samples are taken of each stage."""
+        """How many samples are taken of each stage.
+
+        Raises:
+            ValueError: if one has none.
+        """
         shares = np.array(list(self.weights.values()), np.float64)
         shares /= shares.sum()
         if self.fill:
             wanted = np.array(there)
+        elif not min(there):
+            empty = list(self.weights)[there.index(0)]
+            raise ValueError(f"{empty!r} has no samples, so none can be mixed in proportion (fill: true can)")
         else:
             possible = min(number / share for number, share in zip(there, shares, strict=True))
             wanted = np.floor(shares * possible + 1e-9).astype(int)
