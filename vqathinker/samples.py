@@ -184,11 +184,20 @@ def _is_distribution(values: Sequence[float]) -> bool:
 def read_samples(path: str | os.PathLike[str]) -> list[Sample]:
     """Read the samples of a file; one that tells no data set gets the file's stem.
 
+    Files of other projects are read too, see `published`.
+
     Raises:
         ValueError: naming the line, if it holds no sample or one that was there before.
         OSError: if the file cannot be read.
     """
-    return list(iter_samples(path))
+    from vqathinker.published import parse_published  # which needs this module
+
+    path = Path(path)
+    try:
+        published = parse_published(path.read_text(encoding="utf-8-sig"), dataset=path.stem)
+    except ValueError as error:
+        raise ValueError(f"{path}, {error}") from error
+    return list(iter_samples(path)) if published is None else published
 
 
 def iter_samples(path: str | os.PathLike[str]) -> Iterator[Sample]:

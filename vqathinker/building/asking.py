@@ -8,8 +8,6 @@ from typing import Any
 from vqathinker.building.stage import Place
 from vqathinker.chat import ChatClient, ChatError
 from vqathinker.instructions import Built
-from vqathinker.instructions.showing import Shower
-from vqathinker.media.guarded import GuardedReader
 
 UNANSWERED = "a model did not answer"
 MOST_IN_A_ROW = 20  # samples without an answer, after which the server counts as gone
@@ -18,12 +16,6 @@ MOST_IN_A_ROW = 20  # samples without an answer, after which the server counts a
 def clients_of(place: Place, options: Mapping[str, Any], names: Iterable[str]) -> dict[str, ChatClient]:
     """The clients of the language models that some options name."""
     return {name: place.client(options[name]) for name in names if options.get(name) is not None}
-
-
-def shower_of(place: Place, num_frames: int) -> Shower:
-    """What shows media to a model."""
-    reader = GuardedReader(num_workers=place.num_workers, time_limit=place.time_limit)
-    return Shower(place.locate, reader, num_frames)
 
 
 def attempt(make: Callable[[], Built]) -> Built:

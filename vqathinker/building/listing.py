@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker.building.parts import Parts, to_line
+from vqathinker.building.stages.level import MEDIUM
 from vqathinker.data.dataset import LabelReading, read_labels
 from vqathinker.data.labels import decode
-from vqathinker.data.sample_rows import holds_samples
+from vqathinker.data.sample_rows import samples_in
 from vqathinker.media.container import VideoError
 from vqathinker.media.search import find_videos
-from vqathinker.samples import Media, Sample, read_samples
+from vqathinker.samples import Media, Sample
 
 UNTOLD = frozenset({"prompt", "video_id", "dataset", "path", "target", "std", "mos_low", "mos_high"})
 NUMBERS = ("seconds", "fps", "initial_buffering")  # columns that stages read as numbers
@@ -48,7 +49,7 @@ def list_media(folder: Path, root: Path) -> Listing:
     """A sample for each video and picture of a folder, whose task and score are not known.
 
     Args:
-        folder: searched to any depth.
+        folder: searched to any depth; or one file.
         root: folder that the samples' paths start from.
 
     Raises:
@@ -59,9 +60,10 @@ def list_media(folder: Path, root: Path) -> Listing:
     lost = {error.path: error.reason for error in found if isinstance(error, VideoError)}
     if not paths:
         raise ValueError("; ".join(f"{path}: {reason}" for path, reason in lost.items()))
-    names = short_names([os.path.relpath(path, folder) for path in paths])
+    start = folder if folder.is_dir() else folder.parent
+    names = short_names([os.path.relpath(path, start) for path in paths])
     samples = [
-        Sample(name, folder.resolve().name, (Media(os.path.relpath(path, root)),), task="medium")
+        Sample(name, start.resolve().name, (Media(os.path.relpath(path, root)),), task=MEDIUM)
         for name, path in zip(names, paths, strict=True)
     ]
     return Listing(samples, lost)
@@ -94,19 +96,22 @@ def list_labels(labels: Path, folder: Path, root: Path, reading: LabelReading) -
         ValueError: if the file cannot be read as such, or none of its media is there.
         OSError: if there is no such file.
     """
-    text = decode(labels.read_bytes())
-    if holds_samples(text):
+    try:
+        given = samples_in(decode(labels.read_bytes()), dataset=labels.stem)
+    except ValueError as error:
+        raise ValueError(f"{labels}: {error}") from error
+    if given is None:
+        samples = list(_rows(labels, folder, root, reading))
+    else:
         samples = [
             replace(sample, media=tuple(_from(root, folder, medium) for medium in sample.media))
-            for sample in read_samples(labels)
+            for sample in given
         ]
-    else:
-        samples = list(_rows(labels, folder, root, reading))
     lost = {
         path: "no such file"
         for sample in samples
         for medium in sample.media
-        if not (root / (path := medium.path)).exists()
+        if not os.path.exists(os.path.normpath(root / (path := medium.path)))
     }
     there = [sample for sample in samples if not any(medium.path in lost for medium in sample.media)]
     if not there:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,7 @@ from vqathinker.samples import Sample
 from vqathinker.scale import WORDS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MANIFEST_FILE = "manifest.json"
@@ -232,23 +233,45 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> li
 
 
 def draw(counts: Counts) -> Figure:
-    """Scores, levels, lengths of answers, and kinds of distortion."""
+    """Scores, levels, lengths of answers and kinds of distortion, those that there are."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    (scores, levels), (lengths, kinds) = figure.subplots(2, 2)
-    scores.hist(counts.scores, bins=NUM_BINS, range=(1, 5))
-    scores.set(title="scores", xlabel="1 to 5", ylabel="samples")
-    total = counts.levels.sum() or 1
-    levels.bar(WORDS, counts.levels / total)
-    levels.set(title="levels, mean of the distributions", ylabel="share")
-    for task, words in sorted(counts.words.items()):
-        lengths.hist(words, bins=NUM_BINS, histtype="step", label=task)
-    lengths.set(title="lengths of answers", xlabel="words", ylabel="samples")
+    panels: list[Callable[[Axes, Counts], None]] = []
+    if counts.scores:
+        panels.append(_draw_scores)
+    if counts.levels.sum():
+        panels.append(_draw_levels)
     if counts.words:
-        lengths.legend(fontsize="small")
-    most = counts.kinds.most_common(FEW)
-    kinds.barh([name for name, _ in most], [number for _, number in most])
-    kinds.set(title="distortions" if len(counts.kinds) <= FEW else f"distortions, the {FEW} most frequent")
-    kinds.invert_yaxis()
+        panels.append(_draw_lengths)
+    if counts.kinds:
+        panels.append(_draw_kinds)
+    figure = Figure(figsize=(5.5 * max(len(panels), 1), 3.6), layout="constrained")
+    for place, panel in enumerate(panels, 1):
+        panel(figure.add_subplot(1, len(panels), place), counts)
     return figure
+
+
+def _draw_scores(axes: Axes, counts: Counts) -> None:
+    axes.hist(counts.scores, bins=NUM_BINS, range=(1, 5))
+    axes.set(title="scores", xlabel="1 to 5", ylabel="samples")
+
+
+def _draw_levels(axes: Axes, counts: Counts) -> None:
+    axes.bar(WORDS, counts.levels / counts.levels.sum())
+    axes.set(title="levels, mean of the distributions", ylabel="share")
+
+
+def _draw_lengths(axes: Axes, counts: Counts) -> None:
+    longest = max(max(words) for words in counts.words.values())
+    for task, words in sorted(counts.words.items()):
+        axes.hist(words, bins=NUM_BINS, range=(0, longest), histtype="step", label=task)
+    axes.set(title="lengths of answers", xlabel="words", ylabel="samples")
+    axes.legend(fontsize="small")
+
+
+def _draw_kinds(axes: Axes, counts: Counts) -> None:
+    most = counts.kinds.most_common(FEW)
+    axes.barh([name for name, _ in most], [number for _, number in most])
+    title = "distortions" if len(counts.kinds) <= FEW else f"the {FEW} most frequent distortions"
+    axes.set(title=title, xlabel="samples")
+    axes.invert_yaxis()

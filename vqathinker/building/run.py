@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,6 +16,7 @@ from vqathinker.building.listing import Listing, write_listing
 from vqathinker.building.parts import SETTINGS_FILE, WHOLE_FILE, Parts, rejections
 from vqathinker.building.recipe import MEDIA, Plan, Recipe
 from vqathinker.building.stage import MEDIA_FOLDER, EachStage, Place, WholeStage
+from vqathinker.media.guarded import GuardedReader
 from vqathinker.samples import Sample
 
 PART_SIZE = 64  # samples
@@ -40,8 +40,8 @@ class Build:
         work: folder of the stages.
         media: folder of rendered media, `STAGE/` in it for each stage if `by_stage`.
         by_stage: see there.
-        num_workers: files read or rendered at the same time.
         part_size: samples of a part.
+        num_workers: files read or rendered at the same time.
         time_limit: seconds to read or render one file.
     """
 
@@ -51,10 +51,16 @@ class Build:
     work: Path
     media: Path
     by_stage: bool = True
-    num_workers: int = 2
     part_size: int = PART_SIZE
+    num_workers: int = 2
     time_limit: float = 600.0
+    # one for all stages: its processes take seconds to start
+    reader: GuardedReader = field(init=False)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        reader = GuardedReader(num_workers=self.num_workers, time_limit=self.time_limit)
+        object.__setattr__(self, "reader", reader)
 
     @classmethod
     def of(cls, recipe: Recipe, listing: Listing, out: Path, **options: Any) -> Build:
@@ -72,9 +78,8 @@ class Build:
             root=self.out,
             work=self.work,
             media=self.media / name if self.by_stage else self.media,
+            reader=self.reader,
             seed=self.recipe.seed,
-            num_workers=self.num_workers,
-            time_limit=self.time_limit,
         )
 
     def check(self) -> None:
@@ -85,9 +90,7 @@ class Build:
             ImportError: if something optional that it needs is not installed.
         """
         for plan in self.recipe.stages:
-            stage = plan.make(self.place(plan.name))
-            if isinstance(stage, EachStage):
-                stage.close()
+            plan.make(self.place(plan.name))
 
     def run(
         self,
@@ -214,9 +217,9 @@ class Build:
 
 def run_here(build: Build, plan: Plan, missing: list[int], advance: Advance) -> None:
     """Run parts in this process, one after the other."""
-    with closing(PartRunner(build, plan)) as runner:
-        for number in missing:
-            runner(number, advance)
+    runner = PartRunner(build, plan)
+    for number in missing:
+        runner(number, advance)
 
 
 class PartRunner:
@@ -244,10 +247,6 @@ class PartRunner:
             rejected += rejections(sample, built)
             advance(1)
         self.own.write(number, made, rejected)
-
-    def close(self) -> None:
-        """Let go of what the stage holds."""
-        self.stage.close()
 
 
 def _batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
@@ -278,9 +277,3 @@ def _digest(settings: dict[str, Any]) -> str:
 def _short(value: Any) -> str:  # noqa: ANN401  whatever JSON holds
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) < 80 else f"{text[:77]}..."
-
-
-def all_samples(folders: Iterable[Parts]) -> Iterator[Sample]:
-    """The samples of several stages."""
-    for parts in folders:
-        yield from parts.samples()

@@ -10,8 +10,8 @@ import numpy as np
 from vqathinker.building.parts import Index
 from vqathinker.building.run import Build
 from vqathinker.instructions.showing import shrink
-from vqathinker.media.clips import read_medium
 from vqathinker.media.container import VideoError
+from vqathinker.media.medium import read_medium
 from vqathinker.samples import Sample
 from vqathinker.seeds import rng_of
 
@@ -52,7 +52,7 @@ def _draw(axes: Axes, sample: Sample, build: Build) -> None:
         except VideoError:
             frames.append(np.full((90, 160, 3), GREY, np.uint8))
     axes.imshow(_side_by_side(frames))
-    axes.set_title(f"{sample.task}: {sample.id}"[-WIDTH:], fontsize=8)
+    axes.set_title(sample.id[-WIDTH:], fontsize=8)
     axes.text(0, -0.03, _words(sample), transform=axes.transAxes, fontsize=7, va="top", parse_math=False)
 
 
@@ -67,7 +67,7 @@ def _side_by_side(frames: list[np.ndarray]) -> np.ndarray:
 
 def _words(sample: Sample) -> str:
     """Question, answer and labels, in so many lines at most."""
-    parts = [sample.question or "", f"→ {sample.answer}" if sample.answer else ""]
+    parts = [f"[{sample.task}] {sample.question or ''}", f"→ {sample.answer}" if sample.answer else ""]
     if sample.target is not None:
         spread = "" if sample.spread is None else f" ± {sample.spread:.2f}"
         parts.append(f"score {sample.target:.2f}{spread}")

@@ -14,6 +14,7 @@ import numpy as np
 from vqathinker.building.parts import Parts
 from vqathinker.chat import ChatClient
 from vqathinker.instructions import Built
+from vqathinker.media.guarded import GuardedReader
 from vqathinker.samples import Media, Sample
 from vqathinker.seeds import rng_of
 
@@ -30,18 +31,16 @@ class Place:
         root: folder that paths in sample files start from.
         work: folder of the build's own files.
         media: folder for media that the stage renders.
+        reader: reads and renders files, several at a time, in guarded processes.
         seed: of the build.
-        num_workers: files that are read or rendered at the same time.
-        time_limit: seconds for one of them.
     """
 
     name: str
     root: Path
     work: Path
     media: Path
+    reader: GuardedReader
     seed: int = 0
-    num_workers: int = 2
-    time_limit: float = 600.0
 
     def locate(self, medium: Media) -> str:
         """The path of a medium's file."""
@@ -72,9 +71,6 @@ class EachStage(ABC):
     @abstractmethod
     def run(self, samples: Sequence[Sample]) -> Iterator[Built]:
         """What becomes of each of N samples, in their order."""
-
-    def close(self) -> None:  # noqa: B027  most hold nothing
-        """Let go of what it holds."""
 
 
 class WholeStage(ABC):

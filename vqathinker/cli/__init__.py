@@ -13,10 +13,13 @@ from vqathinker import __version__
 from vqathinker.cli.build import build
 from vqathinker.cli.convert import convert
 from vqathinker.cli.datasets import datasets
+from vqathinker.cli.distort import distort
 from vqathinker.cli.doctor import doctor
 from vqathinker.cli.evaluate import evaluate
+from vqathinker.cli.export import export
 from vqathinker.cli.init import init
 from vqathinker.cli.merge import merge
+from vqathinker.cli.opinions import opinions
 from vqathinker.cli.plan import plan
 from vqathinker.cli.prepare import prepare
 from vqathinker.cli.report import report
@@ -47,7 +50,10 @@ def main(
 
 
 app.command()(prepare)
+app.command()(distort)
+app.command()(opinions)
 app.command()(build)
+app.command()(export)
 app.command()(init)
 app.command()(convert)
 app.command()(merge)

@@ -62,12 +62,10 @@ def build(
     """
     from vqathinker.building.run import Build
 
-    if not media.is_dir():
-        fail(f"--media {media} is not a folder{nearest_path(media)}")
     label_options.check()
     chosen = read_recipe(recipe, laptop=laptop, changes=set_ or [])
     with faults_in_a_line(out):
-        listing = _listing(media, out, labels, label_options)
+        listing = listing_of(media, out, labels, label_options)
         run(Build.of(chosen, listing, out, num_workers=work.workers, time_limit=work.time_limit), work)
 
 
@@ -131,9 +129,12 @@ def faults_in_a_line(out: Path) -> Iterator[None]:
         fail(error)
 
 
-def _listing(media: Path, out: Path, labels: Path | None, options: LabelOptions) -> Listing:
+def listing_of(media: Path, out: Path, labels: Path | None, options: LabelOptions) -> Listing:
+    """What a build starts from, or leave if there is no such folder or file."""
     from vqathinker.building.listing import list_labels, list_media
 
+    if not media.is_dir():
+        fail(f"{media} is not a folder{nearest_path(media)}")
     if labels is None:
         return list_media(media, out)
     require_label_file(labels)

@@ -17,10 +17,10 @@ import numpy as np
 
 from vqathinker.data.labels import Labels, decode, read
 from vqathinker.data.matching import Matches, match
-from vqathinker.data.sample_rows import holds_samples, sample_columns
+from vqathinker.data.sample_rows import sample_columns, samples_in
 from vqathinker.data.tables import is_number
 from vqathinker.media.names import has_video_suffix
-from vqathinker.samples import Sample, parse_samples
+from vqathinker.samples import Sample
 from vqathinker.scale import DEFAULT_RANGE, SCALES
 from vqathinker.types import FloatArray
 
@@ -137,8 +137,8 @@ def read_labels(
     matches = Matches()
     try:
         text = decode(content)
-        if holds_samples(text):
-            samples = list(parse_samples(text.split("\n"), dataset=path.stem))
+        samples = samples_in(text, dataset=path.stem)
+        if samples is not None:
             columns = sample_columns(_chosen(samples, reading), video_dir or ".")
         else:
             labels = read(

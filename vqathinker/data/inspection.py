@@ -19,9 +19,9 @@ import numpy as np
 
 from vqathinker.data.matching import Matches
 from vqathinker.data.overlap import fingerprint
-from vqathinker.media.clips import read_medium
 from vqathinker.media.container import VideoError, require_content
 from vqathinker.media.guarded import GuardedReader
+from vqathinker.media.medium import read_medium
 from vqathinker.media.names import missing_reason
 from vqathinker.media.video import Clip, report
 from vqathinker.scale import off_scale

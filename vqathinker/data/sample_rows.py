@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vqathinker.media.names import is_image_name
-from vqathinker.samples import IMAGE, SCORE, Sample
+from vqathinker.published import parse_published
+from vqathinker.samples import IMAGE, SCORE, Sample, parse_samples
 from vqathinker.scale import SCALE
 
 if TYPE_CHECKING:
@@ -29,6 +30,21 @@ def holds_samples(text: str) -> bool:
         return "media" in json.loads(first)
     except ValueError:  # an object over several lines: a label file in JSON
         return False
+
+
+def samples_in(text: str, *, dataset: str) -> list[Sample] | None:
+    """The samples in the text of a file, ours or in a form of another project; None if it holds labels.
+
+    Args:
+        text: of the file.
+        dataset: name of the data set of samples that tell none.
+
+    Raises:
+        ValueError: naming the line or entry, if one cannot be read.
+    """
+    if holds_samples(text):
+        return list(parse_samples(text.split("\n"), dataset=dataset))
+    return parse_published(text, dataset=dataset)
 
 
 def tasks_of(dataset: Dataset) -> list[str]:

@@ -93,8 +93,12 @@ def through_codec(frames: Frames, codec: str, options: dict[str, str]) -> Frames
         stream.height, stream.width = even.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # the same bytes on every machine
-        for frame in even:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        for number, picture in enumerate(even):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            # without a time the encoders divide bits by what they find in memory
+            frame.pts = number
+            frame.time_base = 1 / RATE
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
     content.seek(0)
     with av.open(content, mode="r", format=BARE[codec]) as written:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
+from vqathinker import plugins
+from vqathinker.distortions import DISTORTIONS, GROUP
 from vqathinker.distortions.base import Apply, Distortion
 from vqathinker.distortions.local import Spot, begin_locally
 from vqathinker.media.container import probe
 from vqathinker.media.names import is_image_name
 from vqathinker.media.write import rewrite_image, rewrite_video
+from vqathinker.seeds import rng_of
 
 VIDEO_SUFFIX = ".mp4"
 IMAGE_SUFFIX = ".png"
@@ -67,3 +72,32 @@ def distort_file(
 def suffix_of(path: str | PathLike[str]) -> str:
     """The suffix of a distorted copy."""
     return IMAGE_SUFFIX if is_image_name(path) else VIDEO_SUFFIX
+
+
+def write_copy(
+    path: str, *, out: str, item: object, level: int, seed: tuple[Any, ...], spot: Spot | None = None
+) -> str | None:
+    """As `distort_file`, unless the copy is there: the job of a process that decodes and encodes.
+
+    Args:
+        path: of the source.
+        out: of the copy.
+        item: what the distortion is built from, a name or an object of a name with arguments.
+        level: of it.
+        seed: of `rng_of`.
+        spot: as of `distort_file`.
+
+    Returns:
+        What is wrong with the copy, if it cannot be written.
+
+    Raises:
+        VideoError: if the source cannot be read.
+    """
+    if os.path.exists(out):
+        return None
+    distortion = cast(Distortion, plugins.create(item, DISTORTIONS, group=GROUP))
+    try:
+        distort_file(path, out, distortion, level, rng_of(*seed), spot=spot)
+    except OSError as error:
+        return f"{out}: {error.strerror or error}"
+    return None

@@ -98,7 +98,7 @@ def derive(
         task=task,
         question=question,
         answer=answer,
-        columns={**kept, "source": sample.id, "mode": mode, **(columns or {})},
+        columns={**kept, "source": sample.columns.get("source", sample.id), "mode": mode, **(columns or {})},
         **changes,
     )
 

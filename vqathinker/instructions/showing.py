@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vqathinker.media.clips import read_medium
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
+from vqathinker.media.medium import read_medium
 from vqathinker.samples import Media
 
 NUM_FRAMES = 8

@@ -58,7 +58,7 @@ OPEN_QUESTIONS = (
     "What limits the quality of this {kind}?",
     "Which quality problem does a viewer of this {kind} notice?",
 )
-OPEN_ANSWERS = ("There is {fact}.", "A viewer notices {fact}.")
+OPEN_ANSWERS = ("There is {fact}.", "It suffers from {fact}.")
 RATING_QUESTIONS = (
     "What can you say about the {attribute} of this {kind}?",
     "How does the {attribute} look?",

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from vqathinker.media.guarded import GuardedReader
-from vqathinker.media.image import read_image
-from vqathinker.media.names import is_image_name
+from vqathinker.media.medium import read_medium
 from vqathinker.media.square import square
-from vqathinker.media.video import Clip, Resize, VideoError, read_keyframes, report
+from vqathinker.media.video import Clip, VideoError, report
 from vqathinker.types import FrameSetting
 
 
@@ -42,13 +41,6 @@ def iter_clips(
 def _job(setting: FrameSetting) -> partial[Clip]:
     resize = partial(square, size=setting.size)
     return partial(read_medium, num_keyframes=setting.num_frames, resize=resize)
-
-
-def read_medium(path: str, *, num_keyframes: int, resize: Resize | None) -> Clip:
-    """The keyframes of a video, or a picture, by the suffix of its name."""
-    if is_image_name(path):
-        return read_image(path, resize=resize)
-    return read_keyframes(path, num_keyframes, resize=resize)
 
 
 def _reported(answer: Clip | VideoError) -> Clip | VideoError:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import blur_effect
 
-from vqathinker.media.clips import read_medium
 from vqathinker.media.container import probe
+from vqathinker.media.medium import read_medium
 from vqathinker.media.names import is_image_name
 from vqathinker.media.video import read_spans
 
@@ -42,8 +42,9 @@ def read_places(path: str) -> list[Frames]:
         return [read_medium(path, num_keyframes=1, resize=None).frames]
     number = probe(path).num_packets
     starts = np.unique(np.linspace(0, max(number - 2, 0), NUM_PLACES).round().astype(int)).tolist()
-    spans = [(start, min(start + 2, number)) for start in starts]
-    return [clip.frames for clip in read_spans(path, spans, 2, num_frames=number)]
+    spans = [(frame, frame + 1) for start in starts for frame in range(start, min(start + 2, number))]
+    frames = np.concatenate([clip.frames for clip in read_spans(path, spans, 1, num_frames=number)])
+    return [frames] if len(frames) < 2 else list(frames.reshape(-1, 2, *frames.shape[1:]))
 
 
 def measure_file(path: str) -> dict[str, float]:

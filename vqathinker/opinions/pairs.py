@@ -57,6 +57,7 @@ def draw_pairs(
     rng: np.random.Generator,
     *,
     ratio: tuple[float, float, float] = RATIO,
+    strict: bool = True,
 ) -> list[Pair]:
     """Draw pairs within groups, better : worse : alike in a ratio; none comes twice.
 
@@ -67,10 +68,11 @@ def draw_pairs(
         number: of pairs, shared out among the groups in proportion to their media.
         rng: draws them.
         ratio: of the three kinds.
+        strict: whether a group that has too few of a kind gives fewer of the others too, so that the ratio
+            stays.
 
     Returns:
-        At most `number` pairs: where a group has too few of a kind, that kind falls short, and with it the
-        others, so that the ratio stays.
+        At most `number` pairs.
     """
     mean, std = (np.asarray(values, np.float64) for values in (means, stds))
     members: dict[Hashable, list[int]] = {}
@@ -86,14 +88,12 @@ def draw_pairs(
         decided, alike = (
             _draw(mean, std, places, wanted[is_decided], is_decided, rng) for is_decided in (True, False)
         )
-        # a kind that falls short takes the other down, so that the ratio stays
-        reached = min(
-            (len(found) / wanted[kind] for kind, found in ((True, decided), (False, alike)) if wanted[kind]),
-            default=0.0,
-        )
-        decided = decided[: round(reached * wanted[True])]
-        alike = alike[: round(reached * wanted[False])]
-        pairs += _ordered(decided, mean, ratio[0] / (ratio[0] + ratio[1]))
+        if strict:  # a kind that falls short takes the other down
+            kinds = ((True, decided), (False, alike))
+            reached = min((len(found) / wanted[kind] for kind, found in kinds if wanted[kind]), default=0.0)
+            decided = decided[: round(reached * wanted[True])]
+            alike = alike[: round(reached * wanted[False])]
+        pairs += _ordered(decided, mean, ratio[0] / max(ratio[0] + ratio[1], 1e-9))
         pairs += [Pair(first, second, ALIKE) for first, second in alike]
     return [pairs[place] for place in rng.permutation(len(pairs))]
 

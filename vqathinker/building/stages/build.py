@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from vqathinker import plugins
-from vqathinker.building.asking import attempt, clients_of, shower_of, watched
+from vqathinker.building.asking import attempt, clients_of, watched
 from vqathinker.building.stage import EachStage, Place
 from vqathinker.instructions import BUILDERS, GROUP, Builder, Built, Depiction
-from vqathinker.instructions.showing import NUM_FRAMES
+from vqathinker.instructions.showing import NUM_FRAMES, Shower
 from vqathinker.samples import Sample
 
 MODELS = ("model", "editor")
@@ -44,20 +44,14 @@ class BuildSamples(EachStage):
         self.concurrency = concurrency if clients else 1
         given: dict[str, Any] = {name: value for name, value in options.items() if name not in MODELS}
         factory = plugins.find(builder, BUILDERS, group=GROUP)
-        self.shower = shower_of(place, num_frames) if factory is Depiction and clients else None
-        if self.shower is not None:
-            given["show"] = self.shower
+        if factory is Depiction and clients:
+            given["show"] = Shower(place.locate, place.reader, num_frames)
         self.builder = cast(Builder, plugins.resolve(builder, BUILDERS, group=GROUP, **given, **clients))
 
     def run(self, samples: Sequence[Sample]) -> Iterator[Built]:
         """What becomes of each sample; several wait for their answers at a time."""
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="build") as pool:
             yield from watched(pool.map(self._one, samples))
-
-    def close(self) -> None:
-        """End the reading processes."""
-        if self.shower is not None:
-            self.shower.reader.close()
 
     def _one(self, sample: Sample) -> Built:
         return attempt(lambda: self.builder(sample, self.place.rng(sample)))

@@ -14,13 +14,11 @@ import numpy as np
 from vqathinker import plugins
 from vqathinker.building.stage import EachStage, Place
 from vqathinker.distortions import DISTORTIONS, GROUP, Distortion
-from vqathinker.distortions.copies import distort_file, suffix_of
+from vqathinker.distortions.copies import suffix_of, write_copy
 from vqathinker.distortions.local import Spot
 from vqathinker.instructions import Built, Rejection
 from vqathinker.media.container import VideoError
-from vqathinker.media.guarded import GuardedReader
 from vqathinker.samples import IMAGE, VIDEO, Media, Sample
-from vqathinker.seeds import rng_of
 
 ALL = "all"
 SPATIAL = "spatial"
@@ -92,7 +90,6 @@ class Distort(EachStage):
         for distortion, _ in self.kinds.values():
             for level in () if levels is None or isinstance(levels, str) or self.is_drawn else levels:
                 distortion.severity(level)
-        self.reader = GuardedReader(num_workers=place.num_workers, time_limit=place.time_limit)
 
     def run(self, samples: Sequence[Sample]) -> Iterator[Built]:
         """The copies of each sample's medium."""
@@ -102,7 +99,7 @@ class Distort(EachStage):
             for sample, chosen in zip(samples, treatments, strict=True)
             for one in chosen
         ]
-        found = self.reader.run(jobs)
+        found = self.place.reader.run(jobs)
         for sample, chosen in zip(samples, treatments, strict=True):
             built = Built()
             for one in chosen:
@@ -116,10 +113,6 @@ class Distort(EachStage):
             if not chosen and not self._is_left_out(sample):
                 built.rejections.append(Rejection("no distortion suits it"))
             yield built
-
-    def close(self) -> None:
-        """End the rendering processes."""
-        self.reader.close()
 
     def treatments(self, sample: Sample) -> list[Treatment]:
         """What happens to a sample's medium, drawn for it alone."""
@@ -158,7 +151,7 @@ class Distort(EachStage):
         """What renders a copy, in another process."""
         seed = (self.place.seed, self.place.name, *sample.key, one.label, one.level)
         out = str(self._out(sample, one))
-        return partial(render, out=out, item=one.item, level=one.level, seed=seed, spot=one.spot)
+        return partial(write_copy, out=out, item=one.item, level=one.level, seed=seed, spot=one.spot)
 
     def _out(self, sample: Sample, one: Treatment) -> Path:
         """Where a copy goes: in folders as the sources are, named by what happened."""
@@ -187,32 +180,10 @@ class Distort(EachStage):
         )
 
 
-def render(
-    path: str, *, out: str, item: object, level: int, seed: tuple[Any, ...], spot: Spot | None = None
-) -> str | None:
-    """Write a copy, unless it is there; what is wrong with the new file, if something is.
-
-    Raises:
-        VideoError: if the source cannot be read.
-    """
-    if os.path.exists(out):
-        return None
-    try:
-        distort_file(path, out, _make(item), level, rng_of(*seed), spot=spot)
-    except OSError as error:
-        return f"{out}: {error.strerror or error}"
-    return None
-
-
 def _build(kinds: object) -> dict[str, tuple[Distortion, object]]:
     """Distortions by their labels, each with what it was built from."""
-    if kinds in (ALL, SPATIAL, TEMPORAL):
-        kinds = [
-            key
-            for key, kind in DISTORTIONS.items()
-            if kinds == ALL or cast(type[Distortion], kind).needs_time == (kinds == TEMPORAL)
-        ]
-    items = list(kinds) if isinstance(kinds, list | tuple) else [kinds]
+    given = list(kinds) if isinstance(kinds, list | tuple) else [kinds]
+    items = [name for item in given for name in (names_of(item) if isinstance(item, str) else [item])]
     built = plugins.build(items, DISTORTIONS, group=GROUP)
     return {
         one.label: (cast(Distortion, one.function), _without_label(item))
@@ -220,9 +191,16 @@ def _build(kinds: object) -> dict[str, tuple[Distortion, object]]:
     }
 
 
+def names_of(kind: str) -> list[str]:
+    """The kinds that a word stands for: itself, or all of a sort."""
+    if kind not in {ALL, SPATIAL, TEMPORAL}:
+        return [kind]
+    return [
+        key
+        for key, made in DISTORTIONS.items()
+        if kind == ALL or cast(type[Distortion], made).needs_time == (kind == TEMPORAL)
+    ]
+
+
 def _without_label(item: object) -> object:
     return {key: value for key, value in item.items() if key != "as"} if isinstance(item, Mapping) else item
-
-
-def _make(item: object) -> Distortion:
-    return cast(Distortion, plugins.create(item, DISTORTIONS, group=GROUP))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from vqathinker.building.asking import attempt, clients_of, shower_of, watched
+from vqathinker.building.asking import attempt, clients_of, watched
 from vqathinker.building.stage import EachStage, Place
 from vqathinker.instructions import Built, Judging
 from vqathinker.instructions.judging import ROUNDS
-from vqathinker.instructions.showing import NUM_FRAMES
+from vqathinker.instructions.showing import NUM_FRAMES, Shower
 from vqathinker.samples import Sample
 
 
@@ -42,16 +42,12 @@ class Judge(EachStage):
             raise ValueError("no judge is named")
         self.place = place
         self.concurrency = concurrency
-        self.shower = shower_of(place, num_frames)
+        show = Shower(place.locate, place.reader, num_frames)
         asked = clients_of(place, {**judges, "self_judge": self_judge}, [*judges, "self_judge"])
         own = asked.pop("self_judge", None)
-        self.judging = Judging(asked, self.shower, self_judge=own, rounds=rounds)
+        self.judging = Judging(asked, show, self_judge=own, rounds=rounds)
 
     def run(self, samples: Sequence[Sample]) -> Iterator[Built]:
         """What is left of each statement; several are judged at a time."""
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="judge") as pool:
             yield from watched(pool.map(lambda sample: attempt(lambda: self.judging(sample)), samples))
-
-    def close(self) -> None:
-        """End the reading processes."""
-        self.shower.reader.close()

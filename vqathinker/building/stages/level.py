@@ -17,9 +17,10 @@ from vqathinker.building.stage import Place, WholeStage
 from vqathinker.instructions.dimensions import OF_MEASURES
 from vqathinker.opinions import Mapping, fit_mapping, level_probabilities
 from vqathinker.opinions.levels import LEAST_SPREAD, MASSES, VALUES
-from vqathinker.samples import Sample
+from vqathinker.samples import SCORE, Sample
 from vqathinker.scale import SCALE, from_share
 
+MEDIUM = "medium"  # the task of a sample of which nothing is known yet
 DIGITS = 6  # of what is written
 TOP = 100.0  # of the scale that opinions are mapped to
 MEASURES = "measures"
@@ -156,7 +157,8 @@ class Level(WholeStage):
             spread = float(np.std(scores)) / TOP * (high - low) if len(scores) > 1 else None
         levels = self._levels(target, spread)
         spread = None if spread is None else round(spread, DIGITS)
-        return replace(sample, target=round(target, DIGITS), spread=spread, levels=levels)
+        task = SCORE if sample.task == MEDIUM else sample.task
+        return replace(sample, task=task, target=round(target, DIGITS), spread=spread, levels=levels)
 
     def _levels(self, target: float, spread: float | None) -> tuple[float, ...]:
         """The distribution, on the axis of the levels."""

@@ -24,15 +24,22 @@ class MakePairs(WholeStage):
         place: where it works.
         share: pairs for each medium.
         ratio: of better, worse and alike.
+        strict: whether the ratio is kept where a kind is rare, which then gives fewer pairs.
     """
 
     def __init__(
-        self, place: Place, *, share: float = PAIRS_PER_MEDIUM, ratio: Sequence[float] = RATIO
+        self,
+        place: Place,
+        *,
+        share: float = PAIRS_PER_MEDIUM,
+        ratio: Sequence[float] = RATIO,
+        strict: bool = True,
     ) -> None:
         if len(ratio) != len(RATIO) or min(ratio) < 0 or not sum(ratio):
             raise ValueError(f"ratio {list(ratio)}: expected three numbers, of better, worse and alike")
         self.place = place
         self.share = share
+        self.strict = strict
         self.ratio = (ratio[0], ratio[1], ratio[2])
         self.notes: dict[str, Any] = {}
 
@@ -48,7 +55,8 @@ class MakePairs(WholeStage):
             groups.append((sample.dataset, sample.media[0].kind))
             rows.append(row)
         rng = rng_of(self.place.seed, self.place.name)
-        pairs = draw_pairs(means, stds, groups, round(self.share * len(means)), rng, ratio=self.ratio)
+        number = round(self.share * len(means))
+        pairs = draw_pairs(means, stds, groups, number, rng, ratio=self.ratio, strict=self.strict)
         counts = {name: sum(pair.preference == kind for pair in pairs) for name, kind in KINDS.items()}
         self.notes = {"pairs": counts}
         index = source.index()

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from vqathinker.building.stage import EachStage, Place
 from vqathinker.instructions import Built
-from vqathinker.media.clips import read_medium
-from vqathinker.media.container import VideoError, probe
-from vqathinker.media.guarded import GuardedReader
-from vqathinker.media.names import is_image_name
+from vqathinker.media.container import VideoError
+from vqathinker.media.medium import Look, look_at
 from vqathinker.samples import Sample
 
 LANDSCAPE_4K = (4096, 2160)
-
-
-class Look(NamedTuple):
-    """What a file holds."""
-
-    width: int
-    height: int
-    seconds: float
 
 
 class Select(EachStage):
@@ -50,12 +39,11 @@ class Select(EachStage):
         self.seconds = seconds
         self.smallest = None if smallest is None else sorted(smallest)
         self.largest = None if largest is None else sorted(largest)
-        self.reader = GuardedReader(num_workers=place.num_workers, time_limit=place.time_limit)
 
     def run(self, samples: Sequence[Sample]) -> Iterator[Built]:
         """Each sample with the size of its medium, or why it is left out."""
         paths = [self.place.locate(sample.media[0]) for sample in samples]
-        for sample, look in zip(samples, self.reader.map(look_at, paths), strict=True):
+        for sample, look in zip(samples, self.place.reader.map(look_at, paths), strict=True):
             if isinstance(look, VideoError):
                 yield Built.rejected("unreadable", look.reason)
             elif reason := self._unfit(look):
@@ -65,10 +53,6 @@ class Select(EachStage):
                 if look.seconds:
                     told["seconds"] = look.seconds
                 yield Built([replace(sample, columns={**sample.columns, **told})])
-
-    def close(self) -> None:
-        """End the reading processes."""
-        self.reader.close()
 
     def _unfit(self, look: Look) -> str:
         """Why a medium is left out, empty if it is not."""
@@ -83,15 +67,3 @@ class Select(EachStage):
         if look.seconds < shortest:
             return "too short"
         return "too long" if look.seconds > longest else ""
-
-
-def look_at(path: str) -> Look:
-    """Read a frame of a file, and how long it is; 0 s for a picture.
-
-    Raises:
-        VideoError: if it cannot be read.
-    """
-    clip = read_medium(path, num_keyframes=1, resize=None)
-    height, width = clip.frames.shape[1:3]
-    seconds = 0.0 if is_image_name(path) else round(probe(path).end, 3)
-    return Look(width, height, seconds)

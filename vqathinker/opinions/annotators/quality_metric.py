@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from vqathinker.media.clips import read_medium
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
+from vqathinker.media.medium import read_medium
 
 
 class QualityMetricAnnotator:
