@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from vqathinker.building.recipe import Recipe
 from vqathinker.cli.sets import read_sets
 from vqathinker.cli.train import LAUNCHER, split
 from vqathinker.launch import build_plugins
@@ -210,6 +211,7 @@ def workplace(
     rows = [f"{name},{1 + i}" for i, name in enumerate(names)]
     (folder / "labels.csv").write_text("\n".join(["video,mos", *rows]) + "\n")
     (folder / "votes.csv").write_text("".join(f"{name},{1 + i},0.5,12\n" for i, name in enumerate(names)))
+    (folder / "my_videos").symlink_to(folder / "videos")
     for name in ("recipes", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
     teach(tiny_checkpoint, folder / "CHECKPOINT", folder / "clip.mp4")
@@ -273,7 +275,7 @@ def run_bash(code: str, is_marked: bool, ran: set[str]) -> None:
 
 
 def check_yaml(code: str) -> None:
-    """Fail unless every key is a setting and every plug-in can be built, or every set can be read."""
+    """Fail unless it is a set, a setup, a recipe of stages, or settings whose plug-ins can be built."""
     if code.startswith("# sets.yaml\n"):
         Path("sets.yaml").write_text(code)
         assert read_sets(Path("sets.yaml"))
@@ -283,6 +285,9 @@ def check_yaml(code: str) -> None:
         assert script("recipes/ablate.py")["read_setup"](Path("setup.yaml"))
         return
     Path("block.yaml").write_text(code)
+    if "stages:" in code.splitlines():
+        assert Recipe.from_file("block.yaml").stages
+        return
     settings = merge("grpo", Path("block.yaml"), [])
     assert settings.given
     for name in ("rewards", "perturbations"):
