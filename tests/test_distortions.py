@@ -463,7 +463,7 @@ def test_a_place_alone_is_distorted(scene: Array) -> None:
     outside[1:3, 10:40, 20:60] = False
     assert (changed == scene)[outside].all()
     assert (changed != scene)[~outside].mean() > 0.5
-    with pytest.raises(ValueError, match="does not lie in (a clip of 4 frames|frames of 96 × 72)"):
+    with pytest.raises(ValueError, match=r"does not lie in (a clip of 4 frames|frames of 96 × 72)"):
         distort_locally(scene, make("jpeg"), 1, Place(60, 0, 30, 30, 0, 1), np.random.default_rng(0))
 
 

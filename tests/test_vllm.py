@@ -7,12 +7,10 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from servers import Server, start
 
 from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.checkpoints.tiny import build_tiny
@@ -41,50 +40,12 @@ def policy(tiny_checkpoint: Path) -> tuple[Any, Any]:
     return model.eval(), processor
 
 
-@dataclass(frozen=True)
-class Server:
-    """A running `vqathinker serve`."""
-
-    url: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def wait_until_up(self) -> None:
-        """However loaded the machine is; one that has ended is not waited for."""
-        while self.process.poll() is None:
-            try:
-                if httpx.get(f"{self.url}/health", timeout=10, trust_env=False).is_success:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.5)
-        pytest.fail(f"the server has ended: {self.log.read_text()[-3000:]}")
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-
 def start_server(checkpoint: Path, folder: Path) -> Server:
     """Start a server for rollouts that answers people too."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
     command = [str(Path(sys.executable).with_name("vqathinker")), "serve", str(checkpoint), "--rollouts"]
-    command += ["--port", str(port), "--dtype", "float32", "--max-model-len", str(MAX_LENGTH)]
+    command += ["--dtype", "float32", "--max-model-len", str(MAX_LENGTH)]
     command += ["--limit-mm-per-prompt", '{"image": 0, "video": 1}', "--gpu-memory-utilization", "0.3"]
-    log = folder / "server.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [*command, "--served-model-name", "tiny"],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"},
-        )
-    started = Server(f"http://localhost:{port}", process, log)
-    started.wait_until_up()
-    return started
+    return start([*command, "--served-model-name", "tiny"], folder)
 
 
 @pytest.fixture(scope="module")

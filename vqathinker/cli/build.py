@@ -29,6 +29,10 @@ class WorkOptions:
 
     workers: Annotated[int, typer.Option(min=1, help="Files read or rendered at the same time.")] = 2
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds to read or render a file.")] = 600
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run parts on this Ray cluster; auto for this machine's."),
+    ] = None
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Run stages again that had other settings, and what follows.")
     ] = False
@@ -78,13 +82,18 @@ def run(build: Build, work: WorkOptions) -> None:
         typer.echo(f"{path}: {reason}", err=True)
     build.out.mkdir(parents=True, exist_ok=True)
     build.check()
+    run_parts = None
+    if work.ray is not None:
+        from vqathinker.building.cluster import on_cluster
+
+        run_parts = on_cluster(work.ray)
     with make_progress("samples") as progress:
 
         def begin(name: str, total: int, done: int) -> Callable[[int], None]:
             bar = progress.add_task(name, total=total, completed=done)
             return lambda number: progress.advance(bar, number)
 
-        samples = build.run(overwrite=work.overwrite, begin=begin)
+        samples = build.run(overwrite=work.overwrite, begin=begin, run_parts=run_parts)
     report = write_report(build, samples)
     parts = build.parts(build.recipe.names[-1])
     rejected = sum(build.parts(name).rejected().total() for name in ("media", *build.recipe.names))

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -151,12 +151,18 @@ class KeepOptions:
         int | None, typer.Option(min=1, help="Processes that share the videos; 1, or those of the launcher.")
     ] = None
     shard: Annotated[int | None, typer.Option(min=0, help="Which of them this is, from 0.")] = None
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run the shards on this Ray cluster; or auto.")
+    ] = None
+    gpus_per_shard: Annotated[float, typer.Option(min=0, help="GPUs of a shard on a cluster.")] = 0
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")] = False
 
     def part(self, engine: str) -> tuple[int, int]:
         """Index and number of processes, from the options or the launcher's environment."""
         shard = self.shard
         number = self.num_shards
+        if self.ray is not None:
+            self._leave_to_cluster(self.ray)
         if (shard is None) != (number is None):
             fail("--shard and --num-shards need one another")
         if shard is None or number is None:
@@ -175,6 +181,14 @@ class KeepOptions:
         if number > 1 and self.out is None:
             fail("several processes need --out, the folder where they put their results together")
         return shard, number
+
+    def _leave_to_cluster(self, address: str) -> NoReturn:
+        """Run every shard on a cluster, and leave."""
+        from vqathinker.cli.shards import run_shards
+
+        if self.out is None or self.shard is not None:
+            fail("--ray needs --out, a folder that all machines see, and runs every shard: leave --shard out")
+        run_shards(address, self.num_shards, self.gpus_per_shard)
 
 
 def require_keeping(keeping: Keeping) -> None:

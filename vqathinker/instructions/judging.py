@@ -17,6 +17,7 @@ ROUNDS = 3
 DISCARD = 0
 REVISE = 1
 KEEP = 2
+LONGEST = 400  # letters of what a judge writes
 SECOND_TRY = 1000  # added to the round of a question whose answer could not be read
 YES = re.compile(r"^\W*(?:A\b|yes\b)", re.IGNORECASE)
 NO = re.compile(r"^\W*(?:B\b|no\b)", re.IGNORECASE)
@@ -24,8 +25,8 @@ SCHEMA = {
     "type": "object",
     "properties": {
         "score": {"type": "integer", "enum": [DISCARD, REVISE, KEEP]},
-        "correction": {"type": "string"},
-        "reason": {"type": "string"},
+        "correction": {"type": "string", "maxLength": LONGEST},
+        "reason": {"type": "string", "maxLength": LONGEST},
     },
     "required": ["score", "correction", "reason"],
     "additionalProperties": False,

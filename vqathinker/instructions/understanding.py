@@ -48,6 +48,8 @@ from vqathinker.samples import VIDEO, Sample
 TASK = "question"
 YES_NO = ("Yes", "No")
 NUM_OPTIONS = 4
+LONGEST = 300  # letters that a model may write
+LONGEST_OPTION = 100
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -57,9 +59,13 @@ SCHEMA = {
             "items": {
                 "type": "object",
                 "properties": {
-                    "question": {"type": "string"},
-                    "options": {"type": "array", "items": {"type": "string"}, "maxItems": 6},
-                    "answer": {"type": "string"},
+                    "question": {"type": "string", "maxLength": LONGEST},
+                    "options": {
+                        "type": "array",
+                        "items": {"type": "string", "maxLength": LONGEST_OPTION},
+                        "maxItems": 6,
+                    },
+                    "answer": {"type": "string", "maxLength": LONGEST},
                 },
                 "required": ["question", "options", "answer"],
                 "additionalProperties": False,

@@ -20,12 +20,13 @@ class Annotate(EachStage):
     Args:
         place: where it works.
         annotators: names or objects, as `opinions.annotators.build_annotator` takes them.
+        num_gpus: that they need together, for a cluster to find a machine with.
 
     Raises:
         ValueError: for an unknown annotator, or two of one label.
     """
 
-    def __init__(self, place: Place, *, annotators: Sequence[object]) -> None:
+    def __init__(self, place: Place, *, annotators: Sequence[object], num_gpus: float = 0) -> None:
         self.place = place
         self.annotators = dict(map(build_annotator, annotators))
         if len(self.annotators) < len(annotators):
