@@ -47,7 +47,7 @@ def test_an_answer_and_what_was_asked(tmp_path: Path) -> None:
     assert system == {"role": "system", "content": "You judge."}
     urls = [part["image_url"]["url"] for part in user["content"][:-1]]
     assert urls == ["data:image/png;base64,iVBOR29uZQ==", "data:image/jpeg;base64,dHdv"]
-    assert (body["model"], body["max_tokens"], body["seed"]) == ("tiny", 7, 2)
+    assert (body["model"], body["max_completion_tokens"], body["seed"]) == ("tiny", 7, 2)
     (entry,) = read_lines(tmp_path / "answers-0.jsonl")
     assert (entry["question"], entry["answer"], entry["round"]) == ("is it sharp?", "IS IT SHARP?", 2)
 
@@ -206,3 +206,24 @@ def test_an_answer_that_is_no_object(text: str, words: str) -> None:
 def test_an_object_in_a_fence() -> None:
     said = {"question": "Is {it} sharp?", "answer": "no"}
     assert parse_object(f"```json\n{json.dumps(said)}\n```") == said
+
+
+def test_questions_at_once_to_a_server_without_structured_output_all_get_answers() -> None:
+    def slowly(text: str) -> str:
+        time.sleep(0.05)
+        return '{"score": 1}'
+
+    with ChatServer(slowly) as server:
+        server.fault = lambda text, times: "400" if times == 0 else None
+        asked = client(server, concurrency=4)
+        found = asked.ask_all([Question(f"{n}", schema={"type": "object"}) for n in range(4)])
+    assert found == ['{"score": 1}'] * 4
+
+
+def test_a_question_that_is_refused_does_not_cost_others_their_structure() -> None:
+    with ChatServer(lambda text: "{}", lambda text, times: "400" if text == "bad" else None) as server:
+        asked = client(server)
+        schema = {"type": "object"}
+        assert isinstance(asked.ask_all([Question("bad", schema=schema)])[0], ChatError)
+        asked.ask(Question("good", schema=schema))
+    assert "response_format" in server.seen[-1]

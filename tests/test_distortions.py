@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from vqathinker.distortions import DISTORTIONS, Distortion, Place, distort_locally
 from vqathinker.distortions.blur import disk, line
+from vqathinker.distortions.local import Spot
 from vqathinker.distortions.spatial import otsu
 
 TEMPORAL = ("stutter", "camera_shake", "h264", "h265")
@@ -454,6 +455,14 @@ def test_the_camera_shakes_by_its_share_of_the_height() -> None:
         moved = apply("camera_shake", ramp, level)[:, 50, 80:120, 0].astype(float).mean(axis=1) - 99.5
         rounding = 1 / 12  # of bytes
         assert moved.std() == pytest.approx(math.sqrt((100 * share) ** 2 + rounding), rel=0.15)
+
+
+@pytest.mark.parametrize("seconds", [0.4, 1.0, 2.5, 9.0])
+def test_a_spot_lies_within_the_clip(seconds: float) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        spot = Spot.draw(rng, seconds)
+        assert spot.start + spot.seconds <= max(seconds, 1)
 
 
 def test_a_place_alone_is_distorted(scene: Array) -> None:

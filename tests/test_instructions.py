@@ -331,7 +331,7 @@ def test_rewording_keeps_ratings_or_the_template_stays(asking: Callable[..., Cha
     [
         (known(target=3.0), "no dimensions are known"),
         (known(dimensions=SHARES), "no score is known"),
-        (known(target=3.0, dimensions={"shrpness": 1}), "its dimensions are not among the fourteen"),
+        (known(target=3.0, dimensions={"shrpness": 1}), "its dimensions cannot be read"),
     ],
 )
 def test_what_has_no_chain(sample: Sample, reason: str) -> None:
@@ -441,3 +441,27 @@ def test_a_judge_that_is_gone_is_an_error_of_its_own() -> None:
     client = ChatClient("tiny", url=url, retries=0)
     with pytest.raises(ChatError):
         Judging({"gone": client}, shown)(STATEMENT)
+
+
+def test_a_middle_degree_of_three_is_not_always_right() -> None:
+    sample = known(distortion="stutter", severity="noticeable")
+    said = Counter(
+        made.options[made.correct or 0]
+        for seed in range(60)
+        for made in build("understanding", sample, seed).samples
+        if made.id.endswith("#binary")
+    )
+    assert min(said["Yes"], said["No"]) > 15
+
+
+@pytest.mark.parametrize("options", [4, "A", {"A": 1}, None])
+def test_options_of_another_form_are_none(options: object, asking: Callable[..., ChatClient]) -> None:
+    told = json.dumps({"questions": [{"question": "Why?", "options": options, "answer": "Too dark."}]})
+    built = build("understanding", known(depiction="It is dark."), model=asking(lambda text: told))
+    assert {made.options for made in built.samples} == {()}
+
+
+def test_a_dimension_without_a_number_is_a_rejection() -> None:
+    assert reasons(build("chain", known(target=3.0, dimensions={"sharpness": None}))) == [
+        "its dimensions cannot be read"
+    ]

@@ -137,9 +137,8 @@ def test_unequal_frame_times_stay(tmp_path: Path) -> None:
     np.testing.assert_allclose(probe(str(tmp_path / "b.mp4")).seconds, np.array(times) / 1000, atol=1e-3)
 
 
-def with_sound(path: Path, codec: str, seconds: float = 1.0) -> Path:
+def with_sound(path: Path, codec: str, seconds: float = 1.0, rate: int = 48000) -> Path:
     """A second of a moving frame and a tone of 440 Hz."""
-    rate = 48000
     with av.open(str(path), "w") as container:
         video: Any = container.add_stream("libx264", rate=25)
         video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
@@ -186,6 +185,15 @@ def test_sound_that_mp4_does_not_hold_is_encoded_again(tmp_path: Path) -> None:
     assert name == "aac"
     assert len(samples) == pytest.approx(48000, abs=2100)
     assert pitch(samples) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize("rate", [192000, 11024, 6000])
+def test_sound_of_any_rate(rate: int, tmp_path: Path) -> None:
+    path = with_sound(tmp_path / "a.mkv", "pcm_s16le", rate=rate)
+    rewrite_video(path, tmp_path / "b.mp4", inverted)
+    name, samples = heard(tmp_path / "b.mp4")
+    assert name == "aac"
+    assert len(samples) > 5000
 
 
 def test_the_same_bytes_each_time(make_video: MakeVideo, tmp_path: Path) -> None:

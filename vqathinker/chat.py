@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,12 +105,11 @@ class ChatClient:
         self._lock = threading.Lock()
         self._waiting: dict[str, Future[str]] = {}
         self._known: dict[str, str] = {}
-        self._lines: Lines | None = None
-        if journal is not None:
-            folder = Path(journal)
-            for path in sorted(folder.glob(JOURNAL_FILES)):
+        self._folder = None if journal is None else Path(journal)
+        self._lines: Lines | None = None  # of the journal, when there is something to write
+        if self._folder is not None:
+            for path in sorted(self._folder.glob(JOURNAL_FILES)):
                 self._known |= {entry["key"]: entry["answer"] for entry in read_lines(path)}
-            self._lines = _own_lines(folder)
 
     def ask(self, question: Question) -> str:
         """The answer to a question; one that was answered before is not asked again.
@@ -166,9 +165,7 @@ class ChatClient:
             with self._lock:
                 self._known[key] = answer
                 self.counts["asked"] += 1
-                if self._lines is not None:
-                    asked = {"model": self.model, "round": question.round, "question": question.text}
-                    self._lines.append({"key": key, **asked, "answer": answer})
+                self._keep({"key": key, "round": question.round, "question": question.text, "answer": answer})
         except BaseException as error:
             self.counts["failed"] += 1
             future.set_exception(error)
@@ -179,6 +176,14 @@ class ChatClient:
             with self._lock:
                 del self._waiting[key]
 
+    def _keep(self, entry: dict[str, Any]) -> None:
+        """Write an answer into the journal, if there is one."""
+        if self._folder is None:
+            return
+        if self._lines is None:
+            self._lines = _own_lines(self._folder)
+        self._lines.append({"model": self.model, **entry})
+
     def _request(self, question: Question) -> str:
         """One question to the server.
 
@@ -187,15 +192,18 @@ class ChatClient:
         """
         import openai
 
+        has_schema = bool(question.schema) and self._takes_schemas
         for _ in range(MALFORMED_TRIES):
             try:
-                reply: Any = self._server.chat.completions.create(**self._arguments(question))
+                reply: Any = self._server.chat.completions.create(**self._arguments(question, has_schema))
                 text = reply.choices[0].message.content
             except openai.BadRequestError as error:
-                if not (question.schema and self._takes_schemas):
+                if not has_schema:
                     raise ChatError(f"{self.model}: {_reason(error)}") from error
-                self._takes_schemas = False  # a server without structured output; the prompt asks for JSON
-                return self._request(question)
+                # it may be the schema that is refused; the prompt asks for JSON too
+                answer = self._request(replace(question, schema=None))
+                self._takes_schemas = False
+                return answer
             except openai.OpenAIError as error:
                 raise ChatError(f"{self.model}: {_reason(error)}") from error
             except (ValueError, AttributeError, IndexError, TypeError):
@@ -204,16 +212,16 @@ class ChatClient:
                 return text
         raise ChatError(f"{self.model}: {MALFORMED_TRIES} replies were none of the protocol's")
 
-    def _arguments(self, question: Question) -> dict[str, Any]:
+    def _arguments(self, question: Question, has_schema: bool) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "model": self.model,
             "messages": question.messages(),
             "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
+            "max_completion_tokens": self.max_tokens,
             "seed": question.round,
         }
-        if question.schema and self._takes_schemas:
-            form = {"name": "answer", "schema": dict(question.schema), "strict": True}
+        if has_schema:
+            form = {"name": "answer", "schema": question.schema, "strict": True}
             arguments["response_format"] = {"type": "json_schema", "json_schema": form}
         return arguments
 

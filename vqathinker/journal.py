@@ -196,7 +196,7 @@ def require_same_settings(directory: Path, settings: Mapping[str, Any]) -> None:
     """
     for path in sorted(directory.glob(PATTERN)):
         written, _ = read(path)
-        for name, (there, here) in _differences(written or settings, settings).items():
+        for name, (there, here) in differences(written or settings, settings).items():
             what = WORDS.get(name, name)
             raise ValueError(
                 f"{path} belongs to another run: {what} is {there} there and {here} here; choose another "
@@ -204,7 +204,8 @@ def require_same_settings(directory: Path, settings: Mapping[str, Any]) -> None:
             )
 
 
-def _differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """The settings that differ, by their paths, with both values as JSON."""
     one, other = (_flat(without_nan(settings)) for settings in (left, right))
     names = [name for name in {**one, **other} if name not in INCIDENTAL]
     pairs = {name: (one.get(name, "not set"), other.get(name, "not set")) for name in names}

@@ -34,6 +34,7 @@ AXES = {
     "T-6": "exposure", "T-7": "compression", "T-8": "fluency",
 }  # fmt: skip
 MAXWELL_COLUMNS = frozenset({"O", "A-all", "T-all", *AXES})
+LETTERS = "ABCD"
 FORMS = ("llava", "llama-factory", "swift")
 
 
@@ -264,7 +265,10 @@ def _benchmark(entry: Entry, name: str, dataset: str) -> Iterator[Sample]:
     """A question of Q-Bench-Video, with options or open; of two videos where the name joins two."""
     options = tuple(str(option).strip() for option in entry["answers"] if str(option).strip())
     is_open = entry["question_type"] == "open_ended"
-    correct = "ABCD".index(entry["correct_choice"])
+    letter = str(entry["correct_choice"])
+    correct = LETTERS.find(letter) if len(letter) == 1 else -1
+    if not 0 <= correct < len(options):
+        raise ValueError(f"correct_choice is {letter!r}: there are {len(options)} answers")
     paths = str(entry["video"] if "video" in entry else entry["video_name"]).split("_cat_")
     kept = ("video_type", "quality_concern", "question_type", "context")
     yield Sample(

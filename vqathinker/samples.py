@@ -193,11 +193,27 @@ def read_samples(path: str | os.PathLike[str]) -> list[Sample]:
     from vqathinker.published import parse_published  # which needs this module
 
     path = Path(path)
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        published = parse_published(path.read_text(encoding="utf-8-sig"), dataset=path.stem)
+        published = None if holds_samples(text) else parse_published(text, dataset=path.stem)
+        return list(parse_samples(text.split("\n"), dataset=path.stem)) if published is None else published
     except ValueError as error:
         raise ValueError(f"{path}, {error}") from error
-    return list(iter_samples(path)) if published is None else published
+
+
+def holds_samples(text: str) -> bool:
+    """Whether the text of a file is that of samples: JSON Lines whose first object names media.
+
+    >>> holds_samples('{"id": "a", "media": "a.mp4"}'), holds_samples('{"video": "a.mp4", "mos": 3}')
+    (True, False)
+    """
+    first = text.lstrip().partition("\n")[0]
+    if not first.startswith("{"):
+        return False
+    try:
+        return "media" in json.loads(first)
+    except ValueError:  # an object over several lines: a label file in JSON
+        return False
 
 
 def iter_samples(path: str | os.PathLike[str]) -> Iterator[Sample]:

@@ -8,13 +8,13 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from vqathinker.building.parts import Parts, to_line
 from vqathinker.building.stages.level import MEDIUM
-from vqathinker.data.dataset import LabelReading, read_labels
+from vqathinker.data.dataset import LabelReading, chosen_samples, read_labels
 from vqathinker.data.labels import decode
 from vqathinker.data.sample_rows import samples_in
 from vqathinker.media.container import VideoError
@@ -22,6 +22,8 @@ from vqathinker.media.search import find_videos
 from vqathinker.samples import Media, Sample
 
 UNTOLD = frozenset({"prompt", "video_id", "dataset", "path", "target", "std", "mos_low", "mos_high"})
+ATTRIBUTES = frozenset(field.name for field in fields(Sample))
+AFFINE = "affine"
 NUMBERS = ("seconds", "fps", "initial_buffering")  # columns that stages read as numbers
 STRUCTURED = ("stalls", "depiction", "dimensions", "opinions")  # and as JSON
 
@@ -56,8 +58,15 @@ def list_media(folder: Path, root: Path) -> Listing:
         ValueError: if there is none.
     """
     found = find_videos([os.fspath(folder)], with_images=True)
-    paths = [path for path in found if isinstance(path, str)]
     lost = {error.path: error.reason for error in found if isinstance(error, VideoError)}
+    paths = []
+    for path in found:
+        if isinstance(path, VideoError) or _is_within(path, root):  # what is built is no source
+            continue
+        if _is_text(path):
+            paths.append(path)
+        else:
+            lost[ascii(path)] = "its name is no text"
     if not paths:
         raise ValueError("; ".join(f"{path}: {reason}" for path, reason in lost.items()))
     start = folder if folder.is_dir() else folder.parent
@@ -67,6 +76,20 @@ def list_media(folder: Path, root: Path) -> Listing:
         for name, path in zip(names, paths, strict=True)
     ]
     return Listing(samples, lost)
+
+
+def _is_within(path: str, folder: Path) -> bool:
+    """Whether a file lies in a folder."""
+    return Path(path).resolve().is_relative_to(folder.resolve())
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written into a file of samples."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
@@ -97,7 +120,8 @@ def list_labels(labels: Path, folder: Path, root: Path, reading: LabelReading) -
         OSError: if there is no such file.
     """
     try:
-        given = samples_in(decode(labels.read_bytes()), dataset=labels.stem)
+        found = samples_in(decode(labels.read_bytes()), dataset=labels.stem)
+        given = None if found is None else chosen_samples(found, reading)
     except ValueError as error:
         raise ValueError(f"{labels}: {error}") from error
     if given is None:
@@ -131,7 +155,8 @@ def write_listing(listing: Listing, parts: Parts, part_size: int) -> None:
 
 def _rows(labels: Path, folder: Path, root: Path, reading: LabelReading) -> Iterator[Sample]:
     """The rows of a label file as samples of the task `score`."""
-    columns = read_labels(labels, folder, reading).columns
+    # levels are fifths of the native range, so that all of it has to become the prompt's scale
+    columns = read_labels(labels, folder, replace(reading, scale=AFFINE)).columns
     others = [name for name in columns if name not in UNTOLD]
     names = short_names(list(columns["video_id"]))
     for row, name in enumerate(names):
@@ -143,8 +168,13 @@ def _rows(labels: Path, folder: Path, root: Path, reading: LabelReading) -> Iter
             media=(Media(os.path.relpath(columns["path"][row], root)),),
             target=float(columns["target"][row]),
             spread=None if math.isnan(spread) else spread * float(factor),
-            columns={other: _value(other, columns[other][row]) for other in others},
+            columns={_renamed(other): _value(other, columns[other][row]) for other in others},
         )
+
+
+def _renamed(name: str) -> str:
+    """A column of a table, whose name may be that of a sample's attribute."""
+    return f"column_{name}" if name in ATTRIBUTES else name
 
 
 def _value(name: str, value: Any) -> Any:  # noqa: ANN401  what a table holds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,22 +34,39 @@ class Parts:
 
     folder: Path
 
-    def write(self, number: int, samples: Iterable[Sample], rejected: Iterable[dict[str, Any]] = ()) -> None:
+    def write(
+        self,
+        number: int,
+        samples: Iterable[Sample],
+        rejected: Iterable[dict[str, Any]] = (),
+        source: str = "",
+    ) -> None:
         """Write a part; its samples come last, and say that it is done.
+
+        Args:
+            number: of the part.
+            samples: of it.
+            rejected: what was rejected, see `rejections`.
+            source: digest of the part that it was made of.
 
         Raises:
             OSError: if it cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in rejected]
+        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in ({"source": source}, *rejected)]
         write_whole(self.folder / REJECTED_NAME.format(number), "".join(lines))
         write_whole(self.folder / PART_NAME.format(number), "".join(map(to_line, samples)))
 
-    def is_done(self, number: int) -> bool:
-        """Whether a part is there, and nothing in it is worth another try."""
+    def is_done(self, number: int, source: str) -> bool:
+        """Whether a part was made of this source, and nothing in it is worth another try."""
         if not (self.folder / PART_NAME.format(number)).is_file():
             return False
-        return not any(entry["passes"] for entry in self._read(REJECTED_NAME.format(number)))
+        made_of, *rejected = self._read(REJECTED_NAME.format(number))
+        return made_of["source"] == source and not any(entry["passes"] for entry in rejected)
+
+    def digests(self) -> list[str]:
+        """What tells whether each part has changed."""
+        return [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in self.files()]
 
     def read(self, number: int) -> list[Sample]:
         """The samples of a part."""
@@ -72,7 +90,7 @@ class Parts:
         """How often each reason is given."""
         counts: Counter[str] = Counter()
         for path in sorted(self.folder.glob(REJECTED)):
-            counts.update(entry["reason"] for entry in self._read(path.name))
+            counts.update(entry["reason"] for entry in self._read(path.name)[1:])
         return counts
 
     def index(self) -> Index:
@@ -109,17 +127,11 @@ class Index:
 
     def read(self, rows: Iterable[int]) -> Iterator[Sample]:
         """The samples of some rows, in their order."""
-        opened: dict[int, Any] = {}
-        try:
-            for row in rows:
-                number, offset = self.places[row].tolist()
-                if number not in opened:
-                    opened[number] = self.files[number].open("rb")
-                opened[number].seek(offset)
-                yield Sample.from_dict(json.loads(opened[number].readline()))
-        finally:
-            for file in opened.values():
-                file.close()
+        for row in rows:
+            number, offset = self.places[row].tolist()
+            with self.files[number].open("rb") as file:  # there may be more files than can be open
+                file.seek(offset)
+                yield Sample.from_dict(json.loads(file.readline()))
 
 
 def to_line(sample: Sample) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from vqathinker.building.stage import EachStage, Place, WholeStage
+from vqathinker.building.stage import ANSWERS_FOLDER, EachStage, WholeStage, Workplace
 from vqathinker.building.stages import STAGES
 from vqathinker.nearest import or_nearest
 
@@ -41,7 +41,7 @@ class Plan:
         stage = STAGES[self.kind]
         return isinstance(stage, type) and issubclass(stage, EachStage)
 
-    def make(self, place: Place) -> EachStage | WholeStage:
+    def make(self, place: Workplace) -> EachStage | WholeStage:
         """The stage itself.
 
         Raises:
@@ -119,7 +119,7 @@ def _plan(name: str, given: Any, before: Sequence[str]) -> Plan:  # noqa: ANN401
     """A stage, whose sources have to come before it."""
     if not isinstance(given, dict) or "stage" not in given:
         raise ValueError(f"the stage {name!r} needs a key 'stage': {', '.join(STAGES)}")
-    if name in before or not name.replace("_", "").replace("-", "").isalnum():
+    if name in (*before, ANSWERS_FOLDER) or not name.replace("_", "").replace("-", "").isalnum():
         raise ValueError(
             f"{name!r} cannot be the name of a stage: one of letters, digits, _ and -, used once"
         )
@@ -128,10 +128,8 @@ def _plan(name: str, given: Any, before: Sequence[str]) -> Plan:  # noqa: ANN401
         raise ValueError(f"there is no stage {kind!r}{or_nearest(str(kind), list(STAGES))}")
     options = {key: value for key, value in given.items() if key not in OWN_KEYS}
     # a mixture names what it mixes; any other stage goes on from the one before
-    sources = given.get(
-        "from", list(options["parts"]) if kind == "mix" and "parts" in options else before[-1]
-    )
-    sources = (sources,) if isinstance(sources, str) else tuple(sources)
+    named = options.get("parts") if kind == "mix" else given.get("from")
+    sources = (before[-1],) if named is None else (named,) if isinstance(named, str) else tuple(named)
     for source in sources:
         if source not in before:
             raise ValueError(

@@ -89,12 +89,14 @@ class Counts:
             self.letters[len(sample.options)][sample.correct] += 1
         if votes := columns.get("votes"):
             self._add_votes(votes)
-        self.revised += "revised" in columns
+        if "revised" in columns:
+            self.revised += 1
 
     def _add_votes(self, votes: Mapping[str, Sequence[int]]) -> None:
         self.judged += 1
         given = [score for scores in votes.values() for score in scores]
-        self.unanimous += len(set(given)) == 1
+        if len(set(given)) == 1:
+            self.unanimous += 1
         for judge, scores in votes.items():
             self.votes[judge].update(scores)
 
@@ -128,10 +130,12 @@ def _stages(build: Build) -> dict[str, dict[str, Any]]:
     found = {}
     for name in ("media", *build.recipe.names):
         parts = build.parts(name)
+        notes = dict(build.notes.get(name, {}))
+        rejected = parts.rejected() + Counter(notes.pop("left out", {}))
         found[name] = {
             "samples": len(parts.index()),
-            "rejected": dict(sorted(parts.rejected().items(), key=lambda item: (-item[1], item[0]))),
-            **build.notes.get(name, {}),
+            "rejected": dict(sorted(rejected.items(), key=lambda item: (-item[1], item[0]))),
+            **notes,
         }
     return found
 

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker.atomic import whole_file, write_whole
+from vqathinker.building.asking import UNANSWERED
 from vqathinker.building.listing import Listing, write_listing
 from vqathinker.building.parts import SETTINGS_FILE, WHOLE_FILE, Parts, rejections
 from vqathinker.building.recipe import MEDIA, Plan, Recipe
-from vqathinker.building.stage import MEDIA_FOLDER, EachStage, Place, WholeStage
+from vqathinker.building.stage import MEDIA_FOLDER, EachStage, WholeStage, Workplace
+from vqathinker.chat import ChatError
+from vqathinker.journal import differences
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.samples import Sample
 
@@ -71,10 +74,12 @@ class Build:
         """What a stage has written."""
         return Parts(self.work / name)
 
-    def place(self, name: str) -> Place:
+    def place(self, name: str) -> Workplace:
         """Where a stage works."""
-        return Place(
+        return Workplace(
             name=name,
+            settings=self.work / name / SETTINGS_FILE,
+            by_dataset=self.by_stage,
             root=self.out,
             work=self.work,
             media=self.media / name if self.by_stage else self.media,
@@ -116,9 +121,8 @@ class Build:
             OSError: if something cannot be written.
         """
         digests = {MEDIA: self.listing.digest}
-        self._require_settings(
-            MEDIA, {"digest": digests[MEDIA], "part_size": self.part_size}, overwrite=overwrite
-        )
+        listed = {"digest": digests[MEDIA], "part_size": self.part_size}
+        self._require_settings(MEDIA, listed, overwrite=overwrite)
         if not self._is_whole(MEDIA):
             write_listing(self.listing, self.parts(MEDIA), self.part_size)
             self._say_whole(MEDIA, {})
@@ -128,7 +132,7 @@ class Build:
             self._require_settings(plan.name, settings, overwrite=overwrite)
             if plan.is_each:
                 self._run_each(plan, begin, run_parts or run_here)
-            elif not self._is_whole(plan.name):
+            else:
                 self._run_whole(plan)
             self.notes[plan.name] = self._read(plan.name, WHOLE_FILE)
         return self._gather(self.recipe.stages[-1].name)
@@ -140,6 +144,7 @@ class Build:
             "stage": plan.kind,
             "options": json.loads(json.dumps(plan.options, default=str)),
             "seed": self.recipe.seed,
+            "part_size": self.part_size,
             "sources": {name: digests[name] for name in plan.sources},
         }
 
@@ -152,20 +157,20 @@ class Build:
         folder = self.work / name
         if (folder / SETTINGS_FILE).is_file():
             there = self._read(name, SETTINGS_FILE)
-            different = [key for key in settings if settings[key] != there.get(key)]
+            different = differences(there, settings)
             if not different:
                 return
             if not overwrite:
-                key = different[0]
+                key, (before, now) = next(iter(different.items()))
                 raise ValueError(
-                    f"{folder} was built otherwise: {key} is {_short(there.get(key))} there and "
-                    f"{_short(settings[key])} here; choose another folder, or run it and what follows again "
-                    "(--overwrite)"
+                    f"{folder} was built otherwise: {key} is {before} there and {now} here; choose another "
+                    "folder, or run it and what follows again (--overwrite)"
                 )
-            shutil.rmtree(folder)
-            if self.by_stage:
-                shutil.rmtree(self.media / name, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
+        # media first, then the folder: a kill in between leaves nothing that counts as done
+        if self.by_stage:
+            shutil.rmtree(self.media / name, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         write_whole(folder / SETTINGS_FILE, _json(settings))
 
     def _run_each(
@@ -175,26 +180,37 @@ class Build:
         source = self.parts(plan.sources[0])
         own = self.parts(plan.name)
         sizes = [_num_lines(path) for path in source.files()]
-        missing = [number for number in range(len(sizes)) if not own.is_done(number)]
+        # what a source has become by another try runs again
+        missing = [
+            number for number, digest in enumerate(source.digests()) if not own.is_done(number, digest)
+        ]
         done = sum(sizes) - sum(sizes[number] for number in missing)
         advance = begin(plan.name, sum(sizes), done) if begin is not None else _ignore
         if missing:
             run_parts(self, plan, missing, advance)
+        rejected = own.rejected()
+        if rejected[UNANSWERED] and not any(map(_num_lines, own.files())):
+            raise ChatError(f"no question of the stage {plan.name!r} was answered")
         self._say_whole(plan.name, {})
 
     def _run_whole(self, plan: Plan) -> None:
-        """Run a stage that needs all samples; what an earlier try left is replaced."""
+        """Run a stage that needs all samples, unless it has, of the same ones."""
         own = self.parts(plan.name)
+        sources = [self.parts(name) for name in plan.sources]
+        digest = _digest({"parts": [source.digests() for source in sources]})
+        if self._is_whole(plan.name) and self._read(plan.name, WHOLE_FILE).get("source") == digest:
+            return
         for path in own.files():
             path.unlink()
         stage = plan.make(self.place(plan.name))
         assert isinstance(stage, WholeStage)
-        made = stage.run([self.parts(name) for name in plan.sources])
+        made = stage.run(sources)
         for number, samples in enumerate(_batches(made, self.part_size)):
             own.write(number, samples)
         if mappings := stage.notes.get("mappings"):
             write_whole(own.folder / "mappings.json", _json(mappings))
-        self._say_whole(plan.name, stage.notes)
+        left_out = {"left out": dict(stage.left_out)} if stage.left_out else {}
+        self._say_whole(plan.name, {"source": digest, **stage.notes, **left_out})
 
     def _gather(self, name: str) -> Path:
         """One file of all samples of the last stage."""
@@ -218,8 +234,12 @@ class Build:
 def run_here(build: Build, plan: Plan, missing: list[int], advance: Advance) -> None:
     """Run parts in this process, one after the other."""
     runner = PartRunner(build, plan)
-    for number in missing:
-        runner(number, advance)
+    try:
+        for number in missing:
+            runner(number, advance)
+    finally:
+        for client in runner.stage.clients:
+            client.close()
 
 
 class PartRunner:
@@ -235,6 +255,7 @@ class PartRunner:
         assert isinstance(stage, EachStage)
         self.stage = stage
         self.source = build.parts(plan.sources[0])
+        self.digests = self.source.digests()
         self.own = build.parts(plan.name)
 
     def __call__(self, number: int, advance: Advance) -> None:
@@ -246,7 +267,7 @@ class PartRunner:
             made += built.samples
             rejected += rejections(sample, built)
             advance(1)
-        self.own.write(number, made, rejected)
+        self.own.write(number, made, rejected, self.digests[number])
 
 
 def _batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
@@ -272,8 +293,3 @@ def _json(value: Any) -> str:  # noqa: ANN401  whatever JSON holds
 
 def _digest(settings: dict[str, Any]) -> str:
     return hashlib.sha256(_json(settings).encode()).hexdigest()[:16]
-
-
-def _short(value: Any) -> str:  # noqa: ANN401  whatever JSON holds
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) < 80 else f"{text[:77]}..."

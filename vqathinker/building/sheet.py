@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,12 +48,13 @@ def _draw(axes: Axes, sample: Sample, build: Build) -> None:
     frames = []
     for medium in sample.media:
         path = build.place("sheet").locate(medium)
-        try:
-            frames.append(shrink(read_medium(path, num_keyframes=1, resize=None).frames)[0])
-        except VideoError:
+        clip = build.reader.read(partial(read_medium, num_keyframes=1, resize=shrink), path)
+        if isinstance(clip, VideoError):
             frames.append(np.full((90, 160, 3), GREY, np.uint8))
+        else:
+            frames.append(clip.frames[0])
     axes.imshow(_side_by_side(frames))
-    axes.set_title(sample.id[-WIDTH:], fontsize=8)
+    axes.set_title(sample.id[-WIDTH:], fontsize=8, parse_math=False)
     axes.text(0, -0.03, _words(sample), transform=axes.transAxes, fontsize=7, va="top", parse_math=False)
 
 

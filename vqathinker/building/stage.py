@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +24,17 @@ MEDIA_FOLDER = "media"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a stage works, and with how much.
+class Workplace:
+    """Where a stage works, and with what.
 
     Attributes:
         name: of the stage.
         root: folder that paths in sample files start from.
         work: folder of the build's own files.
         media: folder for media that the stage renders.
+        settings: file of the stage's settings, as old as its first run with them.
         reader: reads and renders files, several at a time, in guarded processes.
+        by_dataset: whether media of each data set go to a folder of their own.
         seed: of the build.
     """
 
@@ -39,7 +42,9 @@ class Place:
     root: Path
     work: Path
     media: Path
+    settings: Path
     reader: GuardedReader
+    by_dataset: bool = True
     seed: int = 0
 
     def locate(self, medium: Media) -> str:
@@ -64,9 +69,15 @@ class Place:
 
 
 class EachStage(ABC):
-    """Makes something of every sample alone: its parts run in any order, on any machine."""
+    """Makes something of every sample alone: its parts run in any order, on any machine.
 
-    place: Place
+    Attributes:
+        place: where it works.
+        clients: of language models, closed when it has run.
+    """
+
+    place: Workplace
+    clients: Sequence[ChatClient] = ()
 
     @abstractmethod
     def run(self, samples: Sequence[Sample]) -> Iterator[Built]:
@@ -74,10 +85,17 @@ class EachStage(ABC):
 
 
 class WholeStage(ABC):
-    """Needs to know all samples; reads them as often as it wants."""
+    """Needs to know all samples; reads them as often as it wants.
 
-    place: Place
-    notes: dict[str, Any]  # what the report tells of it
+    Attributes:
+        place: where it works.
+        notes: what the report tells of it.
+        left_out: samples that it makes nothing of, by reason.
+    """
+
+    place: Workplace
+    notes: dict[str, Any]
+    left_out: Counter[str]
 
     @abstractmethod
     def run(self, sources: Sequence[Parts]) -> Iterator[Sample]:

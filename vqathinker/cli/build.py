@@ -25,7 +25,7 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class WorkOptions:
-    """How the work is done; nothing of it changes the result."""
+    """How the work is done; only a file that takes too long changes the result."""
 
     workers: Annotated[int, typer.Option(min=1, help="Files read or rendered at the same time.")] = 2
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds to read or render a file.")] = 600
@@ -140,11 +140,13 @@ def faults_in_a_line(out: Path) -> Iterator[None]:
 
 def listing_of(media: Path, out: Path, labels: Path | None, options: LabelOptions) -> Listing:
     """What a build starts from, or leave if there is no such folder or file."""
-    from vqathinker.building.listing import list_labels, list_media
+    from vqathinker.building.listing import AFFINE, list_labels, list_media
 
     if not media.is_dir():
         fail(f"{media} is not a folder{nearest_path(media)}")
     if labels is None:
         return list_media(media, out)
     require_label_file(labels)
+    if options.scale not in {None, AFFINE}:
+        fail(f"--scale {options.scale}: levels are fifths of the native range, which is mapped as a whole")
     return list_labels(labels, media, out, options.reading())

@@ -49,6 +49,8 @@ def distort(
     """
     if not source.exists():
         fail(f"{source}: no such file or folder{nearest_path(source)}")
+    if source.resolve() == out.resolve():
+        fail(f"{out} is IN itself: copies go to another folder")
     if source.is_file() and out.suffix and not out.is_dir():
         _one_file(source, out, kind, level, seed, stretch=stretch, local=local)
         return
@@ -102,18 +104,19 @@ def _one_file(
     from vqathinker.seeds import rng_of
 
     levels = _levels(level or [])
-    if not kind or len(kind) != 1 or not isinstance(levels, list) or len(levels) != 1:
+    kinds = _kinds(kind or [], stretch=stretch)
+    if len(kinds) != 1 or not isinstance(levels, list) or len(levels) != 1:
         fail(f"one copy, {out}, needs one --kind and one --level; or give a folder")
     if local:
         fail("--local is for copies in a folder, whose samples say where and when")
     if out.suffix.lower() != suffix_of(source):
         fail(f"{out}: a distorted copy of {source.name} is written as {suffix_of(source)}")
     try:
-        distortion: Any = plugins.create(_kinds(kind, stretch=stretch)[0], DISTORTIONS, group=GROUP)
-        distort_file(source, out, distortion, levels[0], rng_of(seed, source.name, kind[0], levels[0]))
+        distortion: Any = plugins.create(kinds[0], DISTORTIONS, group=GROUP)
+        distort_file(source, out, distortion, levels[0], rng_of(seed, source.name, levels[0]))
     except (ValueError, OSError, VideoError) as error:
         fail(error)
-    typer.echo(f"wrote {out}: {distortion.severity(levels[0])} {kind[0]}")
+    typer.echo(f"wrote {out}: {distortion.severity(levels[0])} {' '.join(kind or [])}")
 
 
 def _kinds(kinds: list[str], *, stretch: bool) -> list[Any]:

@@ -19,7 +19,7 @@ from vqathinker.data.labels import Labels, decode, read
 from vqathinker.data.matching import Matches, match
 from vqathinker.data.sample_rows import sample_columns, samples_in
 from vqathinker.data.tables import is_number
-from vqathinker.media.names import has_video_suffix
+from vqathinker.media.names import has_video_suffix, is_image_name
 from vqathinker.samples import Sample
 from vqathinker.scale import DEFAULT_RANGE, SCALES
 from vqathinker.types import FloatArray
@@ -139,7 +139,7 @@ def read_labels(
         text = decode(content)
         samples = samples_in(text, dataset=path.stem)
         if samples is not None:
-            columns = sample_columns(_chosen(samples, reading), video_dir or ".")
+            columns = sample_columns(chosen_samples(samples, reading), video_dir or ".")
         else:
             labels = read(
                 text,
@@ -167,7 +167,7 @@ def read_labels(
     return LabelTable(columns, matches)
 
 
-def _chosen(samples: Sequence[Sample], reading: LabelReading) -> Sequence[Sample]:
+def chosen_samples(samples: Sequence[Sample], reading: LabelReading) -> Sequence[Sample]:
     """The samples that are to be read, under the name of another data set if there is one."""
     rows = _select(samples, reading)
     samples = samples if rows is None else [samples[row] for row in rows]
@@ -253,7 +253,7 @@ def _build(
 
 
 def _with_suffix(name: str, suffix: str) -> str:
-    return name if has_video_suffix(name) else name + suffix
+    return name if has_video_suffix(name) or is_image_name(name) else name + suffix
 
 
 def _native_range(

@@ -10,26 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from vqathinker.media.names import is_image_name
 from vqathinker.published import parse_published
-from vqathinker.samples import IMAGE, SCORE, Sample, parse_samples
+from vqathinker.samples import IMAGE, SCORE, Sample, holds_samples, parse_samples
 from vqathinker.scale import SCALE
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-def holds_samples(text: str) -> bool:
-    """Whether the text of a file is that of samples: JSON Lines whose first object names media.
-
-    >>> holds_samples('{"id": "a", "media": "a.mp4"}'), holds_samples('{"video": "a.mp4", "mos": 3}')
-    (True, False)
-    """
-    first = text.lstrip().partition("\n")[0]
-    if not first.startswith("{"):
-        return False
-    try:
-        return "media" in json.loads(first)
-    except ValueError:  # an object over several lines: a label file in JSON
-        return False
 
 
 def samples_in(text: str, *, dataset: str) -> list[Sample] | None:

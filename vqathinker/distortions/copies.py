@@ -75,7 +75,14 @@ def suffix_of(path: str | PathLike[str]) -> str:
 
 
 def write_copy(
-    path: str, *, out: str, item: object, level: int, seed: tuple[Any, ...], spot: Spot | None = None
+    path: str,
+    *,
+    out: str,
+    item: object,
+    level: int,
+    seed: tuple[Any, ...],
+    spot: Spot | None = None,
+    since: float = 0.0,
 ) -> str | None:
     """As `distort_file`, unless the copy is there: the job of a process that decodes and encodes.
 
@@ -86,6 +93,7 @@ def write_copy(
         level: of it.
         seed: of `rng_of`.
         spot: as of `distort_file`.
+        since: when the settings were chosen; an older copy is of others.
 
     Returns:
         What is wrong with the copy, if it cannot be written.
@@ -93,7 +101,7 @@ def write_copy(
     Raises:
         VideoError: if the source cannot be read.
     """
-    if os.path.exists(out):
+    if os.path.exists(out) and os.path.getmtime(out) >= since:
         return None
     distortion = cast(Distortion, plugins.create(item, DISTORTIONS, group=GROUP))
     try:

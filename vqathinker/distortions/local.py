@@ -8,8 +8,6 @@ import numpy as np
 
 from vqathinker.distortions.base import Apply, Distortion, Frames
 
-ROWS = ("upper", "lower")
-COLUMNS = ("left", "right")
 SHARE = 0.5  # of either side: a box of a quarter of the picture
 SHORTEST = 1  # seconds
 LONGEST = 3
@@ -66,9 +64,9 @@ def begin_locally(
         ValueError: if the box does not lie within the frames.
     """
     height, width = size
-    fits = place.top >= 0 and place.left >= 0 and place.height > 0 and place.width > 0
-    fits &= place.top + place.height <= height and place.left + place.width <= width
-    if not fits:
+    fits_down = place.top >= 0 and place.height > 0 and place.top + place.height <= height
+    fits_across = place.left >= 0 and place.width > 0 and place.left + place.width <= width
+    if not (fits_down and fits_across):
         raise ValueError(f"{place} does not lie in frames of {width} × {height}")
     apply = distortion.begin(level, (place.height, place.width), rng)
     rows = slice(place.top, place.top + place.height)
@@ -114,7 +112,7 @@ class Spot:
             seconds: length of the video; 0 for a picture.
         """
         top, left = (1 - SHARE) * rng.random(2)
-        length = int(rng.integers(SHORTEST, LONGEST + 1))
+        length = min(int(rng.integers(SHORTEST, LONGEST + 1)), max(int(seconds), SHORTEST))
         start = int(rng.integers(max(int(seconds) - length, 0) + 1))
         return cls(float(top), float(left), start, length)
 
@@ -135,8 +133,8 @@ class Spot:
 
     def where(self) -> str:
         """The place in words: the quarter that its middle lies in."""
-        row = ROWS[self.top + SHARE / 2 >= SHARE]
-        column = COLUMNS[self.left + SHARE / 2 >= SHARE]
+        row = "lower" if self.top + SHARE / 2 >= SHARE else "upper"
+        column = "right" if self.left + SHARE / 2 >= SHARE else "left"
         return f"in the {row} {column}"
 
     def when(self) -> str:

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from vqathinker.media.container import VideoError
 from vqathinker.samples import IMAGE, Sample
 
 # of the sample it is made from, what is still of use beside the text
 KEPT = ("distortion", "level", "severity", "place", "time", "split")
+TOO_SLOW = "reading it took longer"  # as a guarded process says it
 TEMPLATE = "template"
 MODEL = "model"
 
@@ -31,6 +33,11 @@ class Rejection:
     reason: str
     detail: str = ""
     passes: bool = False
+
+
+def unreadable(error: VideoError) -> Rejection:
+    """The rejection of a file that cannot be read; one that took too long may be read another time."""
+    return Rejection("unreadable", error.reason, passes=error.reason.startswith(TOO_SLOW))
 
 
 @dataclass(frozen=True)

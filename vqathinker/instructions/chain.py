@@ -19,6 +19,7 @@ from vqathinker.instructions.base import (
     kind_word,
 )
 from vqathinker.instructions.dimensions import AESTHETIC, DIMENSIONS, TECHNICAL, rate
+from vqathinker.instructions.facts import dimensions_of
 from vqathinker.instructions.scoring import level_word
 from vqathinker.instructions.wording import (
     CHAIN_CAPTION,
@@ -58,11 +59,12 @@ class Chain(Builder):
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Built:
         """One chain and some questions."""
-        shares = sample.columns.get("dimensions")
+        try:
+            shares = dimensions_of(sample.columns)
+        except ValueError as error:
+            return Built.rejected("its dimensions cannot be read", str(error))
         if not shares:
             return Built.rejected("no dimensions are known")
-        if unknown := set(shares) - set(DIMENSIONS):
-            return Built.rejected("its dimensions are not among the fourteen", min(unknown))
         if sample.target is None:
             return Built.rejected("no score is known")
         rejections = []

@@ -7,7 +7,16 @@ import re
 import numpy as np
 
 from vqathinker.chat import ChatClient, Question
-from vqathinker.instructions.base import MODEL, Builder, Built, Rejection, derive, draw, kind_word
+from vqathinker.instructions.base import (
+    MODEL,
+    Builder,
+    Built,
+    Rejection,
+    derive,
+    draw,
+    kind_word,
+    unreadable,
+)
 from vqathinker.instructions.facts import facts_of
 from vqathinker.instructions.showing import Show
 from vqathinker.instructions.wording import DESCRIBE_PROMPTS, SPLIT_PROMPT
@@ -63,7 +72,7 @@ class Depiction(Builder):
         try:
             described = self._describe(sample, rng)
         except VideoError as error:
-            return Built.rejected("unreadable", error.reason)
+            return Built([], [unreadable(error)])
         built = Built()
         for number, statement in enumerate(split(described)):
             if CONCLUDES.search(statement):

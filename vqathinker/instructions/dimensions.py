@@ -24,7 +24,6 @@ class Dimension:
         good: what follows where it is good.
         bad: what follows where it is not.
         group: technical or aesthetic.
-        axis: MaxWell's column, empty if it has none.
         is_plural: whether the definition is one of several things.
     """
 
@@ -33,43 +32,41 @@ class Dimension:
     good: str
     bad: str
     group: str = TECHNICAL
-    axis: str = ""
     is_plural: bool = False
 
 
 DIMENSIONS: dict[str, Dimension] = {
     "sharpness": Dimension(
         "sharpness", "the crispness of edges and fine detail",
-        "so texture stays visible", "so texture is lost", axis="T-1",
+        "so texture stays visible", "so texture is lost",
     ),
     "focus": Dimension(
         "focus", "the focus on what the picture is about",
-        "so the subject stands out", "so the subject melts into what is around it", axis="T-2",
+        "so the subject stands out", "so the subject melts into what is around it",
     ),
     "noise": Dimension(
         "freedom from noise", "the cleanness of even areas",
-        "without grain", "with grain that moves over them", axis="T-3",
+        "without grain", "with grain that moves over them",
     ),
     "motion_blur": Dimension(
         "clarity of motion", "the clarity of what moves",
-        "so movements are easy to follow", "so movements smear", axis="T-4",
+        "so movements are easy to follow", "so movements smear",
     ),
     "stability": Dimension(
         "stability", "the steadiness of the camera",
-        "which is pleasant to watch", "which makes it tiring to watch", axis="T-5",
+        "which is pleasant to watch", "which makes it tiring to watch",
     ),
     "exposure": Dimension(
         "exposure", "the exposure to light",
         "so both shadows and highlights keep their detail", "so shadows or highlights lose their detail",
-        axis="T-6",
     ),
     "compression": Dimension(
         "freedom from compression artefacts", "the picture's likeness to an uncompressed one",
-        "without blocks or ringing", "with blocks or ringing around edges", axis="T-7",
+        "without blocks or ringing", "with blocks or ringing around edges",
     ),
     "fluency": Dimension(
         "fluency", "the smoothness of playback",
-        "without pauses or jumps", "with pauses or jumps", axis="T-8",
+        "without pauses or jumps", "with pauses or jumps",
     ),
     "flicker": Dimension(
         "freedom from flicker", "the evenness of brightness from frame to frame",
@@ -77,23 +74,23 @@ DIMENSIONS: dict[str, Dimension] = {
     ),
     "content": Dimension(
         "content", "the appeal of what is shown",
-        "which holds attention", "which hardly holds attention", AESTHETIC, "A-1",
+        "which holds attention", "which hardly holds attention", AESTHETIC,
     ),
     "composition": Dimension(
         "composition", "the arrangement within the frame",
-        "which leads the eye", "which leaves the eye without a hold", AESTHETIC, "A-2",
+        "which leads the eye", "which leaves the eye without a hold", AESTHETIC,
     ),
     "colour": Dimension(
         "colour", "the colours",
-        "which look rich and natural", "which look faded or unnatural", AESTHETIC, "A-3", is_plural=True,
+        "which look rich and natural", "which look faded or unnatural", AESTHETIC, is_plural=True,
     ),
     "lighting": Dimension(
         "lighting", "the play of light and shade",
-        "which gives depth", "which leaves the scene flat or gloomy", AESTHETIC, "A-4",
+        "which gives depth", "which leaves the scene flat or gloomy", AESTHETIC,
     ),
     "camera_trajectory": Dimension(
         "camera trajectory", "the movement of the camera through the scene",
-        "which follows an intention", "which follows no intention", AESTHETIC, "A-5",
+        "which follows an intention", "which follows no intention", AESTHETIC,
     ),
 }  # fmt: skip
 # which dimension each measure speaks of (`opinions.measures`, more is better)

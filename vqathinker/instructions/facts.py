@@ -74,7 +74,7 @@ def facts_of(sample: Sample) -> list[Fact]:
                 degrees=TEMPORAL_WORDS if needs_time else SPATIAL_WORDS,
             )
         )
-    for name, share in _dimensions(columns).items():
+    for name, share in dimensions_of(columns).items():
         facts.append(Fact(DIMENSIONS[name].title, rate(share), degrees=WORDS, is_problem=False))
     return facts
 
@@ -91,7 +91,7 @@ def _depicted(entry: Any) -> Fact:  # noqa: ANN401  what a file holds
     return Fact(str(entry["attribute"]), degree, degrees=degrees, is_problem=is_problem, **told)
 
 
-def _dimensions(columns: Mapping[str, Any]) -> dict[str, float]:
+def dimensions_of(columns: Mapping[str, Any]) -> dict[str, float]:
     """The scores of dimensions, those that there are.
 
     Raises:

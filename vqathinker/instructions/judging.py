@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vqathinker.chat import ChatClient, Question
-from vqathinker.instructions.base import Built, kind_word
+from vqathinker.instructions.base import Built, kind_word, unreadable
 from vqathinker.instructions.showing import Show
 from vqathinker.instructions.wording import JUDGE_PROMPT, SELF_JUDGE_PROMPTS
 from vqathinker.media.container import VideoError
@@ -19,8 +19,8 @@ REVISE = 1
 KEEP = 2
 LONGEST = 400  # letters of what a judge writes
 SECOND_TRY = 1000  # added to the round of a question whose answer could not be read
-YES = re.compile(r"^\W*(?:A\b|yes\b)", re.IGNORECASE)
-NO = re.compile(r"^\W*(?:B\b|no\b)", re.IGNORECASE)
+# a letter alone or before its option, not the first word of a sentence
+YES = re.compile(r"^\W*(?:A(?:\s*$|\W*[.):,*])|yes\b)", re.IGNORECASE)
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -49,10 +49,11 @@ class Judgement:
 
 
 class Judging:
-    """Keeps a statement that every judge keeps in every round; a correction is taken over.
+    """Keeps a statement that no judge discards in any round; the first correction is taken over as it is.
 
     What is kept is asked of the annotator itself, in other words each round, and has to be agreed to each
-    time. Votes go to the column `votes`, the statement before a correction to `revised`.
+    time. Votes go to the column `votes`, the statement before a correction to `revised`. A judge's rounds are
+    one question with other seeds: at a temperature of 0 they say the same.
 
     Args:
         judges: name to the model asked.
@@ -83,7 +84,7 @@ class Judging:
         try:
             images = self.show(sample.media)
         except VideoError as error:
-            return Built.rejected("unreadable", error.reason)
+            return Built([], [unreadable(error)])
         votes: dict[str, list[int]] = {name: [] for name in self.judges}
         correction = ""
         for number in range(self.rounds):
@@ -122,10 +123,10 @@ class Judging:
 def agrees(said: str) -> bool:
     """Whether an answer to a question with the letters A and B is A; what is neither is not.
 
-    >>> agrees("A. Yes"), agrees("**B**"), agrees("maybe")
-    (True, False, False)
+    >>> agrees("A. Yes"), agrees("**A**"), agrees("**B**"), agrees("A statement like that is wrong.")
+    (True, True, False, False)
     """
-    return bool(YES.match(said)) and not NO.match(said)
+    return bool(YES.match(said))
 
 
 def _judge(judge: ChatClient, sample: Sample, images: Sequence[bytes], number: int) -> Judgement | None:

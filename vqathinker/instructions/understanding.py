@@ -159,7 +159,8 @@ def _checked(sample: Sample, name: str, entry: Any, rng: np.random.Generator) ->
     if not isinstance(entry, dict):
         return Rejection("the model's answer has another form", repr(entry))
     question, answer = (str(entry.get(key, "")).strip() for key in ("question", "answer"))
-    options = [_bare(str(option)) for option in entry.get("options") or []]
+    given = entry.get("options")
+    options = [_bare(str(option)) for option in given] if isinstance(given, list) else []
     if not question or not answer:
         return Rejection("the model left question or answer out", repr(entry))
     if "depiction" in f"{question} {answer}".lower():
@@ -217,7 +218,8 @@ def _binary(sample: Sample, fact: Fact, rng: np.random.Generator) -> Sample | No
         return None
     place = fact.degrees.index(fact.degree)
     others = [word for other, word in enumerate(fact.degrees) if abs(other - place) > 1]
-    is_true = not others or bool(rng.integers(2))
+    others = others or [word for word in fact.degrees if word != fact.degree]  # of three, the middle one
+    is_true = bool(rng.integers(2))
     degree = fact.degree if is_true else others[int(rng.integers(len(others)))]
     stem = draw(DEGREE_QUESTIONS, rng, attribute=fact.attribute, degree=degree, kind=kind_word(sample))
     return closed(sample, "binary", stem, YES_NO, 0 if is_true else 1, rng)

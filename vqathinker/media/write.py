@@ -5,6 +5,7 @@ A video goes through part after part, so that memory does not grow with its leng
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,13 @@ from vqathinker.media.orientation import Frames, Orientation, orient, orientatio
 PART = 8  # frames that are changed at a time
 COPIED = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})  # sound that MP4 holds as it is
 OTHER_SOUND = "aac"
+# samples a second that AAC has
+SOUND_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+# errors that are not the source's
+OF_THE_DISK = (
+    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ENOENT, errno.ENOSPC,
+    errno.ENOTDIR, errno.EPERM, errno.EROFS,
+)  # fmt: skip
 LAYOUTS = {1: "mono", 6: "5.1", 8: "7.1"}  # of channels by their number; others are mixed to stereo
 USUAL_RATE = Fraction(25)  # frames a second of a file that does not say
 FULL_RANGE = 2
@@ -244,8 +252,13 @@ class _Writer:
         self.last: int | None = None  # time of the frame before
         with self._named():
             self.container = av.open(str(out), "w", format="mp4")
-            self.video = self._add_video(stream, rate, encoding)
-            self.sound = None if source.sound is None else self._add_sound(source.sound)
+        try:
+            with self._named():
+                self.video = self._add_video(stream, rate, encoding)
+                self.sound = None if source.sound is None else self._add_sound(source.sound)
+        except (VideoError, OSError):
+            self.container.close()
+            raise
 
     def add_frames(self, frames: Sequence[av.VideoFrame], change: Change) -> None:
         """Change frames of the source and encode them.
@@ -324,8 +337,9 @@ class _Writer:
         self.is_copied = source.codec_context.name in COPIED
         if self.is_copied:
             return self.container.add_stream_from_template(source)
+        rate = min(SOUND_RATES, key=lambda known: abs(known - source.rate))
         return self.container.add_stream(
-            OTHER_SOUND, rate=source.rate, layout=LAYOUTS.get(source.channels, "stereo")
+            OTHER_SOUND, rate=rate, layout=LAYOUTS.get(source.channels, "stereo")
         )
 
     def _set_time(self, frame: av.VideoFrame) -> bool:
@@ -339,8 +353,10 @@ class _Writer:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """What goes wrong while writing is an OSError of the new file."""
+        """What goes wrong while writing: an OSError of the new file, or something about the source."""
         try:
             yield
         except av.FFmpegError as error:
-            raise OSError(error.errno, error.strerror, str(self.out)) from error
+            if error.errno in OF_THE_DISK:
+                raise OSError(error.errno, error.strerror, str(self.out)) from error
+            raise VideoError(self.path, f"cannot be written again ({error.strerror})") from error

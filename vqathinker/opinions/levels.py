@@ -52,6 +52,8 @@ def level_probabilities(
     """
     centres = np.asarray(values, np.float64)
     step = _step(centres)
+    if mass not in MASSES:
+        raise ValueError(f"unknown mass {mass!r}, choose one of {', '.join(MASSES)}")
     if not math.isfinite(mean):
         raise ValueError(f"the mean of the opinions is {mean}")
     mean = min(max(mean, float(centres[-1])), float(centres[0]))
@@ -71,8 +73,6 @@ def level_probabilities(
 
 def raw_masses(mean: float, std: float, centres: FloatArray, mass: str = "interval") -> FloatArray:
     """(5,) what a normal distribution has at each level, before the adjustment."""
-    if mass not in MASSES:
-        raise ValueError(f"unknown mass {mass!r}, choose one of {', '.join(MASSES)}")
     step = _step(centres)
     if mass == "density":
         return np.asarray(step * norm.pdf(centres, mean, std))

@@ -48,13 +48,17 @@ def read_places(path: str) -> list[Frames]:
 
 
 def measure_file(path: str) -> dict[str, float]:
-    """Every measure of a file, by name.
+    """Every measure of a file, by name; NaN for those of time where there is one frame.
 
     Raises:
         VideoError: if the file cannot be read.
     """
     places = [(frames[0], frames @ LUMA) for frames in read_places(path)]
-    return {name: measure(places) for name, measure in MEASURES.items()}
+    has_time = len(places[0][1]) > 1
+    return {
+        name: measure(places) if has_time or name not in OF_TIME else math.nan
+        for name, measure in MEASURES.items()
+    }
 
 
 def blur(luma: Luma) -> float:
@@ -108,13 +112,13 @@ def spatial_information(luma: Luma) -> float:
 
 
 def temporal_information(lumas: NDArray[np.float64]) -> float:
-    """The standard deviation of the difference of two frames in a row (ITU-T P.910); 0 of a picture."""
-    return float((lumas[1] - lumas[0]).std()) if len(lumas) > 1 else 0.0
+    """The standard deviation of the difference of two frames in a row (ITU-T P.910)."""
+    return float((lumas[1] - lumas[0]).std())
 
 
 def flicker(lumas: NDArray[np.float64]) -> float:
-    """By how much the mean changes between two frames in a row, in values of 0 to 255; 0 of a picture."""
-    return float(abs(lumas[1].mean() - lumas[0].mean())) if len(lumas) > 1 else 0.0
+    """By how much the mean changes between two frames in a row, in values of 0 to 255."""
+    return float(abs(lumas[1].mean() - lumas[0].mean()))
 
 
 Places = list[tuple[Frames, Luma]]
@@ -141,4 +145,5 @@ MEASURES: dict[str, Callable[[Places], float]] = {
     "temporal_information": lambda places: max(temporal_information(lumas) for _, lumas in places),
     "flicker": lambda places: max(flicker(lumas) for _, lumas in places),
 }
+OF_TIME = frozenset({"temporal_information", "flicker"})
 LESS_IS_BETTER = frozenset({"blur", "noise", "blockiness", "flicker"})

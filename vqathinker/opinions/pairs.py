@@ -16,7 +16,8 @@ BETTER = 1.0
 ALIKE = 0.5
 WORSE = 0.0
 RATIO = (4, 4, 2)  # better : worse : alike
-ROUNDS = 50  # of drawing, after which a kind of pair that is too rare is given up
+ROUNDS = 20  # of drawing in which nothing new comes, after which a kind of pair counts as exhausted
+TINY = 1e-9
 DRAWN_AT_ONCE = 4096
 
 
@@ -68,8 +69,8 @@ def draw_pairs(
         number: of pairs, shared out among the groups in proportion to their media.
         rng: draws them.
         ratio: of the three kinds.
-        strict: whether a group that has too few of a kind gives fewer of the others too, so that the ratio
-            stays.
+        strict: whether the ratio stays where there are too few pairs of a kind, so that there are fewer of
+            the others too.
 
     Returns:
         At most `number` pairs.
@@ -78,24 +79,34 @@ def draw_pairs(
     members: dict[Hashable, list[int]] = {}
     for place, group in enumerate(groups):
         members.setdefault(group, []).append(place)
-    usable = {group: np.array(places) for group, places in members.items() if len(places) > 1}
-    total = sum(map(len, usable.values()))
-    pairs: list[Pair] = []
-    for places in usable.values():
-        share = number * len(places) / total
-        decided_share = (ratio[0] + ratio[1]) / sum(ratio)
-        wanted = {True: round(share * decided_share), False: round(share * (1 - decided_share))}
-        decided, alike = (
-            _draw(mean, std, places, wanted[is_decided], is_decided, rng) for is_decided in (True, False)
-        )
-        if strict:  # a kind that falls short takes the other down
-            kinds = ((True, decided), (False, alike))
-            reached = min((len(found) / wanted[kind] for kind, found in kinds if wanted[kind]), default=0.0)
-            decided = decided[: round(reached * wanted[True])]
-            alike = alike[: round(reached * wanted[False])]
-        pairs += _ordered(decided, mean, ratio[0] / max(ratio[0] + ratio[1], 1e-9))
-        pairs += [Pair(first, second, ALIKE) for first, second in alike]
+    usable = [np.array(places) for places in members.values() if len(places) > 1]
+    decided_share = (ratio[0] + ratio[1]) / sum(ratio)
+    wanted = {True: round(number * decided_share), False: number - round(number * decided_share)}
+    found: dict[bool, list[tuple[int, int]]] = {}
+    for is_decided, total in wanted.items():
+        shares = shared_out(total, [len(places) for places in usable])
+        drawn = [
+            pair
+            for places, share in zip(usable, shares, strict=True)
+            for pair in _draw(mean, std, places, share, is_decided, rng)
+        ]
+        found[is_decided] = [drawn[place] for place in rng.permutation(len(drawn))]
+    if strict:  # a kind that falls short takes the other down
+        reached = min((len(found[kind]) / total for kind, total in wanted.items() if total), default=0.0)
+        found = {kind: pairs[: round(reached * wanted[kind])] for kind, pairs in found.items()}
+    pairs = [Pair(first, second, ALIKE) for first, second in found[False]]
+    pairs += _ordered(found[True], mean, ratio[0] / max(ratio[0] + ratio[1], TINY))
     return [pairs[place] for place in rng.permutation(len(pairs))]
+
+
+def shared_out(number: int, sizes: Sequence[float]) -> list[int]:
+    """A number shared out in proportion to sizes, in whole parts that sum to it.
+
+    >>> shared_out(4, [2, 2, 2, 2, 2])
+    [0, 1, 1, 1, 1]
+    """
+    ends = np.round(number * np.cumsum([0, *sizes]) / max(sum(sizes), 1)).astype(int)
+    return [int(part) for part in np.diff(ends)]
 
 
 def _draw(
@@ -106,17 +117,18 @@ def _draw(
     is_decided: bool,
     rng: np.random.Generator,
 ) -> list[tuple[int, int]]:
-    """Different pairs of one kind, in the order in which they were drawn."""
+    """Different pairs of one kind, in the order in which they were drawn; fewer where they are rare."""
     found: dict[frozenset[int], tuple[int, int]] = {}
-    for _ in range(ROUNDS):
-        if len(found) >= number:
-            break
+    empty = 0
+    while len(found) < number and empty < ROUNDS:
+        before = len(found)
         first, second = rng.choice(places, (2, DRAWN_AT_ONCE))
         margin = np.hypot(std[first], std[second])
         differs = np.abs(mean[first] - mean[second]) > margin
         fits = (differs == is_decided) & (first != second)
         for pair in zip(first[fits].tolist(), second[fits].tolist(), strict=True):
             found.setdefault(frozenset(pair), pair)
+        empty = empty + 1 if len(found) == before else 0
     return list(found.values())[:number]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vqathinker.building.stage import EachStage, Place
+from vqathinker.building.stage import EachStage, Workplace
 from vqathinker.instructions import Built
 from vqathinker.opinions.annotators import build_annotator
 from vqathinker.samples import Sample
@@ -26,11 +26,14 @@ class Annotate(EachStage):
         ValueError: for an unknown annotator, or two of one label.
     """
 
-    def __init__(self, place: Place, *, annotators: Sequence[object], num_gpus: float = 0) -> None:
+    def __init__(self, place: Workplace, *, annotators: Sequence[object], num_gpus: float = 0) -> None:
         self.place = place
         self.annotators = dict(map(build_annotator, annotators))
         if len(self.annotators) < len(annotators):
             raise ValueError("two annotators have one label: tell them apart with 'as'")
+        for annotator in self.annotators.values():
+            if hasattr(annotator, "reader"):  # those that read files do it as all stages do
+                annotator.reader = place.reader
 
     def run(self, samples: Sequence[Sample]) -> Iterator[Built]:
         """Each sample with its opinions, those that it had before among them."""

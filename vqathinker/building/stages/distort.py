@@ -12,14 +12,17 @@ from typing import Any, cast
 import numpy as np
 
 from vqathinker import plugins
-from vqathinker.building.stage import EachStage, Place
+from vqathinker.building.stage import EachStage, Workplace
 from vqathinker.distortions import DISTORTIONS, GROUP, Distortion
 from vqathinker.distortions.copies import suffix_of, write_copy
 from vqathinker.distortions.local import Spot
 from vqathinker.instructions import Built, Rejection
+from vqathinker.instructions.base import unreadable
 from vqathinker.media.container import VideoError
 from vqathinker.samples import IMAGE, VIDEO, Media, Sample
 
+# columns that a distortion makes untrue
+OF_QUALITY = frozenset({"opinions", "dimensions", "depiction", "local_depiction", "mos", "std"})
 ALL = "all"
 SPATIAL = "spatial"
 TEMPORAL = "temporal"
@@ -67,7 +70,7 @@ class Distort(EachStage):
 
     def __init__(
         self,
-        place: Place,
+        place: Workplace,
         *,
         kinds: object = None,
         draw_from: object = ALL,
@@ -79,7 +82,7 @@ class Distort(EachStage):
         self.place = place
         self.is_drawn = kinds is None
         self.kinds = _build(draw_from if kinds is None else kinds)
-        self.levels = levels
+        self.levels = levels if levels is None or isinstance(levels, str) else tuple(dict.fromkeys(levels))
         self.number = number
         self.media = media
         self.local = local
@@ -105,12 +108,14 @@ class Distort(EachStage):
             for one in chosen:
                 answer = next(found)
                 if isinstance(answer, VideoError):
-                    built.rejections.append(Rejection("unreadable", answer.reason))
+                    built.rejections.append(unreadable(answer))
                 elif answer is not None:
                     raise OSError(answer)
                 else:
                     built.samples.append(self._sample(sample, one))
-            if not chosen and not self._is_left_out(sample):
+            if self._has_no_length(sample):
+                built.rejections.append(Rejection("its length is not known: select tells it"))
+            elif not chosen and not self._is_left_out(sample):
                 built.rejections.append(Rejection("no distortion suits it"))
             yield built
 
@@ -119,6 +124,8 @@ class Distort(EachStage):
         is_image = sample.media[0].kind == IMAGE
         suited = [label for label, (kind, _) in self.kinds.items() if not (is_image and kind.needs_time)]
         rng = self.place.rng(sample)
+        if isinstance(self.levels, tuple):
+            suited = [label for label in suited if self._levels_of(self.kinds[label][0], 0)]
         if self.is_drawn:
             suited = rng.permutation(suited)[: self.number].tolist()
         chosen = []
@@ -137,7 +144,12 @@ class Distort(EachStage):
         return Spot.draw(rng, float(sample.columns.get("seconds", 0)))
 
     def _is_left_out(self, sample: Sample) -> bool:
-        return self.media is not None and sample.media[0].kind != self.media
+        is_other = self.media is not None and sample.media[0].kind != self.media
+        return is_other or self._has_no_length(sample)
+
+    def _has_no_length(self, sample: Sample) -> bool:
+        """Whether it cannot be said when a video could be distorted locally."""
+        return self.local and sample.media[0].kind == VIDEO and "seconds" not in sample.columns
 
     def _levels_of(self, distortion: Distortion, drawn: int) -> Sequence[int]:
         if self.levels is None:
@@ -151,11 +163,16 @@ class Distort(EachStage):
         """What renders a copy, in another process."""
         seed = (self.place.seed, self.place.name, *sample.key, one.label, one.level)
         out = str(self._out(sample, one))
-        return partial(write_copy, out=out, item=one.item, level=one.level, seed=seed, spot=one.spot)
+        since = os.path.getmtime(self.place.settings)
+        return partial(
+            write_copy, out=out, item=one.item, level=one.level, seed=seed, spot=one.spot, since=since
+        )
 
     def _out(self, sample: Sample, one: Treatment) -> Path:
         """Where a copy goes: in folders as the sources are, named by what happened."""
         parts = [part for part in PurePath(sample.id).parts if part not in {os.pardir, os.sep}]
+        if self.place.by_dataset:  # two of them may have one id
+            parts.insert(0, sample.dataset or "media")
         name = f"{parts[-1]}_{one.label}_{one.level}{suffix_of(sample.media[0].path)}"
         return self.place.media.joinpath(*parts[:-1], name)
 
@@ -170,13 +187,14 @@ class Distort(EachStage):
             told["place"] = one.spot.where()
         if one.spot is not None and sample.media[0].kind == VIDEO:
             told["time"] = one.spot.when()
+        kept = {name: value for name, value in sample.columns.items() if name not in OF_QUALITY}
         path = os.path.relpath(self._out(sample, one), self.place.root)
         return Sample(
             id=f"{sample.id}_{one.label}_{one.level}",
             dataset=sample.dataset,
             media=(Media(path),),
             task="recognition",
-            columns={**sample.columns, **told},
+            columns={**kept, **told},
         )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-from vqathinker.building.asking import attempt, clients_of, watched
-from vqathinker.building.stage import EachStage, Place
+from vqathinker.building.asking import Patience, clients_of, most_at_once
+from vqathinker.building.stage import EachStage, Workplace
 from vqathinker.instructions import Built, Judging
 from vqathinker.instructions.judging import ROUNDS
 from vqathinker.instructions.showing import NUM_FRAMES, Shower
@@ -18,11 +17,12 @@ class Judge(EachStage):
 
     Args:
         place: where it works.
-        judges: language models (`Place.client`), by name.
+        judges: language models (`Workplace.client`), by name.
         self_judge: the model that wrote the statements; not asked if omitted.
         rounds: of each.
         num_frames: of a video that is shown.
-        concurrency: statements that are judged at the same time.
+        concurrency: statements that are judged at the same time; as many as a judge takes questions if
+            omitted.
 
     Raises:
         ValueError: if there is no judge, or no such argument of a model.
@@ -30,24 +30,24 @@ class Judge(EachStage):
 
     def __init__(
         self,
-        place: Place,
+        place: Workplace,
         *,
         judges: dict[str, object],
         self_judge: object = None,
         rounds: int = ROUNDS,
         num_frames: int = NUM_FRAMES,
-        concurrency: int = 8,
+        concurrency: int | None = None,
     ) -> None:
         if not judges:
             raise ValueError("no judge is named")
         self.place = place
-        self.concurrency = concurrency
         show = Shower(place.locate, place.reader, num_frames)
         asked = clients_of(place, {**judges, "self_judge": self_judge}, [*judges, "self_judge"])
+        self.clients = list(asked.values())
+        self.patience = Patience(most_at_once(asked, concurrency))
         own = asked.pop("self_judge", None)
         self.judging = Judging(asked, show, self_judge=own, rounds=rounds)
 
     def run(self, samples: Sequence[Sample]) -> Iterator[Built]:
         """What is left of each statement; several are judged at a time."""
-        with ThreadPoolExecutor(self.concurrency, thread_name_prefix="judge") as pool:
-            yield from watched(pool.map(lambda sample: attempt(lambda: self.judging(sample)), samples))
+        return self.patience.map(self.judging, samples)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from vqathinker.building.parts import Parts
-from vqathinker.building.stage import Place, WholeStage
+from vqathinker.building.stage import WholeStage, Workplace
 from vqathinker.instructions.dimensions import OF_MEASURES
 from vqathinker.opinions import Mapping, fit_mapping, level_probabilities
-from vqathinker.opinions.levels import LEAST_SPREAD, MASSES, VALUES
+from vqathinker.opinions.levels import MASSES, VALUES
 from vqathinker.samples import SCORE, Sample
 from vqathinker.scale import SCALE, from_share
 
@@ -58,7 +58,8 @@ class Level(WholeStage):
         mappings: file of mappings that an earlier stage of this kind has written (`mappings.json`).
         axis: "ends" or "intervals": where the levels lie on the scale.
         mass: "interval" or "density", as of `level_probabilities`.
-        dimensions: "measures" also makes the column `dimensions` of the ranks of measures.
+        dimensions: "measures" also makes the column `dimensions` of the ranks of all measures that speak of
+            one, whether they count for the score or not.
 
     Raises:
         ValueError: if an option has another value, or the file of mappings cannot be read.
@@ -66,7 +67,7 @@ class Level(WholeStage):
 
     def __init__(
         self,
-        place: Place,
+        place: Workplace,
         *,
         opinions: Sequence[str] | None = None,
         fit: bool = False,
@@ -90,23 +91,27 @@ class Level(WholeStage):
         self.mass = mass
         self.has_dimensions = dimensions is not None
         self.notes: dict[str, Any] = {}
+        self.left_out: Counter[str] = Counter()
 
     def run(self, sources: Sequence[Parts]) -> Iterator[Sample]:
         """Each sample that has a score or opinions."""
         (source,) = sources
         seen = self._look(source)
-        to_score = {key: self._scorer(key, seen) for key in seen.values}
-        ranks = {key: np.sort(values) for key, values in seen.values.items()} if self.has_dimensions else {}
+        counted = [key for key in seen.values if self._counts(key[1])]
+        to_score = {key: self._scorer(key, seen) for key in counted}
+        ranks = {key: np.sort(values) for key, values in seen.values.items() if key[1] in OF_MEASURES}
         for sample in source.samples():
             made = self._leveled(sample, to_score)
-            if made is not None:
+            if made is None:
+                self.left_out["neither a score nor an opinion is known"] += 1
+            else:
                 yield self._with_dimensions(made, ranks)
 
     def _look(self, source: Parts) -> _Seen:
         """First pass: every opinion there is."""
         seen = _Seen()
         for sample in source.samples():
-            for name, value in self._counted(sample).items():
+            for name, value in (sample.columns.get("opinions") or {}).items():
                 key = (sample.media[0].kind, name)
                 seen.values[key].append(value)
                 seen.labels[key].append(math.nan if sample.target is None else sample.target)
@@ -115,9 +120,10 @@ class Level(WholeStage):
     def _counted(self, sample: Sample) -> dict[str, float]:
         """The opinions that count."""
         found = sample.columns.get("opinions") or {}
-        return {
-            name: value for name, value in found.items() if self.opinions is None or name in self.opinions
-        }
+        return {name: value for name, value in found.items() if self._counts(name)}
+
+    def _counts(self, name: str) -> bool:
+        return self.opinions is None or name in self.opinions
 
     def _scorer(self, key: Key, seen: _Seen) -> Callable[[float], float]:
         """From an annotator's number to a score from 0 to 100."""
@@ -167,9 +173,9 @@ class Level(WholeStage):
         factor = (high - low) / (scale_high - scale_low)
         mean = low + factor * (target - scale_low)
         std = None if spread is None else factor * spread
-        if std is None or std < LEAST_SPREAD:
-            self.notes["two levels"] = self.notes.get("two levels", 0) + 1
         found = level_probabilities(mean, std, values=values, mass=self.mass)
+        if np.count_nonzero(found) <= 2:  # the fall-back where a distribution is not known or does not fit
+            self.notes["two levels"] = self.notes.get("two levels", 0) + 1
         return tuple(round(float(value), DIGITS) for value in found)
 
     def _with_dimensions(self, sample: Sample, ranks: dict[Key, np.ndarray]) -> Sample:
@@ -179,7 +185,7 @@ class Level(WholeStage):
         shares = dict(sample.columns.get("dimensions", {}))
         for name, value in (sample.columns.get("opinions") or {}).items():
             known = ranks.get((sample.media[0].kind, name))
-            if known is None or name not in OF_MEASURES:
+            if known is None:
                 continue
             below, upto = (np.searchsorted(known, value, side=side) for side in ("left", "right"))
             shares[OF_MEASURES[name]] = round(float(below + upto) / 2 / len(known), 4)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vqathinker.building.parts import Parts
-from vqathinker.building.stage import Place, WholeStage
+from vqathinker.building.stage import WholeStage, Workplace
+from vqathinker.opinions.pairs import shared_out
 from vqathinker.samples import Sample
 from vqathinker.seeds import rng_of
 
@@ -30,15 +32,16 @@ class Mix(WholeStage):
     """
 
     def __init__(
-        self, place: Place, *, parts: Mapping[str, float], total: int | None = None, fill: bool = False
+        self, place: Workplace, *, parts: Mapping[str, float], total: int | None = None, fill: bool = False
     ) -> None:
-        if not parts or min(parts.values()) <= 0:
-            raise ValueError(f"parts {dict(parts)}: expected stages with positive weights")
+        if not isinstance(parts, Mapping) or not parts or min(parts.values()) <= 0:
+            raise ValueError(f"parts {parts}: expected stages with positive weights")
         self.place = place
         self.weights = dict(parts)
         self.total = total
         self.fill = fill
         self.notes: dict[str, Any] = {}
+        self.left_out: Counter[str] = Counter()
 
     def run(self, sources: Sequence[Parts]) -> Iterator[Sample]:
         """The samples, mixed.
@@ -84,7 +87,7 @@ class Mix(WholeStage):
             possible = min(number / share for number, share in zip(there, shares, strict=True))
             wanted = np.floor(shares * possible + 1e-9).astype(int)
         if self.total is not None and wanted.sum() > self.total:
-            wanted = np.minimum(np.round(shares * self.total).astype(int), wanted)
+            wanted = np.minimum(shared_out(self.total, list(self.weights.values())), wanted)
         return [int(number) for number in wanted]
 
 

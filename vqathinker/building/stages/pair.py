@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vqathinker.building.parts import Parts
-from vqathinker.building.stage import Place, WholeStage
+from vqathinker.building.stage import WholeStage, Workplace
 from vqathinker.opinions import draw_pairs
 from vqathinker.opinions.pairs import ALIKE, BETTER, RATIO, WORSE
 from vqathinker.samples import Sample
@@ -29,7 +30,7 @@ class MakePairs(WholeStage):
 
     def __init__(
         self,
-        place: Place,
+        place: Workplace,
         *,
         share: float = PAIRS_PER_MEDIUM,
         ratio: Sequence[float] = RATIO,
@@ -42,6 +43,7 @@ class MakePairs(WholeStage):
         self.strict = strict
         self.ratio = (ratio[0], ratio[1], ratio[2])
         self.notes: dict[str, Any] = {}
+        self.left_out: Counter[str] = Counter()
 
     def run(self, sources: Sequence[Parts]) -> Iterator[Sample]:
         """The pairs, in the order in which they were drawn."""
@@ -49,6 +51,7 @@ class MakePairs(WholeStage):
         means, stds, groups, rows = [], [], [], []
         for row, sample in enumerate(source.samples()):
             if sample.target is None:
+                self.left_out["no score is known"] += 1
                 continue
             means.append(sample.target)
             stds.append(sample.spread or 0.0)

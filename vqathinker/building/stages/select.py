@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from vqathinker.building.stage import EachStage, Place
+from vqathinker.building.stage import EachStage, Workplace
 from vqathinker.instructions import Built
+from vqathinker.instructions.base import unreadable
 from vqathinker.media.container import VideoError
 from vqathinker.media.medium import Look, look_at
 from vqathinker.samples import Sample
@@ -29,7 +30,7 @@ class Select(EachStage):
 
     def __init__(
         self,
-        place: Place,
+        place: Workplace,
         *,
         seconds: Sequence[float] | None = (1, 20),
         smallest: Sequence[int] | None = (360, 480),
@@ -45,7 +46,7 @@ class Select(EachStage):
         paths = [self.place.locate(sample.media[0]) for sample in samples]
         for sample, look in zip(samples, self.place.reader.map(look_at, paths), strict=True):
             if isinstance(look, VideoError):
-                yield Built.rejected("unreadable", look.reason)
+                yield Built([], [unreadable(look)])
             elif reason := self._unfit(look):
                 yield Built.rejected(reason, f"{look.width} × {look.height}, {look.seconds:g} s")
             else:

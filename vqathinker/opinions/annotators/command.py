@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import subprocess
 from collections.abc import Sequence
 
@@ -29,23 +31,29 @@ class CommandAnnotator:
         Raises:
             ValueError: if the command fails, takes too long, or does not write N numbers.
         """
+        if not paths:
+            return []
+        process = subprocess.Popen(
+            self.command,
+            shell=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         try:
-            done = subprocess.run(
-                self.command,
-                shell=True,
-                input="".join(f"{path}\n" for path in paths),
-                capture_output=True,
-                text=True,
-                timeout=self.time_limit,
-                check=True,
-            )
+            written, said = process.communicate("".join(f"{path}\n" for path in paths), self.time_limit)
         except subprocess.TimeoutExpired:
             raise ValueError(f"command {self.command!r} took longer than {self.time_limit:g} s") from None
-        except subprocess.CalledProcessError as error:
-            said = error.stderr.strip().splitlines()
-            why = f": {said[-1]}" if said else ""
-            raise ValueError(f"command {self.command!r} ended with code {error.returncode}{why}") from None
-        lines = done.stdout.rstrip("\n").split("\n")
+        finally:  # with all that the shell has started, also where someone interrupts
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+        if process.returncode:
+            why = f": {said.strip().splitlines()[-1]}" if said.strip() else ""
+            raise ValueError(f"command {self.command!r} ended with code {process.returncode}{why}")
+        lines = written.removesuffix("\n").split("\n")
         if len(lines) != len(paths):
             raise ValueError(f"command {self.command!r} wrote {len(lines)} lines for {len(paths)} paths")
         try:
