@@ -205,6 +205,23 @@ def test_the_same_bytes_each_time(make_video: MakeVideo, tmp_path: Path) -> None
     assert len(digests) == 1
 
 
+def test_the_same_bytes_whatever_was_in_memory(make_video: MakeVideo, tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", 20, (96, 80))
+    digests = set()
+    for filling in ("85", "170"):  # what the C library fills new memory with
+        program = (
+            "import sys, numpy as np; from vqathinker.distortions import DISTORTIONS; "
+            "from vqathinker.distortions.copies import distort_file; "
+            "[distort_file(sys.argv[1], f'{sys.argv[2]}{kind}.mp4', DISTORTIONS[kind](), 1, "
+            "np.random.default_rng(0)) for kind in ('darken', 'h264')]"
+        )
+        command = [sys.executable, "-c", program, str(path), str(tmp_path / filling)]
+        subprocess.run(command, check=True, env={**os.environ, "MALLOC_PERTURB_": filling})
+        copies = sorted(tmp_path.glob(f"{filling}*.mp4"))
+        digests.add(tuple(hashlib.sha256(copy.read_bytes()).hexdigest() for copy in copies))
+    assert len(digests) == 1
+
+
 def test_some_lost_frames_are_left_out_and_many_refuse_the_file(
     make_video: MakeVideo, tmp_path: Path
 ) -> None:

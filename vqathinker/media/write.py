@@ -59,6 +59,11 @@ Begin = Callable[[tuple[int, int]], Change]
 Item: TypeAlias = "Source | av.VideoFrame | av.Packet[Any] | av.FFmpegError"
 
 
+# x264's tree of macroblocks reads memory that nobody wrote where a width is no multiple of 128 pixels: the
+# bytes would differ from run to run
+REPEATABLE = {"x264-params": "mbtree=0"}
+
+
 @dataclass(frozen=True)
 class Encoding:
     """How a video is encoded.
@@ -69,7 +74,9 @@ class Encoding:
     """
 
     codec: str = "libx264"
-    options: Mapping[str, str] = field(default_factory=lambda: {"crf": "10", "preset": "veryfast"})
+    options: Mapping[str, str] = field(
+        default_factory=lambda: {"crf": "10", "preset": "veryfast", **REPEATABLE}
+    )
 
 
 @dataclass(frozen=True)
