@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "conversations": (
         '[{"image": "m/1.mp4", "id": "1.mp4->1.05", "conversations": [{"from": "human"}]}]',
-        "the keys of every entry: no column is a MOS by its name among image, id, conversations; say which",
+        "entry 1: 1 turns: expected a question and an answer each",
     ),
     "decimal commas": ("a.mp4,3,2\nb.mp4,4,1\n", r"column 2 \(3\) and column 3 \(2\) could be the MOS"),
     "list of votes": (

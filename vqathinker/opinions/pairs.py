@@ -103,7 +103,7 @@ def shared_out(number: int, sizes: Sequence[float]) -> list[int]:
     """A number shared out in proportion to sizes, in whole parts that sum to it.
 
     >>> shared_out(4, [2, 2, 2, 2, 2])
-    [0, 1, 1, 1, 1]
+    [1, 1, 0, 1, 1]
     """
     ends = np.round(number * np.cumsum([0, *sizes]) / max(sum(sizes), 1)).astype(int)
     return [int(part) for part in np.diff(ends)]
