@@ -203,6 +203,10 @@ def test_an_answer_that_is_no_object(text: str, words: str) -> None:
         parse_object(text)
 
 
+def test_an_object_with_line_breaks_in_its_strings() -> None:
+    assert parse_object('{"reason": "one\ntwo\tthree"}') == {"reason": "one\ntwo\tthree"}
+
+
 def test_an_object_in_a_fence() -> None:
     said = {"question": "Is {it} sharp?", "answer": "no"}
     assert parse_object(f"```json\n{json.dumps(said)}\n```") == said

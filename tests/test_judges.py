@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from servers import Server, start
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from vqathinker.chat import ChatClient, Question
+from vqathinker.chat import ChatClient, Question, parse_object
 from vqathinker.checkpoints.tiny import PROMPT, build_tokenizer
 from vqathinker.instructions import BUILDERS, Judging
 from vqathinker.instructions.judging import SCHEMA
@@ -35,14 +34,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     tokenizer = build_tokenizer(PROMPT)
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     Qwen2ForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    vllm = str(Path(sys.executable).with_name("vllm"))
-    command = [vllm, "serve", str(folder), "--served-model-name", "writer", "--dtype", "float32"]
+    # as `vllm serve` does, whose script does not know the CPU build by its name
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+    command += ["--served-model-name", "writer", "--dtype", "float32"]
     started = start([*command, "--enforce-eager", "--max-model-len", "4096"], folder)
     yield started
     started.kill()
@@ -84,7 +84,7 @@ def test_a_depiction_is_rewritten_or_its_rejection_counted(server: Server, tmp_p
     assert asked.counts["asked"] == 3
     assert built.samples or built.rejections
     kept = read_lines(tmp_path / "answers-0.jsonl")
-    assert all("questions" in json.loads(entry["answer"]) for entry in kept)
+    assert all("questions" in parse_object(entry["answer"]) for entry in kept)
 
 
 def test_a_rewording_that_changes_a_rating_is_not_taken(server: Server, tmp_path: Path) -> None:

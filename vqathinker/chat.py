@@ -246,7 +246,8 @@ def parse_object(text: str) -> dict[str, Any]:
     if start < 0:
         raise ValueError("the answer holds no JSON object")
     try:
-        value, _ = json.JSONDecoder().raw_decode(text[start:])
+        # vLLM's structured output has line breaks and the like inside of strings as they are
+        value, _ = json.JSONDecoder(strict=False).raw_decode(text[start:])
     except ValueError as error:
         raise ValueError(f"the answer holds no whole JSON object ({error})") from error
     assert isinstance(value, dict)
