@@ -36,7 +36,7 @@ from vqathinker.samples import Sample
 from vqathinker.scale import WORDS
 
 GROUPS = (TECHNICAL, AESTHETIC)
-MIDDLE = 0.5  # a share from which what follows is good
+MIDDLE = WORDS[len(WORDS) // 2]
 RATING = re.compile(rf"\b({'|'.join(WORDS)})\b", re.IGNORECASE)
 REWORDINGS = 2  # tries before the template stays
 
@@ -145,21 +145,30 @@ def reword(model: ChatClient, text: str) -> str | Rejection:
 
 def _step(name: str, share: float) -> str:
     """A dimension, its rating, and what follows."""
-    dimension = DIMENSIONS[name]
-    definition = dimension.definition[0].upper() + dimension.definition[1:]
-    effect = dimension.good if share >= MIDDLE else dimension.bad
-    is_are = "are" if dimension.is_plural else "is"
-    return CHAIN_STEP.format(definition=definition, is_are=is_are, word=rate(share), effect=effect)
+    values = _values(name, share)
+    definition = values.pop("definition")
+    return CHAIN_STEP.format(definition=definition[0].upper() + definition[1:], **values)
 
 
 def _about(sample: Sample, name: str, share: float, rng: np.random.Generator) -> Sample:
     """A question about one dimension."""
-    dimension = DIMENSIONS[name]
-    values = {"definition": dimension.definition, "kind": kind_word(sample)}
-    question = draw(DIMENSION_QUESTIONS, rng, **values)
-    effect = dimension.good if share >= MIDDLE else dimension.bad
-    answer = draw(DIMENSION_ANSWERS, rng, word=rate(share), effect=effect)
-    columns = {"dimension": name}
+    values = _values(name, share)
     return derive(
-        sample, f"dimension-{name}", task="question", question=question, answer=answer, columns=columns
+        sample,
+        f"dimension-{name}",
+        task="question",
+        question=draw(DIMENSION_QUESTIONS, rng, definition=values["definition"], kind=kind_word(sample)),
+        answer=draw(DIMENSION_ANSWERS, rng, **values),
+        columns={"dimension": name},
     )
+
+
+def _values(name: str, share: float) -> dict[str, str]:
+    """What templates say of a dimension; nothing follows from a rating in the middle."""
+    dimension = DIMENSIONS[name]
+    word = rate(share)
+    effect = ""
+    if word != MIDDLE:
+        effect = f", {dimension.good if share > 0.5 else dimension.bad}"
+    is_are = "are" if dimension.is_plural else "is"
+    return {"definition": dimension.definition, "is_are": is_are, "word": word, "effect": effect}

@@ -107,7 +107,7 @@ CHAIN_QUESTIONS = (
     "Explain what makes up the quality of this {kind}, and conclude with a rating.",
 )
 CHAIN_CAPTION = "The {kind} shows {caption}"
-CHAIN_STEP = "{definition} {is_are} {word}, {effect}."
+CHAIN_STEP = "{definition} {is_are} {word}{effect}."
 CHAIN_GROUP = "Taken together, the {group} quality is {word}."
 CHAIN_END = "Weighing both, the overall quality of this {kind} is {word}."
 CHAIN_END_ALONE = "So the overall quality of this {kind} is {word}."
@@ -116,7 +116,7 @@ DIMENSION_QUESTIONS = (
     "What can you say about {definition} here?",
     "Please rate {definition} in this {kind}.",
 )
-DIMENSION_ANSWERS = ("I would rate it as {word}: {effect}.", "It is {word}, {effect}.")
+DIMENSION_ANSWERS = ("I rate {definition} as {word}{effect}.", "For me {definition} {is_are} {word}{effect}.")
 
 # --- statements ------------------------------------------------------------------------------------------
 
