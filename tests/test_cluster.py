@@ -51,7 +51,9 @@ def end_node():
 if kill:
     threading.Thread(target=end_node, daemon=True).start()
 build.run(run_parts=run_parts)
-print(len(ray.nodes()), sum(node["Alive"] for node in ray.nodes()))
+# in this order: a driver whose nodes end first ends with a code of its own
+ray.shutdown()
+cluster.shutdown()
 """
 
 

@@ -50,7 +50,7 @@ def on_cluster(address: str) -> RunParts:
             fn_constructor_args=(there, plan),
             num_cpus=num_cpus,
             num_gpus=plan.options.get("num_gpus", 0),
-            concurrency=(1, min(most, len(missing))),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(most, len(missing))),
         )
         for row in done.iter_rows():
             if row["error"]:
