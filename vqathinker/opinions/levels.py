@@ -65,10 +65,12 @@ def level_probabilities(
         return between(mean, centres)
     raw = raw_masses(mean, std, centres, mass)
     alpha, beta = adjustment(raw, mean, centres)
-    adjusted = np.maximum(alpha * raw + beta, 0)
-    if abs(adjusted @ centres - mean) > MOST_ERROR * step:
+    clipped = np.maximum(alpha * raw + beta, 0)
+    adjusted = np.asarray(clipped / clipped.sum())
+    # DeQA-Score looks before the sum is made 1, which may move the mean once more
+    if max(abs(clipped @ centres - mean), abs(adjusted @ centres - mean)) > MOST_ERROR * step:
         return between(mean, centres)
-    return np.asarray(adjusted / adjusted.sum())
+    return adjusted
 
 
 def raw_masses(mean: float, std: float, centres: FloatArray, mass: str = "interval") -> FloatArray:

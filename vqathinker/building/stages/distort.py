@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from vqathinker import plugins
+from vqathinker.atomic import remove_leftovers
 from vqathinker.building.stage import EachStage, Workplace
 from vqathinker.distortions import DISTORTIONS, GROUP, Distortion
 from vqathinker.distortions.copies import suffix_of, write_copy
@@ -96,6 +97,7 @@ class Distort(EachStage):
 
     def run(self, samples: Sequence[Sample]) -> Iterator[Built]:
         """The copies of each sample's medium."""
+        # all of a part are handed over at once, so that no process waits for the next medium
         treatments = [[] if self._is_left_out(sample) else self.treatments(sample) for sample in samples]
         jobs = [
             (self._job(sample, one), self.place.locate(sample.media[0]))
@@ -103,13 +105,31 @@ class Distort(EachStage):
             for one in chosen
         ]
         found = self.place.reader.run(jobs)
+        is_done = False
+        try:
+            yield from self._collected(samples, treatments, found)
+            is_done = True
+        finally:
+            found.close()  # type: ignore[attr-defined]  # ends what is still rendered
+            if not is_done:
+                for sample, chosen in zip(samples, treatments, strict=True):
+                    for one in chosen:
+                        remove_leftovers(self._out(sample, one))
+
+    def _collected(
+        self,
+        samples: Sequence[Sample],
+        treatments: Sequence[Sequence[Treatment]],
+        found: Iterator[str | VideoError | None],
+    ) -> Iterator[Built]:
+        """What became of each sample, as its copies are rendered."""
         for sample, chosen in zip(samples, treatments, strict=True):
             built = Built()
             for one in chosen:
                 answer = next(found)
                 if isinstance(answer, VideoError):
                     built.rejections.append(unreadable(answer))
-                elif answer is not None:
+                elif answer is not None:  # the disk's fault, which the next copy would meet too
                     raise OSError(answer)
                 else:
                     built.samples.append(self._sample(sample, one))
@@ -163,6 +183,7 @@ class Distort(EachStage):
         """What renders a copy, in another process."""
         seed = (self.place.seed, self.place.name, *sample.key, one.label, one.level)
         out = str(self._out(sample, one))
+        # a copy that is older than these settings has pixels of others
         since = os.path.getmtime(self.place.settings)
         return partial(
             write_copy, out=out, item=one.item, level=one.level, seed=seed, spot=one.spot, since=since
