@@ -163,7 +163,8 @@ def make_clip(path: Path, number: int, size: tuple[int, int], fps: int = 30) -> 
         stream.pix_fmt = "yuv420p"
         for index in range(number):
             frame = av.VideoFrame.from_ndarray(frames[index % len(frames)], format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, fps)
+            frame.pts = index
+            frame.time_base = Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
@@ -178,7 +179,9 @@ def bare(path: Path, out: Path) -> None:
         stream: Any = target.add_stream(
             encoding.codec, rate=video.average_rate, options=dict(encoding.options)
         )
-        stream.width, stream.height, stream.pix_fmt = video.width, video.height, "yuv420p"
+        stream.width = video.width
+        stream.height = video.height
+        stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = video.time_base
         for frame in source.decode(video):

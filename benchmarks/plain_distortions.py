@@ -143,7 +143,8 @@ def patches(frame: Frame, value: int, rng: np.random.Generator) -> Frame:
     moved = frame.copy()
     height, width = frame.shape[:2]
     for _ in range(value):
-        row, column = rng.integers(16, height - 32), rng.integers(16, width - 32)
+        row = rng.integers(16, height - 32)
+        column = rng.integers(16, width - 32)
         down, right = np.round((rng.random(2) - 0.5) * 16).astype(int)
         source = moved[row : row + 16, column : column + 16].copy()
         moved[row + down : row + down + 16, column + right : column + right + 16] = source
@@ -174,7 +175,8 @@ def color_block(frame: Frame, value: int, rng: np.random.Generator) -> Frame:
     """Squares."""
     changed = frame.copy()
     for _ in range(value):
-        row, column = rng.integers(0, frame.shape[0] - 32), rng.integers(0, frame.shape[1] - 32)
+        row = rng.integers(0, frame.shape[0] - 32)
+        column = rng.integers(0, frame.shape[1] - 32)
         changed[row : row + 32, column : column + 32] = rng.random(3)
     return changed
 

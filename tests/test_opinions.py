@@ -171,5 +171,5 @@ def test_many_pairs_and_many_small_groups() -> None:
     assert len(draw_pairs(means, stds, [0] * 60_000, 300_000, np.random.default_rng(0))) == 300_000
     means, stds = np.arange(10.0) * 50, np.ones(10)
     pairs = draw_pairs(means, stds, [n // 2 for n in range(10)], 4, np.random.default_rng(0), strict=False)
-    assert Counter(pair.preference for pair in pairs) == {1: 2, 0: 1} or len(pairs) <= 4
-    assert {pair.preference for pair in pairs} == {0.0, 1.0}
+    # no two are alike, and better and worse are shared out over all groups
+    assert Counter(pair.preference for pair in pairs) == {1: 2, 0: 1}

@@ -118,15 +118,14 @@ class ChatClient:
             ChatError: if the server gives none.
         """
         key = self._key(question)
+        own: Future[str] = Future()
         with self._lock:
             if key in self._known:
                 self.counts["kept"] += 1
                 return self._known[key]
-            future = self._waiting.get(key)
-            is_first = future is None
-            if future is None:
-                future = self._waiting[key] = Future()
-        if is_first:
+            # whoever asks the same meanwhile waits for the first one's answer
+            future = self._waiting.setdefault(key, own)
+        if future is own:
             self._answer(key, question, future)
         return future.result()
 
@@ -166,7 +165,7 @@ class ChatClient:
                 self._known[key] = answer
                 self.counts["asked"] += 1
                 self._keep({"key": key, "round": question.round, "question": question.text, "answer": answer})
-        except BaseException as error:
+        except BaseException as error:  # also an interrupt: others wait for this answer
             self.counts["failed"] += 1
             future.set_exception(error)
             raise

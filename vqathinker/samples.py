@@ -216,16 +216,6 @@ def holds_samples(text: str) -> bool:
         return False
 
 
-def iter_samples(path: str | os.PathLike[str]) -> Iterator[Sample]:
-    """As `read_samples`, one after the other."""
-    path = Path(path)
-    with path.open(encoding="utf-8-sig") as file:
-        try:
-            yield from parse_samples(file, dataset=path.stem)
-        except ValueError as error:
-            raise ValueError(f"{path}, {error}") from error
-
-
 def parse_samples(lines: Iterable[str], *, dataset: str) -> Iterator[Sample]:
     """Read samples, an object a line.
 
@@ -261,5 +251,13 @@ def write_samples(path: str | os.PathLike[str], samples: Iterable[Sample]) -> No
         OSError: if the file cannot be written.
     """
     with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
-        for sample in samples:
-            file.write(json.dumps(sample.to_dict(), ensure_ascii=False, allow_nan=False) + "\n")
+        file.writelines(map(to_line, samples))
+
+
+def to_line(sample: Sample) -> str:
+    """A sample as a line of a file.
+
+    Raises:
+        ValueError: if a column has the name of an attribute.
+    """
+    return json.dumps(sample.to_dict(), ensure_ascii=False, allow_nan=False) + "\n"

@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
+from vqathinker.atomic import write_whole
+
 from . import observers, words
 from .distortions import KINDS, distort, encode
 from .scenes import FAMILIES, render_scene
@@ -247,6 +249,4 @@ def table(rows: list[dict[str, Any]]) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(path)
+    write_whole(path, text)

@@ -42,6 +42,7 @@ def on_cluster(address: str) -> RunParts:
             work=build.work.resolve(),
             media=build.media.resolve(),
         )
+        # a stage reads with as many processes as it has workers
         num_cpus = build.num_workers
         most = max(int(ray.cluster_resources().get("CPU", 1)) // num_cpus, 1)
         rows = ray.data.from_items([{"part": number} for number in missing], override_num_blocks=len(missing))
@@ -52,6 +53,7 @@ def on_cluster(address: str) -> RunParts:
             num_gpus=plan.options.get("num_gpus", 0),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(most, len(missing))),
         )
+        # an error comes as a value: raised there it would end as one of Ray's, without its message
         for row in done.iter_rows():
             if row["error"]:
                 raise ValueError(f"stage {plan.name!r}, part {row['part']}: {row['error']}")
@@ -90,6 +92,7 @@ def connected(address: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise ImportError("clusters are reached by Ray: pip install 'vqathinker[scale]'") from error
     if not ray.is_initialized():
+        # the command has a bar of its own
         ray.data.DataContext.get_current().enable_progress_bars = False
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from vqathinker.building.parts import Parts, to_line
+from vqathinker.building.parts import Parts
 from vqathinker.building.stages.level import MEDIUM
 from vqathinker.data.dataset import LabelReading, chosen_samples, read_labels
 from vqathinker.data.labels import decode
 from vqathinker.data.sample_rows import samples_in
 from vqathinker.media.container import VideoError
 from vqathinker.media.search import find_videos
-from vqathinker.samples import Media, Sample
+from vqathinker.samples import Media, Sample, to_line
 
 UNTOLD = frozenset({"prompt", "video_id", "dataset", "path", "target", "std", "mos_low", "mos_high"})
 ATTRIBUTES = frozenset(field.name for field in fields(Sample))

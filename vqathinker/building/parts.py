@@ -14,7 +14,7 @@ import numpy as np
 
 from vqathinker.atomic import write_whole
 from vqathinker.instructions import Built
-from vqathinker.samples import Sample
+from vqathinker.samples import Sample, to_line
 
 PART_NAME = "part-{:06d}.jsonl"
 REJECTED_NAME = "rejected-{:06d}.jsonl"
@@ -53,6 +53,7 @@ class Parts:
             OSError: if it cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        # the first line says what the part was made of, so that it is made again when that changes
         lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in ({"source": source}, *rejected)]
         write_whole(self.folder / REJECTED_NAME.format(number), "".join(lines))
         write_whole(self.folder / PART_NAME.format(number), "".join(map(to_line, samples)))
@@ -66,14 +67,19 @@ class Parts:
 
     def digests(self) -> list[str]:
         """What tells whether each part has changed."""
-        return [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in self.files()]
+        return [_digest_of(path) for path in self.files()]
+
+    def digest(self, number: int) -> str:
+        """As `digests`, of one part."""
+        return _digest_of(self.folder / PART_NAME.format(number))
+
+    def sizes(self) -> list[int]:
+        """The number of samples of each part."""
+        return [_num_lines(path) for path in self.files()]
 
     def read(self, number: int) -> list[Sample]:
         """The samples of a part."""
         return [Sample.from_dict(entry) for entry in self._read(PART_NAME.format(number))]
-
-    def __len__(self) -> int:
-        return len(self.files())
 
     def files(self) -> list[Path]:
         """The files of samples, in order."""
@@ -134,11 +140,6 @@ class Index:
                 yield Sample.from_dict(json.loads(file.readline()))
 
 
-def to_line(sample: Sample) -> str:
-    """A sample as a line of a file."""
-    return json.dumps(sample.to_dict(), ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def rejections(sample: Sample, built: Built) -> list[dict[str, Any]]:
     """What was rejected of a sample, as lines."""
     return [
@@ -151,3 +152,12 @@ def rejections(sample: Sample, built: Built) -> list[dict[str, Any]]:
         }
         for rejection in built.rejections
     ]
+
+
+def _digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _num_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)

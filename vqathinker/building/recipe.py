@@ -119,6 +119,7 @@ def _plan(name: str, given: Any, before: Sequence[str]) -> Plan:  # noqa: ANN401
     """A stage, whose sources have to come before it."""
     if not isinstance(given, dict) or "stage" not in given:
         raise ValueError(f"the stage {name!r} needs a key 'stage': {', '.join(STAGES)}")
+    # the name becomes that of a folder, beside that of the answers
     if name in (*before, ANSWERS_FOLDER) or not name.replace("_", "").replace("-", "").isalnum():
         raise ValueError(
             f"{name!r} cannot be the name of a stage: one of letters, digits, _ and -, used once"
@@ -137,6 +138,7 @@ def _plan(name: str, given: Any, before: Sequence[str]) -> Plan:  # noqa: ANN401
             )
     if len(sources) > 1 and kind != "mix":
         raise ValueError(f"stage {name!r}: {kind} takes one source, not {', '.join(sources)}")
+    # the arguments of the class are the options; one that hands options on checks them when it is made
     parameters = inspect.signature(STAGES[kind]).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         _require_known(options, [key for key in parameters if key != "place"], f"stage {name!r}")

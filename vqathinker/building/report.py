@@ -115,6 +115,7 @@ def write_report(build: Build, samples_file: Path) -> Path:
         counts.add(sample)
     stages = _stages(build)
     write_whole(build.out / MANIFEST_FILE, _manifest(build, stages, counts))
+    # without the name of the program, whose version would be in the bytes
     with whole_file(build.out / PLOTS_FILE) as part:
         draw(counts).savefig(part, dpi=100, format="png", metadata={"Software": None})
     with whole_file(build.out / SHEET_FILE) as part:
@@ -130,10 +131,11 @@ def _stages(build: Build) -> dict[str, dict[str, Any]]:
     found = {}
     for name in ("media", *build.recipe.names):
         parts = build.parts(name)
+        # what stages of all samples leave out stands in their notes, not beside parts
         notes = dict(build.notes.get(name, {}))
         rejected = parts.rejected() + Counter(notes.pop("left out", {}))
         found[name] = {
-            "samples": len(parts.index()),
+            "samples": sum(parts.sizes()),
             "rejected": dict(sorted(rejected.items(), key=lambda item: (-item[1], item[0]))),
             **notes,
         }

@@ -179,7 +179,7 @@ class Build:
         """Run the parts that are missing."""
         source = self.parts(plan.sources[0])
         own = self.parts(plan.name)
-        sizes = [_num_lines(path) for path in source.files()]
+        sizes = source.sizes()
         # what a source has become by another try runs again
         missing = [
             number for number, digest in enumerate(source.digests()) if not own.is_done(number, digest)
@@ -189,7 +189,8 @@ class Build:
         if missing:
             run_parts(self, plan, missing, advance)
         rejected = own.rejected()
-        if rejected[UNANSWERED] and not any(map(_num_lines, own.files())):
+        # a small source ends before a server counts as gone
+        if rejected[UNANSWERED] and not any(own.sizes()):
             raise ChatError(f"no question of the stage {plan.name!r} was answered")
         self._say_whole(plan.name, {})
 
@@ -200,6 +201,7 @@ class Build:
         digest = _digest({"parts": [source.digests() for source in sources]})
         if self._is_whole(plan.name) and self._read(plan.name, WHOLE_FILE).get("source") == digest:
             return
+        # of another source there may have been more parts
         for path in own.files():
             path.unlink()
         stage = plan.make(self.place(plan.name))
@@ -255,11 +257,12 @@ class PartRunner:
         assert isinstance(stage, EachStage)
         self.stage = stage
         self.source = build.parts(plan.sources[0])
-        self.digests = self.source.digests()
         self.own = build.parts(plan.name)
 
     def __call__(self, number: int, advance: Advance) -> None:
         """Run a part; it is written when all of it is there."""
+        # read before the samples: should they change meanwhile, the part runs once more
+        digest = self.source.digest(number)
         samples = self.source.read(number)
         made: list[Sample] = []
         rejected: list[dict[str, Any]] = []
@@ -267,7 +270,7 @@ class PartRunner:
             made += built.samples
             rejected += rejections(sample, built)
             advance(1)
-        self.own.write(number, made, rejected, self.digests[number])
+        self.own.write(number, made, rejected, digest)
 
 
 def _batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
@@ -280,11 +283,6 @@ def _batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
 
 def _ignore(number: int) -> None:
     """Nobody wants to know."""
-
-
-def _num_lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(1 for _ in file)
 
 
 def _json(value: Any) -> str:  # noqa: ANN401  whatever JSON holds

@@ -48,6 +48,7 @@ def _draw(axes: Axes, sample: Sample, build: Build) -> None:
     frames = []
     for medium in sample.media:
         path = build.place("sheet").locate(medium)
+        # in a process of its own: a file that no stage has read may crash a decoder
         clip = build.reader.read(partial(read_medium, num_keyframes=1, resize=shrink), path)
         if isinstance(clip, VideoError):
             frames.append(np.full((90, 160, 3), GREY, np.uint8))

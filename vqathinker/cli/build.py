@@ -97,7 +97,7 @@ def run(build: Build, work: WorkOptions) -> None:
     report = write_report(build, samples)
     parts = build.parts(build.recipe.names[-1])
     rejected = sum(build.parts(name).rejected().total() for name in ("media", *build.recipe.names))
-    typer.echo(f"{len(parts.index()):,} samples in {samples}, {rejected:,} rejections; {report}")
+    typer.echo(f"{sum(parts.sizes()):,} samples in {samples}, {rejected:,} rejections; {report}")
 
 
 def read_recipe(recipe: str, *, laptop: bool, changes: list[str]) -> Recipe:

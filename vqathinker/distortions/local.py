@@ -121,7 +121,8 @@ class Spot:
         height, width = size
         start, stop = np.searchsorted(seconds, [self.start, self.start + self.seconds]).tolist()
         if len(seconds) == 1:
-            start, stop = 0, 1
+            start = 0
+            stop = 1
         return Place(
             round(self.top * height),
             round(self.left * width),

@@ -46,7 +46,8 @@ class Stalls:
                 raise ValueError(f"no column {name!r}")
         try:
             events = tuple(sorted((float(start), float(length)) for start, length in columns["stalls"]))
-            seconds, fps = float(columns["seconds"]), float(columns["fps"])
+            seconds = float(columns["seconds"])
+            fps = float(columns["fps"])
             initial = float(columns.get("initial_buffering", 0))
         except (TypeError, ValueError) as error:
             raise ValueError(f"stalls {columns['stalls']!r}: expected pairs of start and length") from error

@@ -29,7 +29,7 @@ def orient(frames: Frames, orientation: Orientation) -> Frames:
         (T, H, W, 3), or (T, W, H, 3) after a quarter turn.
     """
     a, b, c, d = orientation
-    turned = abs(b) > abs(a)
+    turned = is_turned(orientation)
     if turned:
         frames = frames.swapaxes(1, 2)
     horizontal, vertical = (c, b) if turned else (a, d)
@@ -38,6 +38,12 @@ def orient(frames: Frames, orientation: Orientation) -> Frames:
     if vertical < 0:
         frames = frames[:, ::-1]
     return np.ascontiguousarray(frames)
+
+
+def is_turned(orientation: Orientation) -> bool:
+    """Whether width and height change places."""
+    a, b, _, _ = orientation
+    return abs(b) > abs(a)
 
 
 def orientation_of(frame: av.VideoFrame, stream: av.VideoStream) -> Orientation:

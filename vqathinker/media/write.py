@@ -25,7 +25,7 @@ from vqathinker.atomic import whole_file
 from vqathinker.media.container import StrPath, VideoError, open_video, video_stream
 from vqathinker.media.decoding import MAX_LOST, decode_packets
 from vqathinker.media.image import read_image
-from vqathinker.media.orientation import Frames, Orientation, orient, orientation_of
+from vqathinker.media.orientation import Frames, Orientation, is_turned, orient, orientation_of
 
 PART = 8  # frames that are changed at a time
 COPIED = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"})  # sound that MP4 holds as it is
@@ -221,19 +221,14 @@ class Shape:
             format=names[0] if has_whole_colours else names[1],
             matrix=frame.colorspace if frame.colorspace in MATRICES else BT709,
             color_range=frame.color_range,
-            aspect=1 / aspect if aspect and _is_turned(orientation) else aspect,
+            aspect=1 / aspect if aspect and is_turned(orientation) else aspect,
         )
 
     @property
     def size(self) -> tuple[int, int]:
         """(H, W) of the upright frames."""
         height, width = self.stored
-        return (width, height) if _is_turned(self.orientation) else (height, width)
-
-
-def _is_turned(orientation: Orientation) -> bool:
-    """Whether width and height change places."""
-    return abs(orientation[1]) > abs(orientation[0])
+        return (width, height) if is_turned(self.orientation) else (height, width)
 
 
 class _Writer:

@@ -133,7 +133,8 @@ class Level(WholeStage):
             mapping = self._mapping(name, values, np.array(seen.labels[key]))
             self.notes.setdefault("mappings", {})[name] = mapping.to_dict()
             return lambda value: float(np.clip(mapping.apply(value), 0, TOP))
-        low, high = float(values.min()), float(values.max())
+        low = float(values.min())
+        high = float(values.max())
         self.notes.setdefault("ranges", {})[name] = [low, high]
         return lambda value: TOP * (value - low) / (high - low) if high > low else TOP / 2
 
@@ -151,7 +152,8 @@ class Level(WholeStage):
 
     def _leveled(self, sample: Sample, to_score: dict[Key, Callable[[float], float]]) -> Sample | None:
         """A sample with its score and levels, None where nothing is known."""
-        target, spread = sample.target, sample.spread
+        target = sample.target
+        spread = sample.spread
         if target is None:
             kind = sample.media[0].kind
             scores = [to_score[kind, name](value) for name, value in self._counted(sample).items()]

@@ -48,7 +48,11 @@ class MakePairs(WholeStage):
     def run(self, sources: Sequence[Parts]) -> Iterator[Sample]:
         """The pairs, in the order in which they were drawn."""
         (source,) = sources
-        means, stds, groups, rows = [], [], [], []
+        # numbers of all media are held, the media themselves are read again when they are drawn
+        means = []
+        stds = []
+        groups = []
+        rows = []
         for row, sample in enumerate(source.samples()):
             if sample.target is None:
                 self.left_out["no score is known"] += 1
