@@ -855,6 +855,20 @@ def test_what_is_built_inside_the_media_is_no_medium(media: Path, tmp_path: Path
         assert (code, "1 samples" in said) == (0, True), said
 
 
+def test_where_the_result_may_lie(media: Path, tmp_path: Path) -> None:
+    source = tmp_path / "all" / "in"
+    source.mkdir(parents=True)
+    (source / "a.png").write_bytes((media / "still0.png").read_bytes())
+    around = ["distort", source, tmp_path / "all", "--kind", "darken", "--level", 2]
+    beside = ["distort", source / "a.png", source, "--kind", "darken", "--level", 3]
+    for words in (around, around, beside, beside):
+        assert call(*words)[0] == 0
+    assert (tmp_path / "all" / "a_darken_2.png").is_file()
+    assert (source / "a_darken_3.png").is_file()
+    with pytest.raises(ValueError, match="is the folder of the media itself"):
+        list_media(media, media)
+
+
 def test_a_server_that_is_gone_is_noticed_over_parts(tmp_path: Path) -> None:
     with ChatServer(talk) as server:
         url = server.url

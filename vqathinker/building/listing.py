@@ -58,10 +58,14 @@ def list_media(folder: Path, root: Path) -> Listing:
         ValueError: if there is none.
     """
     found = find_videos([os.fspath(folder)], with_images=True)
+    if folder.resolve() == root.resolve():
+        raise ValueError(f"{root} is the folder of the media itself: what is built needs another one")
+    # what is built within that folder is no source
+    has_results = _is_within(os.fspath(root), folder)
     lost = {error.path: error.reason for error in found if isinstance(error, VideoError)}
     paths = []
     for path in found:
-        if isinstance(path, VideoError) or _is_within(path, root):  # what is built is no source
+        if isinstance(path, VideoError) or (has_results and _is_within(path, root)):
             continue
         if _is_text(path):
             paths.append(path)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
+from vqathinker.checkpoints.folders import checkpoint_folder
 from vqathinker.scoring.mode import Mode
 from vqathinker.scoring.scorer import Scorer
 
@@ -25,7 +27,13 @@ class CheckpointAnnotator:
     def __init__(self, folder: str, *, mode: dict[str, Any] | None = None, **options: Any) -> None:
         self.mode = mode or {}
         Mode(**self.mode)
-        self.scorer = Scorer.from_pretrained(folder, **options)
+        self.folder = checkpoint_folder(folder)
+        self.options = options
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The model, loaded when it is first asked: a recipe is checked without."""
+        return Scorer.from_pretrained(self.folder, **self.options)
 
     def __call__(self, paths: Sequence[str]) -> list[float]:
         """The scores of N files, NaN for those without one."""

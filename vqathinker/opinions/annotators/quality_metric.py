@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -45,9 +45,15 @@ class QualityMetricAnnotator:
         known = pyiqa.list_models(metric_mode="NR")
         if metric not in known:
             raise ValueError(f"pyiqa has no metric {metric!r} without a reference, but {', '.join(known)}")
-        self.metric = pyiqa.create_metric(metric, device=device, **options)
+        # weights are loaded when it first scores: a recipe is checked without
+        self._create = partial(pyiqa.create_metric, metric, device=device, **options)
         self.num_frames = num_frames
         self.reader = GuardedReader(num_workers=num_workers)
+
+    @cached_property
+    def metric(self) -> Any:  # noqa: ANN401  pyiqa's
+        """The metric itself."""
+        return self._create()
 
     def __call__(self, paths: Sequence[str]) -> list[float]:
         """The scores of N files, NaN for those that cannot be read."""
