@@ -74,7 +74,17 @@ class Pixelate(Distortion):
     def draw(self, value: float, size: tuple[int, int], rng: np.random.Generator) -> Apply:
         """Nothing is drawn."""
         rows, columns = (_coarse(side, 0.95 - value**0.6) for side in size)
-        return lambda frames: frames[:, rows][:, :, columns]
+        kept, copies = np.unique(rows, return_inverse=True)
+
+        def coarsen(frame: Frames) -> Frames:
+            # a pixel of four bytes moves as one number, about four times as fast as one of three
+            pixels = cv2.cvtColor(frame[kept], cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0]
+            wide = pixels.take(columns, axis=1)
+            four = wide.view(np.uint8).reshape(*wide.shape, 4)
+            coarse: Frames = cv2.cvtColor(four, cv2.COLOR_RGBA2RGB).take(copies, axis=0)
+            return coarse
+
+        return each_frame(coarsen)
 
 
 class Quantization(Distortion):
