@@ -7,11 +7,14 @@ no model, no trainer, no torch.
 from __future__ import annotations
 
 from rewards.check import evaluate as evaluate
+from rewards.choice import ChoiceReward as ChoiceReward
 from rewards.coarse_regression import CoarseRegressionReward as CoarseRegressionReward
 from rewards.format import FormatReward as FormatReward
+from rewards.judge import JudgeReward as JudgeReward
 from rewards.length import LengthReward as LengthReward
 from rewards.linear import LinearReward as LinearReward
 from rewards.ranking import RankingReward as RankingReward
+from rewards.recognition import RecognitionReward as RecognitionReward
 from rewards.regression import RegressionReward as RegressionReward
 from rewards.temporal import TemporalConsistencyReward as TemporalConsistencyReward
 from rewards.threshold import ThresholdReward as ThresholdReward
@@ -30,6 +33,9 @@ REWARDS: dict[str, type[Reward]] = {
     "linear": LinearReward,
     "length": LengthReward,
     "coarse_regression": CoarseRegressionReward,
+    "recognition": RecognitionReward,
+    "choice": ChoiceReward,
+    "judge": JudgeReward,
 }
 
 

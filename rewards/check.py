@@ -50,11 +50,11 @@ def metrics_of(reward: Reward, batch: RolloutBatch, name: str) -> dict[str, floa
         RuntimeError: if it raises; names it and keeps the cause.
     """
     measure = getattr(reward, "metrics", None)
-    rows = batch.select(rows_of(reward, batch))
-    if measure is None or not rows.num_videos:
+    rows = rows_of(reward, batch)
+    if measure is None or not rows:
         return {}
     try:
-        return dict(measure(rows))
+        return dict(measure(batch.select(rows)))
     except Exception as error:  # foreign code, as in a call of the reward
         raise RuntimeError(f"the metrics of reward {name!r} failed: {error!r}") from error
 
@@ -84,3 +84,9 @@ def _evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
             + (NO_SCORE if np.isnan(batch.scores[video, response]) else "")
         )
     return np.where(is_left_out, np.nan, values.astype(np.float64))
+
+
+def left_out(rewards: FloatArray) -> FloatArray:
+    """The rewards (N, K) of a plug-in, NaN where a response is left out, as `evaluate` takes them."""
+    masked: FloatArray = np.ma.masked_invalid(rewards)  # type: ignore[no-untyped-call]
+    return masked

@@ -7,11 +7,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
 Answer = Callable[[str], str]
+REFUSALS = ("429", "500", "400")
 SILENCE = 3.0  # seconds without an answer
 
 
@@ -74,32 +76,39 @@ class ChatServer:
             self.asked[text] += 1
             self._open += 1
             self.most_at_once = max(self.most_at_once, self._open)
+        fault = self.fault(text, times)
         try:
-            self._reply(request, text, self.fault(text, times))
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the client did not wait
+            reply = None if fault in REFUSALS else self._reply(text, fault)
         finally:
-            with self._lock:
+            with self._lock:  # before the client knows that it may ask again
                 self._open -= 1
+        with suppress(BrokenPipeError, ConnectionResetError):  # the client did not wait
+            self._send(request, text, fault, reply)
 
-    def _reply(self, request: BaseHTTPRequestHandler, text: str, fault: str | None) -> None:
-        if fault in {"429", "500", "400"}:
-            return send(request, int(fault), json.dumps({"error": {"message": f"fault {fault}"}}).encode())
+    def _reply(self, text: str, fault: str | None) -> bytes | None:
+        """The body of an answer; nothing for silence."""
         if fault == "silence":
             time.sleep(SILENCE)
             return None
-        reply = completion(self.answer(text))
-        whole = json.dumps(reply).encode()
-        if fault == "garbage":
-            return send(request, 200, b"<html>no JSON</html>")
-        if fault == "empty":
-            return send(request, 200, b'{"choices": []}')
-        if fault == "half":
-            return send(request, 200, whole[: len(whole) // 2], length=len(whole))
-        send(request, 200, whole)
-        with self._lock:
-            self.answered[text] += 1
-        return None
+        return json.dumps(completion(self.answer(text))).encode()
+
+    def _send(
+        self, request: BaseHTTPRequestHandler, text: str, fault: str | None, reply: bytes | None
+    ) -> None:
+        if fault in REFUSALS:
+            send(request, int(fault), json.dumps({"error": {"message": f"fault {fault}"}}).encode())
+        elif reply is None:
+            return
+        elif fault == "garbage":
+            send(request, 200, b"<html>no JSON</html>")
+        elif fault == "empty":
+            send(request, 200, b'{"choices": []}')
+        elif fault == "half":
+            send(request, 200, reply[: len(reply) // 2], length=len(reply))
+        else:
+            send(request, 200, reply)
+            with self._lock:
+                self.answered[text] += 1
 
 
 def text_of(body: dict[str, Any]) -> str:

@@ -53,7 +53,7 @@ def test_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "message"),
     [
         ("rankin", r"'rankin' \(nearest: ranking.*package.module:Name"),
-        ("zzz", r"known: coarse_regression, format"),
+        ("zzz", r"known: choice, coarse_regression, format"),
         ("no_such_module:Name", "no module 'no_such_module'"),
         ("rewards.no_such_file:Name", "no module 'rewards.no_such_file'"),
         ("rewards.format:Nothing", "'rewards.format' has no 'Nothing'"),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from chat_server import ChatServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
@@ -31,10 +32,12 @@ from rewards.trl import FromTrl, reward_rows
 from vqathinker import answers
 from vqathinker.plugins import build
 from vqathinker.records import Record
+from vqathinker.samples import SCORE
 from vqathinker.types import FloatArray, Reward, RolloutBatch
 
 EPS = 1e-6
 NAN = math.nan
+SCORED = [name for name, reward in REWARDS.items() if SCORE in reward.tasks]
 
 
 def text_of(score: float) -> str:
@@ -285,7 +288,7 @@ def test_every_reward_is_finite_and_follows_permutations(
     responses = data.draw(st.permutations(range(batch.num_responses)))
     shuffled = evaluate(load(name), permuted(batch, videos, responses), name)
     np.testing.assert_allclose(shuffled, rewards[videos][:, responses], atol=1e-9)
-    if name != "temporal":
+    if name in SCORED and name != "temporal":
         assert (rewards[np.isnan(batch.scores)] == 0).all()
 
 
@@ -447,7 +450,7 @@ def test_a_ranking_is_computed_once_per_batch_and_eps(monkeypatch: pytest.Monkey
     assert calls == [EPS, EPS, 1e-3, EPS]
 
 
-@pytest.mark.parametrize("name", [name for name in REWARDS if name != "length"])
+@pytest.mark.parametrize("name", [name for name in SCORED if name != "length"])
 def test_a_gold_answer_earns_the_maximum(name: str) -> None:
     targets = [1.25, 2.5, 3.75, 4.5]
     texts = [[answers.render("reasons", target)] * 3 for target in targets]
@@ -472,6 +475,84 @@ def test_format_is_the_parser_whatever_rule_read_the_batch(batch_think: bool, th
     assert rewards.tolist() == [
         [float(answers.parse(t, think=think) is not None) for t in row] for row in texts
     ]
+
+
+def asked(task: str, texts: list[list[str]], references: list[str | None], **columns: Any) -> RolloutBatch:
+    """Questions of one task, their answers known or not."""
+    number = len(texts)
+    return RolloutBatch.from_texts(
+        texts, [NAN] * number, columns=columns, task=[task] * number, reference=references,
+        question=["What is it like?"] * number,
+    )  # fmt: skip
+
+
+def test_recognition_by_hand() -> None:
+    said = [
+        "severe white noise",
+        "<think>x</think><answer>Mild white noise.</answer>",
+        "white noise",
+        "noise",
+    ]
+    said += ["severe blur", "", "It is severe white noise", "very severe white noise"]
+    batch = asked("recognition", [said, said, said], ["severe white noise", "White noise", None])
+    first, second, third = evaluate(load("recognition"), batch, "recognition").tolist()
+    assert first == [1.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.5]
+    assert second == [1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0]  # no severity is known
+    assert np.isnan(third).all()
+    other = load("recognition", kind=1.0, severity=0.25)
+    assert evaluate(other, batch, "recognition")[0].tolist()[:2] == [1.25, 1.0]
+    assert load("recognition").metrics(batch) == {"recognition/kind": 0.5}  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="negative"):
+        load("recognition", kind=-1.0)
+
+
+@pytest.mark.parametrize("options", [["blur", "noise"], '["blur", "noise"]'])
+def test_choice_by_hand(options: object) -> None:
+    said = ["B", "noise", "<think>A</think><answer>B. noise</answer>", "A", "", "B. blur"]
+    batch = asked("question", [said, said], ["B. noise", "grain"], options=[options, None], correct=[1, None])
+    first, second = evaluate(load("choice"), batch, "choice").tolist()
+    assert first == [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    assert np.isnan(second).all()
+
+
+def judged(text: str) -> str:
+    answer = next(line for line in text.splitlines() if line.startswith("Answer to grade"))
+    return json.dumps({"score": 2 if "grain" in answer else 1 if "soft" in answer else 0, "reason": ""})
+
+
+def test_judge_by_hand() -> None:
+    said = ["There is grain.", "<think>grain</think><answer>It is soft.</answer>", "", "sharp"]
+    batch = asked("question", [said, said, said], ["grain", None, "A. grain"], options=[None, None, ["a"]])
+    with ChatServer(judged) as server:
+        reward = load("judge", model="m", url=server.url, rounds=3, time_limit=5.0)
+        first, second, third = evaluate(reward, batch, "judge").tolist()
+        assert len(server.seen) == 3 * 3  # nobody is asked about an empty answer
+        evaluate(reward, batch, "judge")
+    assert first == [1.0, 0.5, 0.0, 0.0]
+    assert np.isnan([second, third]).all()
+
+
+def test_a_judge_that_fails_leaves_the_sample_out_or_ends_the_run() -> None:
+    """A response without a grade would be compared with its siblings by its other rewards alone."""
+
+    def fault(text: str, times: int) -> str | None:
+        return "400" if "Answer to grade: odd" in text else None
+
+    batch = asked("question", [["grain", "odd"], ["grain", "sharp"]], ["grain", "grain"])
+    with ChatServer(judged, fault) as server:
+        options: dict[str, Any] = {"url": server.url, "retries": 0, "time_limit": 5.0}
+        first, second = evaluate(load("judge", **options), batch, "judge").tolist()
+        assert np.isnan(first).all()
+        assert second == [1.0, 0.0]
+        with pytest.raises(RuntimeError, match=r"the judge graded 1 of 2 samples; judge: .*fault 400"):
+            evaluate(load("judge", most_failed=0.4, **options), batch, "judge")
+
+
+def test_wrong_arguments_of_a_judge() -> None:
+    with pytest.raises(ValueError, match="unexpected keyword argument 'timelimit'"):
+        load("judge", timelimit=3)
+    with pytest.raises(ValueError, match="a share from 0 to 1"):
+        load("judge", most_failed=2.0)
 
 
 def test_baselines_by_hand() -> None:

@@ -47,6 +47,7 @@ class Recognition:
     """Its score is the length of a response; it keeps what it was called with."""
 
     tasks = ("recognition",)
+    runs_once = True
 
     def __init__(self) -> None:
         self.batches: list[RolloutBatch] = []
@@ -195,7 +196,9 @@ test_tasks.keep(run, {out!r})
 
 
 def keep(run: VQAThinkerTrainer, out: str) -> None:
-    """Write the weights of the main process."""
+    """Write the weights of the main process, and how often each has called the reward that runs once."""
+    recognition: Any = run.rewards["recognition"]
+    Path(out, f"calls-{run.accelerator.process_index}").write_text(str(len(recognition.batches)))
     if run.accelerator.is_main_process:
         torch.save(weights(run), f"{out}/weights.pt")
 
@@ -216,6 +219,7 @@ def test_two_processes_are_one_batch(tiny_checkpoint: Path, samples: Path, tmp_p
         assert one[column].tolist() == other[column].tolist()
     for column in ("regression", "temporal", "recognition", "advantage"):
         np.testing.assert_allclose(one[column].tolist(), other[column].tolist(), atol=1e-5)
+    assert [(two / f"calls-{rank}").read_text() for rank in range(2)] == ["2", "1"]  # one rehearsal each
     ends = [torch.load(tmp_path / name / "weights.pt", weights_only=True) for name in ("one", "two")]
     assert largest_difference(*ends) < 1e-5
 

@@ -295,3 +295,58 @@ def interval(value: float, resamples: FloatArray, confidence: float) -> Estimate
         return Estimate(value, math.nan, math.nan)
     low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Estimate(value, float(low), float(high))
+
+
+def mean_of_answers(
+    values: ArrayLike, media: Sequence[object], *, num_bootstrap: int = 1000, seed: int = 0
+) -> Estimate:
+    """Return the mean of values with a 95 % interval from resamples of media, whose answers go together.
+
+    Args:
+        values: (N,) points, finite.
+        media: what each is about; several answers about one medium are no independent ones.
+        num_bootstrap: resamples.
+        seed: of the resamples.
+
+    >>> mean_of_answers([1.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b"]).value
+    0.75
+    """
+    points = np.asarray(values, dtype=np.float64)
+    if not points.size:
+        return Estimate(math.nan, math.nan, math.nan)
+    names = {name: place for place, name in enumerate(dict.fromkeys(media))}
+    cluster = np.array([names[name] for name in media])
+    sums = np.bincount(cluster, points)
+    counts = np.bincount(cluster)
+    drawn = np.random.default_rng(seed).integers(len(names), size=(num_bootstrap, len(names)))
+    resamples = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return interval(float(points.mean()), resamples, 0.95)
+
+
+def kappa(first: Sequence[int], second: Sequence[int]) -> float:
+    """Return Cohen's κ of two raters' grades: 1 − (1 − agreement)/(1 − agreement by chance).
+
+    NaN where both give one and the same grade throughout.
+
+    >>> round(kappa([0, 0, 1, 1], [0, 1, 1, 1]), 3)
+    0.5
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} grades: expected as many of each rater")
+    grades = sorted({*first, *second})
+    one, other = (np.array([[grade == g for g in grades] for grade in rater]) for rater in (first, second))
+    if len(grades) < 2:
+        return math.nan
+    by_chance = float(one.mean(axis=0) @ other.mean(axis=0))
+    agreement = float((one & other).any(axis=1).mean())
+    return 1 - (1 - agreement) / (1 - by_chance)
+
+
+def kappa_interval(
+    first: Sequence[int], second: Sequence[int], *, num_bootstrap: int = 1000, seed: int = 0
+) -> Estimate:
+    """Return `kappa` with a 95 % interval from resamples of the answers."""
+    pairs = np.array([first, second]).T
+    drawn = np.random.default_rng(seed).integers(len(pairs), size=(num_bootstrap, len(pairs)))
+    resamples = [kappa(*pairs[rows].T.tolist()) for rows in drawn] if len(pairs) else []
+    return interval(kappa(first, second) if len(pairs) else math.nan, np.array(resamples), 0.95)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 OPENING = "You will watch a video. "
 IMAGE_OPENING = "You will see a picture. "  # in place of an opening before a picture
+PAIR_OPENING = "You will see two of them, one after the other. "  # likewise before two media
+PAIR_LABELS = ("The first one: ", "The second one: ")
 FRAME_LABEL = "Frame{number}: "
 MOTION_LABEL = "Motion Feature: "
 SEPARATOR = "\n"
@@ -115,6 +117,21 @@ RELEASED = Prompt(
     ),
     separator="",
 )
+
+
+def pair_text(prompt: Prompt, first: str, second: str) -> str:
+    """A prompt about two media up to its question.
+
+    Args:
+        prompt: the wording.
+        first: `visual_text` of the first medium with a prompt without opening.
+        second: likewise.
+
+    >>> pair_text(Prompt(separator=" "), "<.> ", "<~> ")
+    'You will see two of them, one after the other. The first one: <.> The second one: <~> '
+    """
+    opening = PAIR_OPENING if prompt.opening else ""
+    return opening + "".join(label + text for label, text in zip(PAIR_LABELS, (first, second), strict=True))
 
 
 def visual_text(

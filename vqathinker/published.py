@@ -13,6 +13,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from string import ascii_uppercase
 from typing import Any
 
 from vqathinker.samples import IMAGE, MOST_MEDIA, SCORE, VIDEO, Media, Sample
@@ -35,6 +36,10 @@ AXES = {
 }  # fmt: skip
 MAXWELL_COLUMNS = frozenset({"O", "A-all", "T-all", *AXES})
 LETTERS = "ABCD"
+LISTED = re.compile(r"(?<![A-Za-z])([A-H])\s*[.:)]\s*")  # an option's letter in a question
+AROUND = " \t\n,;[]{}'\""
+REMARK = re.compile(r"\s*\([^()]*\)\s*$")  # "(Just answer the corresponding letter)"
+YES_NO = ("Yes", "No")
 FORMS = ("llava", "llama-factory", "swift")
 
 
@@ -191,6 +196,7 @@ def _conversation(entry: Entry, name: str, dataset: str) -> Iterator[Sample]:
     task = SCORE if known else "question"
     for number, (question, answer) in enumerate(turns):
         key = f"{entry.get('id', medium.path)}#{name}"
+        options, correct = _options(question, answer)
         yield Sample(
             id=key if len(turns) == 1 else f"{key}-{number}",
             dataset=dataset,
@@ -198,9 +204,32 @@ def _conversation(entry: Entry, name: str, dataset: str) -> Iterator[Sample]:
             task=task,
             question=question,
             answer=answer,
+            options=options,
+            correct=correct,
             columns=columns,
             **known,
         )
+
+
+def _options(question: str, answer: str) -> tuple[tuple[str, ...], int | None]:
+    """The options that a question lists and which is right, where its answer is one of their letters.
+
+    >>> _options("Which? A.Blur B.Noise (Just answer the corresponding letter)", "B")
+    (('Blur', 'Noise'), 1)
+    >>> _options("Is there blur?", "No"), _options("How is it?", "Good.")
+    ((('Yes', 'No'), 1), ((), None))
+    """
+    if answer in YES_NO:
+        return YES_NO, YES_NO.index(answer)
+    marks = list(LISTED.finditer(question))
+    letters = "".join(mark[1] for mark in marks)
+    correct = letters.find(answer) if len(answer) == 1 else -1
+    if correct < 0 or letters != ascii_uppercase[: len(letters)]:
+        return (), None
+    ends = [mark.start() for mark in marks[1:]] + [len(question)]
+    texts = [question[mark.end() : end] for mark, end in zip(marks, ends, strict=True)]
+    texts[-1] = REMARK.sub("", texts[-1])
+    return tuple(text.strip(AROUND) for text in texts), correct
 
 
 def _vital(group: Sequence[Entry], name: str, dataset: str) -> Iterator[Sample]:

@@ -19,6 +19,10 @@ DEFAULT_RANGE = (0.0, 100.0)  # of a data set that says nothing
 # best first
 WORDS = ("excellent", "good", "fair", "poor", "bad")
 VQA2_WORDS = ("high", "good", "fair", "poor", "low")
+# of a distortion, the least first (VITAL, arXiv 2511.17962)
+SEVERITIES = ("mild", "noticeable", "relatively severe", "severe", "very severe")
+# words that stand before a distortion, those and usual others
+DEGREES = (*SEVERITIES, "slight", "moderate", "strong", "serious", "obvious")
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the way from the lower end to the upper
 LEVELS = dict(zip(WORDS, SHARES, strict=True))
 

@@ -40,6 +40,19 @@ class FrameSetting:
         return (self.size // PIXELS_PER_TOKEN) ** 2
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A medium in a prompt.
+
+    Attributes:
+        num_frames: of its frames that are shown.
+        is_image: whether its one frame is a picture.
+    """
+
+    num_frames: int
+    is_image: bool = False
+
+
 class RunStopped(RuntimeError):
     """A run ends for a reason that lies in its data, its settings or its machines; the message says which."""
 
@@ -233,6 +246,7 @@ class Reward(Protocol):
     * `tasks: Collection[str]` – the tasks whose samples it is for (all if absent). It is called with their
       rows alone, and has no part in the sum of the others. One that needs perturbed copies is called with
       those that have one;
+    * `runs_once: bool` – whether one process calls it for all (False if absent), as one that asks a server;
     * `metrics(batch) -> dict[str, float]` – numbers to log beside the rewards of the same batch.
     """
 

@@ -68,6 +68,9 @@ def sample_columns(samples: Sequence[Sample], folder: str | os.PathLike[str]) ->
         "question": [sample.question for sample in samples],
         "answer": [sample.answer for sample in samples],
     }
+    if any(sample.options for sample in samples):
+        columns["options"] = [list(sample.options) or None for sample in samples]
+        columns["correct"] = [sample.correct for sample in samples]
     if any(sample.spread is not None for sample in samples):
         columns["std"] = [math.nan if sample.spread is None else sample.spread for sample in samples]
     for name in dict.fromkeys(name for sample in samples for name in sample.columns):

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqathinker.media.write import Encoding
+from vqathinker.scale import SEVERITIES
 
 Frames = NDArray[np.uint8]
 Apply = Callable[[Frames], Frames]
 
-SPATIAL_WORDS = ("mild", "noticeable", "relatively severe", "severe", "very severe")
 TEMPORAL_WORDS = ("mild", "noticeable", "severe")
 UNSEEN = "unnoticeable"  # of a level that changes nothing
 
@@ -38,7 +38,7 @@ class Distortion(ABC):
     levels: ClassVar[tuple[Any, ...]]
     needs_time: ClassVar[bool] = False
     ranks: ClassVar[tuple[int, ...]] = (1, 2, 3, 4, 5)
-    words: ClassVar[tuple[str, ...]] = SPATIAL_WORDS
+    words: ClassVar[tuple[str, ...]] = SEVERITIES
 
     def __init__(self, *, stretch: bool = False) -> None:
         """Set the frame of the distortion.

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from vqathinker.distortions import DISTORTIONS
-from vqathinker.distortions.base import SPATIAL_WORDS, TEMPORAL_WORDS
+from vqathinker.distortions.base import TEMPORAL_WORDS
 from vqathinker.instructions.dimensions import DIMENSIONS, rate
 from vqathinker.instructions.recognition import name_of
 from vqathinker.instructions.wording import RATED_STATEMENT, STATEMENT
 from vqathinker.samples import VIDEO, Sample
-from vqathinker.scale import WORDS
+from vqathinker.scale import SEVERITIES, WORDS
 
 THROUGHOUT = "throughout the whole playback"
 
@@ -34,7 +34,7 @@ class Fact:
     degree: str
     time: str = ""
     place: str = ""
-    degrees: tuple[str, ...] = SPATIAL_WORDS
+    degrees: tuple[str, ...] = SEVERITIES
     is_problem: bool = True
 
     def phrase(self) -> str:
@@ -71,7 +71,7 @@ def facts_of(sample: Sample) -> list[Fact]:
                 str(columns.get("severity", "")),
                 time=str(columns.get("time", THROUGHOUT)) if sample.media[0].kind == VIDEO else "",
                 place=str(columns.get("place", "")),
-                degrees=TEMPORAL_WORDS if needs_time else SPATIAL_WORDS,
+                degrees=TEMPORAL_WORDS if needs_time else SEVERITIES,
             )
         )
     for name, share in dimensions_of(columns).items():
@@ -87,7 +87,7 @@ def _depicted(entry: Any) -> Fact:  # noqa: ANN401  what a file holds
     degree = str(entry["degree"])
     is_problem = degree not in WORDS
     told = {name: str(entry.get(name, "")) for name in ("time", "place")}
-    degrees = SPATIAL_WORDS if is_problem else WORDS
+    degrees = SEVERITIES if is_problem else WORDS
     return Fact(str(entry["attribute"]), degree, degrees=degrees, is_problem=is_problem, **told)
 
 

@@ -7,6 +7,7 @@ of the frames, normalisation, wording, placeholder tokens. Knows no files: `vqat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase, P
 
 from vqathinker.media.square import square
 from vqathinker.model.modeling import VQAThinkerConfig, check_motion
-from vqathinker.prompts import Prompt, visual_text
+from vqathinker.prompts import Prompt, pair_text, visual_text
 from vqathinker.types import PIXELS_PER_TOKEN as PIXELS_PER_TOKEN
 from vqathinker.types import FrameSetting as FrameSetting
+from vqathinker.types import Shown as Shown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -117,22 +119,40 @@ class VQAThinkerProcessor(ProcessorMixin):
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.image_mean, self.image_std))
         return (images.float() / 255 - mean) / std
 
-    def visual_text(self, num_frames: int, tokens_per_frame: int, *, is_image: bool = False) -> str:
+    def visual_text(
+        self,
+        num_frames: int,
+        tokens_per_frame: int,
+        *,
+        is_image: bool = False,
+        beside: Shown | None = None,
+    ) -> str:
         """The prompt up to its question, with a placeholder for every visual feature.
 
         Args:
             num_frames: T; may be smaller than in the setting (a perturbation can drop frames).
             tokens_per_frame: visual tokens of one frame.
             is_image: whether the one frame is a picture.
+            beside: a second medium.
         """
+        prompt = Prompt.from_dict(self.prompt)
+        shown = Shown(num_frames, is_image)
+        if beside is None:
+            return self._medium_text(prompt, shown, tokens_per_frame)
+        bare = replace(prompt, opening="")
+        texts = [self._medium_text(bare, one, tokens_per_frame) for one in (shown, beside)]
+        return pair_text(prompt, *texts)
+
+    def _medium_text(self, prompt: Prompt, shown: Shown, tokens_per_frame: int) -> str:
+        """The part of a prompt about one medium."""
         return visual_text(
-            Prompt.from_dict(self.prompt),
+            prompt,
             image=f"{IMAGE_START} {IMAGE_TOKEN} {IMAGE_END}",
             motion=f"{IMAGE_START} {self.motion_token} {IMAGE_END}",
             kind=self.motion,
-            num_frames=num_frames,
+            num_frames=shown.num_frames,
             tokens_per_frame=tokens_per_frame,
-            is_image=is_image,
+            is_image=shown.is_image,
         )
 
     def prompt_ids(
@@ -142,6 +162,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         *,
         question: str | None = None,
         is_image: bool = False,
+        beside: Shown | None = None,
     ) -> list[int]:
         """Token ids of the chat turn around one video: `visual_text` and the question.
 
@@ -150,13 +171,14 @@ class VQAThinkerProcessor(ProcessorMixin):
             tokens_per_frame: visual tokens of one frame.
             question: replaces the prompt's own question; "" asks nothing.
             is_image: whether the one frame is a picture.
+            beside: a second medium, shown after the first.
 
         Raises:
             ValueError: for a question of blanks.
         """
         if question and not question.strip():
             raise ValueError("the prompt needs a question")
-        visual = self.visual_text(num_frames, tokens_per_frame, is_image=is_image)
+        visual = self.visual_text(num_frames, tokens_per_frame, is_image=is_image, beside=beside)
         content = visual + (self.prompt["question"] if question is None else question)
         turn = [{"role": "user", "content": content}]
         text = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)

@@ -21,7 +21,7 @@ from vqathinker.media.names import is_image_name
 from vqathinker.media.video import Clip
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout.encoder import VideoEncoder
-from vqathinker.rollout.engine import Response, RolloutEngine, Sampling
+from vqathinker.rollout.engine import Response, RolloutEngine, RolloutRequest, Sampling
 from vqathinker.rollout.hf import HFEngine
 
 
@@ -46,6 +46,24 @@ class Asking:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Viewing:
+    """What is shown together, and what is asked about it.
+
+    Attributes:
+        clips: one as read, or two that are compared.
+        questions: one or more; None for that of `Asking`.
+    """
+
+    clips: tuple[Clip | VideoError, ...]
+    questions: tuple[str | None, ...] = (None,)
+
+    @property
+    def error(self) -> VideoError | None:
+        """The first clip that could not be read."""
+        return next((clip for clip in self.clips if isinstance(clip, VideoError)), None)
+
+
 class Answerer:
     """Asks clips of a policy.
 
@@ -68,41 +86,39 @@ class Answerer:
         self.engine = engine or HFEngine(model, processor)
         self._keys = itertools.count()
 
-    def answer(
-        self,
-        clips: Sequence[Clip | VideoError],
-        asking: Asking,
-        questions: Sequence[str | None] | None = None,
-    ) -> list[list[Response]]:
-        """The responses to each clip, in one call of the engine; none to what could not be read.
+    def answer(self, viewings: Sequence[Viewing], asking: Asking) -> list[list[list[Response]]]:
+        """The responses to each question of each viewing, in one call of the engine; none without a clip.
 
-        The generators of random numbers are left as they were.
-
-        Args:
-            clips: as read.
-            asking: what is asked, and how it is answered.
-            questions: of each clip, where they differ; None among them for that of `asking`.
+        Every clip is encoded once, however many questions are asked about it. The generators of random
+        numbers are left as they were.
         """
-        own = questions or [None] * len(clips)
-        readable = [
-            (clip, asking.question if question is None else question)
-            for clip, question in zip(clips, own, strict=True)
-            if not isinstance(clip, VideoError)
-        ]
-        videos = self.encoder.encode(
-            [clip.frames for clip, _ in readable], [is_image_name(clip.path) for clip, _ in readable]
-        )
-        requests = [
-            self.encoder.request(video, str(next(self._keys)), question=question)
-            for video, (_, question) in zip(videos, readable, strict=True)
-        ]
-        requests = [replace(r, prompt_ids=[*r.prompt_ids, *asking.opening]) for r in requests]
+        readable = [viewing for viewing in viewings if viewing.error is None]
+        requests = self._requests(readable, asking)
         options: dict[str, Any] = {"watched": asking.watched} if asking.watched else {}
         device = self.model.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(asking.seed)
             found = iter(self.engine.generate(requests, asking.num_responses, asking.sampling, **options))
-        return [[] if isinstance(clip, VideoError) else next(found) for clip in clips]
+        return [
+            [next(found) if viewing.error is None else [] for _ in viewing.questions] for viewing in viewings
+        ]
+
+    def _requests(self, viewings: Sequence[Viewing], asking: Asking) -> list[RolloutRequest]:
+        """The prompts of viewings whose clips are there."""
+        # a clip may be shown beside several others
+        clips: dict[int, Any] = {id(clip): clip for viewing in viewings for clip in viewing.clips}
+        videos = self.encoder.encode(
+            [clip.frames for clip in clips.values()], [is_image_name(clip.path) for clip in clips.values()]
+        )
+        encoded = dict(zip(clips, videos, strict=True))
+        requests = []
+        for viewing in viewings:
+            first, *others = [encoded[id(clip)] for clip in viewing.clips]
+            key = str(next(self._keys))
+            for question in viewing.questions:
+                asked = asking.question if question is None else question
+                requests.append(self.encoder.request(first, key, asked, *others))
+        return [replace(r, prompt_ids=[*r.prompt_ids, *asking.opening]) for r in requests]
 
 
 @dataclass(frozen=True)
@@ -155,9 +171,12 @@ def predict(
         part = paths[start : start + batch_size]
         clips = read_clips(decoders, part, setting)
         own = None if questions is None else questions[start : start + batch_size]
-        for path, clip, responses in zip(part, clips, answerer.answer(clips, asking, own), strict=True):
+        asked = own or [None] * len(part)
+        viewings = [Viewing((clip,), (question,)) for clip, question in zip(clips, asked, strict=True)]
+        for path, clip, answered in zip(part, clips, answerer.answer(viewings, asking), strict=True):
             if isinstance(clip, VideoError):
                 yield Prediction(path, math.nan, "", clip.reason)
                 continue
+            (responses,) = answered
             text = processor.tokenizer.decode(responses[0].token_ids, skip_special_tokens=True)
             yield Prediction(path, answers.score(text, think=think), text)

@@ -18,6 +18,7 @@ from torch import Tensor
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout.engine import RolloutRequest
 from vqathinker.rollout.motion_cache import MotionCache
+from vqathinker.types import Shown
 
 logger = logging.getLogger(__name__)
 
@@ -113,25 +114,43 @@ class VideoEncoder:
         return [EncodedVideo(*parts) for parts in zip(pixels, frames, motion, strict=True)]
 
     @torch.no_grad()
-    def request(self, video: EncodedVideo, cache_key: str, question: str | None = None) -> RolloutRequest:
-        """The prompt of one encoded video, its features in the order of the placeholders.
+    def request(
+        self,
+        video: EncodedVideo,
+        cache_key: str,
+        question: str | None = None,
+        beside: EncodedVideo | None = None,
+    ) -> RolloutRequest:
+        """The prompt of one encoded video or two, their features in the order of the placeholders.
 
         Args:
             video: as encoded.
-            cache_key: of the request.
+            cache_key: names the media; the same for several questions about them.
             question: what is asked; the encoder's if omitted.
+            beside: a second video, shown after the first.
         """
         num_frames, tokens_per_frame, width = video.frame_features.shape
-        asked = self.question if question is None else question
-        ids = self.processor.prompt_ids(num_frames, tokens_per_frame, question=asked, is_image=video.is_image)
+        shown = [video] if beside is None else [video, beside]
+        ids = self.processor.prompt_ids(
+            num_frames,
+            tokens_per_frame,
+            question=self.question if question is None else question,
+            is_image=video.is_image,
+            beside=None if beside is None else Shown(len(beside.frame_features), beside.is_image),
+        )
         image_id, motion_id = self.processor.placeholder_ids
         marks = torch.tensor([i for i in ids if i in (image_id, motion_id)], device=self.model.device)
         embeds = video.frame_features.new_empty(len(marks), width)
-        embeds[marks == image_id] = video.frame_features.flatten(0, 1)
-        if len(video.motion_features):
-            projected = self.model.model.motion_projector(video.motion_features[None])[0]
-            embeds[marks == motion_id] = projected.to(embeds.dtype)
+        embeds[marks == image_id] = torch.cat([one.frame_features.flatten(0, 1) for one in shown])
+        motion = [self._projected(one) for one in shown if len(one.motion_features)]
+        if motion:
+            embeds[marks == motion_id] = torch.cat(motion).to(embeds.dtype)
         return RolloutRequest(ids, embeds, cache_key)
+
+    def _projected(self, video: EncodedVideo) -> Tensor:
+        """Motion features (M, d) as the language model takes them."""
+        features: Tensor = self.model.model.motion_projector(video.motion_features[None])[0]
+        return features
 
     def _frame_features(self, pixels: Sequence[Tensor]) -> list[Tensor]:
         stacked = torch.cat(list(pixels))

@@ -46,7 +46,7 @@ from vqathinker.training.missing import check_precision, check_processes
 from vqathinker.training.sharding import policy_for_rollout
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.training.validation import validate
-from vqathinker.types import Perturbation, RunStopped
+from vqathinker.types import FloatArray, Perturbation, Reward, RolloutBatch, RunStopped
 
 logger = logging.getLogger(__name__)
 
@@ -266,13 +266,29 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
             everyone, places = collect(records, think=self.think, draws_twins=bool(self.perturbations))
             if everyone is not None:
                 for column, (label, reward) in enumerate(self.rewards.items()):
-                    table = self._checked(reward_plugins.evaluate, reward, everyone, label)
+                    table = self._rewarded(reward, everyone, label)
                     for place, index in places.items():
                         values[place, column] = float(table[index])
                 for name, value in self._checked(batch_metrics, everyone, self.rewards).items():
                     self.log_metric(name, value)
         self._log_table(batch, local)
         return values
+
+    def _rewarded(self, reward: Reward, batch: RolloutBatch, label: str) -> FloatArray:
+        """The values of a reward; of one that asks others the main process's, so that they are asked once."""
+        if not getattr(reward, "runs_once", False):
+            return self._checked(reward_plugins.evaluate, reward, batch, label)
+        found: list[Any] = [None]
+        if self.accelerator.is_main_process:
+            try:
+                found = [self._checked(reward_plugins.evaluate, reward, batch, label)]
+            except RunStopped as error:  # the other processes end with it
+                found = [error]
+        (values,) = broadcast_object_list(found)
+        if isinstance(values, RunStopped):
+            raise values
+        table: FloatArray = values
+        return table
 
     def _checked(self, call: Callable[..., T], *arguments: Any) -> T:
         """What a call of rewards gives; one that fails ends the run with a line, and the log has all."""

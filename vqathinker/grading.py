@@ -1,0 +1,142 @@
+"""Grades of open answers by a judge, a language model: 0 for a wrong one, 1 for a part, 2 for a right one.
+
+Source: Q-Bench-Video (arXiv 2409.20063): three grades, asked five times; S2I-Bench of Score2Instruct
+(arXiv 2506.21011) is judged likewise.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vqathinker.chat import ChatClient, ChatError, Question
+from vqathinker.choices import said
+
+ROUNDS = 5
+WORST = 0
+BEST = 2
+LONGEST = 300  # letters of a judge's reason
+SYSTEM = "You grade answers to questions about the quality of videos and pictures."
+PROMPT = """\
+Question: {question}
+Reference answer: {reference}
+Answer to grade: {answer}
+
+Compare them by what they say, not by their words: is the answer complete, accurate and relevant?
+2: it says the same as the reference, or all that matters of it.
+1: it says a part of the reference, or the whole of it beside something wrong.
+0: it says something else, nothing, or the contrary.
+Reply with a JSON object: {{"score": 0, 1 or 2, "reason": "in one sentence"}}"""
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "score": {"type": "integer", "enum": [0, 1, BEST]},
+        "reason": {"type": "string", "maxLength": LONGEST},
+    },
+    "required": ["score", "reason"],
+    "additionalProperties": False,
+}
+WRITTEN = re.compile(r"\bscore\"?\s*[:=]\s*([0-2])\b", re.IGNORECASE)  # where a judge writes no JSON
+VERSION = 1  # of prompt and schema; part of what a result is known by
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What a judge says of one answer in several rounds.
+
+    Attributes:
+        votes: a grade for each round that could be read.
+        error: why there are none; None if there are.
+    """
+
+    votes: tuple[int, ...] = ()
+    error: str | None = None
+
+    @property
+    def value(self) -> float:
+        """The mean vote as a share of the best one: 0 to 1; NaN without votes.
+
+        >>> Grade((2, 1, 2, 2, 1)).value
+        0.8
+        """
+        return sum(self.votes) / len(self.votes) / BEST if self.votes else math.nan
+
+    @property
+    def majority(self) -> int | None:
+        """The most frequent vote, of equally frequent ones the lowest; None without votes.
+
+        >>> Grade((2, 1, 2, 0, 1)).majority
+        1
+        """
+        counts = Counter(self.votes)
+        return min(counts, key=lambda vote: (-counts[vote], vote)) if counts else None
+
+    @property
+    def is_unanimous(self) -> bool:
+        """Whether all rounds say the same."""
+        return len(set(self.votes)) == 1
+
+
+class Grader:
+    """Asks a judge for grades; an empty answer is wrong without being asked about.
+
+    A round is the same question with another seed: at a temperature of 0 they say the same.
+
+    Args:
+        client: of the judge.
+        rounds: of each answer.
+    """
+
+    def __init__(self, client: ChatClient, rounds: int = ROUNDS) -> None:
+        if rounds < 1:
+            raise ValueError(f"{rounds} rounds: a judge is asked at least once")
+        self.client = client
+        self.rounds = rounds
+
+    def questions(self, question: str, reference: str, answer: str) -> list[Question]:
+        """What the judge is asked about an answer, a question for each round; nothing about an empty one."""
+        text = said(answer)
+        if not text:
+            return []
+        prompt = PROMPT.format(question=question, reference=reference, answer=text)
+        return [Question(prompt, system=SYSTEM, schema=SCHEMA, round=number) for number in range(self.rounds)]
+
+    def grade(self, question: str, reference: str, answer: str) -> Grade:
+        """Grade one answer.
+
+        Args:
+            question: what was asked.
+            reference: a right answer.
+            answer: the response; of one with an answer block that alone is graded.
+        """
+        return self.grade_all([(question, reference, answer)])[0]
+
+    def grade_all(self, answers: Iterable[tuple[str, str, str]]) -> list[Grade]:
+        """As `grade`, of N answers, several at a time: each a question, a reference and an answer."""
+        asked = [self.questions(*answer) for answer in answers]
+        replies = iter(self.client.ask_all([question for questions in asked for question in questions]))
+        return [_grade([next(replies) for _ in questions]) for questions in asked]
+
+
+def _grade(replies: list[str | ChatError]) -> Grade:
+    """The votes of an answer's rounds."""
+    if not replies:
+        return Grade((WORST,))
+    votes = [vote for reply in replies if isinstance(reply, str) and (vote := read_vote(reply)) is not None]
+    if votes:
+        return Grade(tuple(votes))
+    failed = next((str(reply) for reply in replies if isinstance(reply, ChatError)), None)
+    return Grade(error=failed or "no reply holds a score of 0, 1 or 2")
+
+
+def read_vote(reply: str) -> int | None:
+    """The score in a judge's reply, None if there is none.
+
+    >>> read_vote('{"score": 2, "reason": "the same"}'), read_vote("Score: 1"), read_vote("score: 7")
+    (2, 1, None)
+    """
+    found = {int(vote) for vote in WRITTEN.findall(reply)}
+    return found.pop() if len(found) == 1 else None
