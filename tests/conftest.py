@@ -38,6 +38,11 @@ NUM_BITS = 7
 CELL = 16
 
 
+def in_soak(*values: object, name: str) -> Any:  # noqa: ANN401  a case of pytest's parametrize
+    """A case that `make soak` runs alone: another one like it is in every run."""
+    return pytest.param(*values, id=name, marks=pytest.mark.skipif(not SOAK, reason="make soak runs it"))
+
+
 def rounds(usual: int, soak: int) -> int:
     """How often something is repeated: in `make test`, and in `make soak`."""
     return soak if SOAK else usual

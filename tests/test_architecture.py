@@ -1,7 +1,7 @@
 """The house rules that a parser can check: floors, import directions, sizes, exceptions.
 
 ground       vqathinker.{types,scale,samples,records,answers,prompts,metrics,plugins,journal,
-             atomic,seeds,published,chat,nearest},
+             atomic,seeds,published,chat,nearest,choices,grading},
              checkpoints.folders
 plug-ins     rewards (ground)    perturbations (nothing of ours)
 storage      vqathinker.checkpoints.storage (ground)
@@ -16,6 +16,7 @@ training     vqathinker.training     (all above, no plug-in by name)
 planning     vqathinker.planning     (all above)
 scoring      vqathinker.scoring      (rollout and what it stands on)
 evaluation   vqathinker.evaluation   (scoring, data)
+web          vqathinker.web          (evaluation, scoring)
 cli          vqathinker.cli          (everything)
 leaves       recipes, benchmarks, tests, docs: imported by nothing
 """
@@ -45,6 +46,8 @@ HEAVY = (
     "openai",
     "ray",
     "skimage",
+    "gradio",
+    "choix",
 )
 
 # The longest prefix of a module's dotted name decides its floor.
@@ -60,6 +63,8 @@ FLOORS = {
     "vqathinker.samples": "ground",
     "vqathinker.journal": "ground",
     "vqathinker.chat": "ground",
+    "vqathinker.choices": "ground",
+    "vqathinker.grading": "ground",
     "vqathinker.published": "ground",
     "vqathinker.atomic": "ground",
     "vqathinker.seeds": "ground",
@@ -82,6 +87,7 @@ FLOORS = {
     "vqathinker.planning": "planning",
     "vqathinker.scoring": "scoring",
     "vqathinker.evaluation": "evaluation",
+    "vqathinker.web": "web",
     "vqathinker.cli": "cli",
 }
 GROUND = {"ground", "front"}
@@ -108,6 +114,7 @@ BELOW = {
     "planning": {"planning", "training", "data"} | ROLLOUT | LAUNCH,
     "scoring": {"scoring"} | ROLLOUT,
     "evaluation": {"evaluation", "scoring", "data"} | ROLLOUT | LAUNCH,
+    "web": {"web", "evaluation", "scoring", "data"} | ROLLOUT,
     "cli": set(FLOORS.values()),
 }
 # yaml: prompts read from a file; the hub: checkpoints by name, and openai: language models, when asked for

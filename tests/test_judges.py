@@ -40,16 +40,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )  # fmt: skip
     Qwen2ForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # as `vllm serve` does, whose script does not know the CPU build by its name
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
-    command += ["--served-model-name", "writer", "--dtype", "float32"]
-    started = start([*command, "--enforce-eager", "--max-model-len", "4096"], folder)
+    command = [sys.executable, "-m", "vqathinker.cli", "serve", "--judge", str(folder)]
+    started = start([*command, "--dtype", "float32", "--enforce-eager", "--max-model-len", "4096"], folder)
     yield started
     started.kill()
 
 
 def client(server: Server, folder: Path, **options: float) -> ChatClient:
-    return ChatClient("writer", url=f"{server.url}/v1", journal=folder, **{"max_tokens": 1500, **options})  # type: ignore[arg-type]
+    return ChatClient("judge", url=f"{server.url}/v1", journal=folder, **{"max_tokens": 1500, **options})  # type: ignore[arg-type]
 
 
 def test_structured_output_keeps_to_the_schema(server: Server, tmp_path: Path) -> None:

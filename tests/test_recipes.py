@@ -18,7 +18,7 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from conftest import permissions
+from conftest import in_soak, permissions
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from torch import Tensor
@@ -133,7 +133,9 @@ def test_a_recipe_reads_its_settings(path: Path) -> None:
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda path: path.stem)
 def test_settings_open_with_their_launch_line(path: Path) -> None:
     opening = path.read_text(encoding="utf-8").splitlines()[0]
-    assert opening.startswith(("# accelerate launch ", "# python recipes/", "# python -m recipes."))
+    assert opening.startswith(
+        ("# accelerate launch ", "# python recipes/", "# python -m recipes.", "# python bench")
+    )
 
 
 def test_the_settings_of_the_paper() -> None:
@@ -402,8 +404,14 @@ def test_processes_on_a_cpu(
 @pytest.mark.vllm
 @pytest.mark.parametrize(
     ("adapter", "processes"),
-    [([], ""), (LORA, ""), ([], "cpu_two"), ([], "zero2"), ([], "zero3"), (LORA, "zero3")],
-    ids=["all weights", "lora", "two processes", "zero2", "zero3", "lora under zero3"],
+    [
+        pytest.param([], "", id="all weights"),
+        pytest.param(LORA, "", id="lora"),
+        pytest.param([], "cpu_two", id="two processes"),
+        in_soak([], "zero2", name="zero2"),
+        pytest.param([], "zero3", id="zero3"),
+        in_soak(LORA, "zero3", name="lora under zero3"),
+    ],
 )
 def test_rollouts_by_vllm(
     adapter: list[object], processes: str, tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
@@ -445,7 +453,7 @@ def test_rollouts_by_vllm(
 
 @pytest.mark.slow
 @pytest.mark.vllm  # which DeepSpeed is installed with
-@pytest.mark.parametrize("name", ["zero2", "zero3"])
+@pytest.mark.parametrize("name", [in_soak("zero2", name="zero2"), "zero3"])
 def test_packed_and_plain_rows_under_zero(
     name: str, tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
 ) -> None:

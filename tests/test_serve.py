@@ -47,3 +47,25 @@ def test_other_addresses_are_asked_for(stand_in: Path, checkpoints: dict[str, Pa
     options, said = serve(stand_in, checkpoints["none"], "--host=0.0.0.0", "--port", 9000)
     assert (options["--host"], options["--port"]) == ("0.0.0.0", "9000")
     assert "every machine that reaches this one can use it" in said
+
+
+def test_a_judge_has_a_name_that_recipes_know(stand_in: Path, tmp_path: Path) -> None:
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "judge/config.json").write_text('{"model_type": "qwen3"}')
+    for model in (str(tmp_path / "judge"), "Qwen/Qwen3-8B"):
+        options, _ = serve(stand_in, "--judge", model, "--max-model-len", "4096")
+        assert (options["--model"], options["--served-model-name"]) == (model, "judge")
+        assert options["--max-model-len"] == "4096"
+
+
+def test_what_is_no_judge(stand_in: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for words, message in (
+        ([checkpoints["none"]], "a checkpoint that scores, no judge: leave --judge out"),
+        ([tmp_path / "empty"], "has no config.json"),
+        (["Qwen/Qwen3-8B", "--rollouts"], "choose one of --judge and --rollouts"),
+    ):
+        with pytest.raises(subprocess.CalledProcessError) as ended:
+            serve(stand_in, "--judge", *words)
+        assert ended.value.returncode == 2
+        assert message in ended.value.stderr

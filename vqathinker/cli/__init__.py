@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from vqathinker import __version__
+from vqathinker.cli.ask_set import ask_set
 from vqathinker.cli.build import build
+from vqathinker.cli.compare import compare
 from vqathinker.cli.convert import convert
 from vqathinker.cli.datasets import datasets
 from vqathinker.cli.distort import distort
@@ -27,6 +29,7 @@ from vqathinker.cli.score import score
 from vqathinker.cli.serve import serve
 from vqathinker.cli.train import train
 from vqathinker.cli.usage import Commands
+from vqathinker.cli.web import web
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_show_locals=False
@@ -59,9 +62,12 @@ app.command()(convert)
 app.command()(merge)
 app.command()(score)
 app.command()(evaluate)
+app.command()(ask_set)
+app.command()(compare)
 app.command()(datasets)
 app.command()(report)
 app.command()(doctor)
+app.command()(web)
 app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 )(train)

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from vqathinker.cli.label_options import ColumnOptions, read_table, require_benchmark, tell
+from vqathinker.cli.label_options import (
+    ColumnOptions,
+    read_table,
+    require_benchmark,
+    require_folder,
+    tell,
+)
+from vqathinker.cli.require import require_label_file
 from vqathinker.cli.show import NUM_SHOWN, fail
 from vqathinker.cli.usage import with_options
 
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
 
     from vqathinker.data.benchmarks import Benchmark
     from vqathinker.data.matching import Matches
+    from vqathinker.data.question_sets import QuestionSet
 
 
 @with_options
@@ -28,7 +36,7 @@ def datasets(
     *,
     column_options: ColumnOptions,
 ) -> None:
-    """List the known test sets, or check a label file and a folder of videos against one of them.
+    """List the known test sets and sets of questions, or check a file and a folder of videos against one.
 
     Exit code 0: all as it should be. 1: labels or videos differ from the record. 2: a wrong argument or
     label file.
@@ -41,6 +49,8 @@ def datasets(
         if videos:
             fail("--videos needs --labels FILE, which names the videos")
         return show_benchmark(name)
+    if question_set(name) is not None:
+        check_questions(name, labels, videos)
     benchmark = require_benchmark(name)
     table = read_table(labels, videos, benchmark.reading(**asdict(column_options)))
     rows = table.to_rows()
@@ -80,12 +90,45 @@ def _show_videos(rows: Dataset, matches: Matches) -> bool:
     return not missing
 
 
+def question_set(name: str) -> QuestionSet | None:
+    """The record of a set of questions, None if there is none of this name."""
+    from vqathinker.data.question_sets import QUESTION_SETS
+
+    return {known.lower(): one for known, one in QUESTION_SETS.items()}.get(name.lower())
+
+
+def check_questions(name: str, file: Path, videos: Path | None) -> NoReturn:
+    """Say what differs from the record of a set of questions, and leave."""
+    from vqathinker.data.question_sets import differences, missing_media
+    from vqathinker.samples import read_samples
+
+    one = question_set(name)
+    assert one is not None, "asked before"
+    require_label_file(file)
+    if videos is not None:
+        require_folder(videos)
+    try:
+        samples = read_samples(file)
+    except (ValueError, OSError) as error:
+        fail(error)
+    typer.echo(f"{one.name}: {len(samples)} questions")
+    lines = differences(one, samples)
+    missing = [] if videos is None else missing_media(samples, videos)
+    lines += [f"{path}: no such file" for path in missing[:NUM_SHOWN]]
+    if len(missing) > NUM_SHOWN:
+        lines.append(f"... and {len(missing) - NUM_SHOWN} more")
+    for line in lines:
+        typer.echo(line, err=True)
+    raise typer.Exit(1 if lines else 0)
+
+
 def show_benchmarks() -> None:
     """Print all records as a table."""
     from rich.console import Console
     from rich.table import Table
 
     from vqathinker.data.benchmarks import BENCHMARKS
+    from vqathinker.data.question_sets import QUESTION_SETS
 
     # without a frame the names of the label files fit into 80 columns
     table = Table("name", box=None, padding=(0, 2, 0, 0))
@@ -98,11 +141,30 @@ def show_benchmarks() -> None:
         scale += "" if benchmark.higher_is_better else ", lower is better"
         table.add_row(benchmark.name, str(benchmark.num_videos), scale, domain, benchmark.label_file)
     Console().print(table)
+    questions = Table("questions", box=None, padding=(0, 2, 0, 0))
+    for title in ("number", "videos"):
+        questions.add_column(title, justify="right")
+    questions.add_column("file", no_wrap=True)
+    for one in QUESTION_SETS.values():
+        questions.add_row(one.name, str(one.num_questions), str(one.num_media), one.file)
+    Console().print(questions)
     typer.echo("vqathinker datasets NAME says where to obtain one and how its files are named")
 
 
 def show_benchmark(name: str) -> None:
     """Print one record."""
+    questions = question_set(name)
+    if questions is not None:
+        counted = ", ".join(
+            f"{kind} {number}" for kind, number in (questions.kinds or questions.keys).items()
+        )
+        numbers = f"{questions.num_questions} questions about {questions.num_media} videos"
+        typer.echo(f"""{questions.name}: {numbers}
+kinds       {counted or "options A to D or E"}
+from        {questions.source}
+file        {questions.file}
+ask         vqathinker ask-set CHECKPOINT {questions.file} --videos FOLDER""")
+        return
     benchmark = require_benchmark(name)
     scales = [f"{benchmark.low * factor:g} to {benchmark.high * factor:g}" for factor in benchmark.factors]
     typer.echo(f"""{benchmark.name}, {"in-domain" if benchmark.in_domain else "out of domain"}

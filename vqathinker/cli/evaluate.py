@@ -70,7 +70,7 @@ def evaluate(
     loaded = [one.load() for one in chosen]
     from vqathinker.evaluation import Evaluating
 
-    with _errors_in_a_line(keep.out), engine.load(folder) as scorer:
+    with errors_in_a_line(keep.out), engine.load(folder) as scorer:
         results = []
         for one, rows, keeping in zip(chosen, loaded, keepings, strict=True):
             results.append(_run(Evaluating(scorer, rows, keeping, how), one.folder))
@@ -151,7 +151,7 @@ def _leave(chosen: list[LabelledSet], results: list[Evaluation], keep: KeepOptio
 
 
 @contextmanager
-def _errors_in_a_line(out: Path | None) -> Iterator[None]:
+def errors_in_a_line(out: Path | None) -> Iterator[None]:
     """Leave with one line for what the user can correct, and say what is kept."""
     import torch
 

@@ -35,6 +35,10 @@ def report(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print LaTeX (booktabs).")] = False,
     paper: Annotated[bool, typer.Option("--paper", help="Show the published results beside.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="One page about a folder that evaluate, score --out or training wrote."),
+    ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Of the paired bootstrap between runs.")] = 1000,
 ) -> None:
     """Compare runs per data set and overall, and each with the first by a paired bootstrap.
@@ -51,6 +55,11 @@ def report(
     if markdown and latex:
         fail("choose one of --markdown and --latex")
     layout = "markdown" if markdown else "latex" if latex else ""
+    if html is not None:
+        if len(runs) > 1 or table or png or layout or paper:
+            fail("--html is about one folder: leave the others out")
+        write_page(runs[0], html)
+        return
     if table is not None:
         if paper:
             fail("--table shows what is published anyway: leave --paper out")
@@ -61,6 +70,26 @@ def report(
         fail("--png draws the table of an ablation: --table NAME")
     else:
         report_runs(runs, layout, paper=paper, resamples=resamples)
+
+
+def write_page(folder: Path, html: Path) -> None:
+    """Write the page of a folder, or leave with what the user can correct."""
+    from vqathinker.web.report import report_of
+
+    if not folder.is_dir():
+        fail(f"{folder} is not a folder{nearest_path(folder)}")
+    require_page(html)
+    try:
+        report_of(folder).write(html)
+    except (ValueError, OSError) as error:
+        fail(error)
+    typer.echo(f"wrote {html}")
+
+
+def require_page(html: Path) -> None:
+    """Leave unless a page can be written there."""
+    if html.suffix != ".html" or not html.absolute().parent.is_dir():
+        fail(f"--html {html}: expected FILE.html in a folder that exists")
 
 
 def report_runs(

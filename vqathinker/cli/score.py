@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 import typer
 
 from vqathinker.cli.options import CheckpointName, EngineOptions, KeepOptions, ModeOptions, require_keeping
+from vqathinker.cli.report import require_page
 from vqathinker.cli.require import require_checkpoint, require_room
 from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar, say_kept
 from vqathinker.cli.usage import nearest_path, with_options
@@ -42,6 +43,10 @@ class PrintOptions:
     reasoning: Annotated[
         bool | None,
         typer.Option("--reasoning/--no-reasoning", help="The reasoning below each score; so on a terminal."),
+    ] = None
+
+    html: Annotated[
+        Path | None, typer.Option(help="Also a page: sortable table, pictures, the worst and the best.")
     ] = None
 
     @property
@@ -111,6 +116,8 @@ def score(
         fail("choose one of --json and --csv")
     if keep.out is not None and print_options.form != "table":
         fail("--out writes files: leave --json and --csv out")
+    if print_options.html is not None:
+        require_page(print_options.html)
     engine.check(mode)
     task = task_options.to_task(mode)
     shard = keep.part(engine.engine)
@@ -128,13 +135,18 @@ def score(
     with _errors_in_a_line(tally), scorer:
         if output is None or keeping is None:
             _print(task.run(scorer, found), len(found), tally)
+            if print_options.html is not None:
+                _write_page(tally.rows, print_options.html)
         else:
             from vqathinker.evaluation.files import ScoringFiles
 
             with ScoringFiles(scorer, found, task, output, keeping) as scoring:
                 say_kept(len(scoring.kept), len(scoring.paths))
                 _print(scoring, len(scoring.left), tally)
-            _leave(scoring.result(), output, shard, tally)
+            done = scoring.result()
+            if print_options.html is not None and not done.num_pending:
+                _write_page(done.rows, print_options.html)
+            _leave(done, output, shard, tally)
     tally.report()
     raise typer.Exit(FAILED if tally.num_failed else 0)
 
@@ -147,6 +159,14 @@ def _print(answers: Iterable[Iterable[Score | Reply]], number: int, tally: Tally
             for result in results:
                 tally.add(result)
             progress.advance(bar)
+
+
+def _write_page(rows: list[dict[str, Any]], html: Path) -> None:
+    """Write the page of some results."""
+    from vqathinker.web.report import scores_page
+
+    scores_page(rows, title=html.stem).write(html)
+    typer.echo(f"wrote {html}", err=True)
 
 
 def _leave(kept: StoredResults, output: OutputFiles, shard: tuple[int, int], tally: Tally) -> NoReturn:
@@ -181,6 +201,7 @@ class Tally:
         self.is_kept = is_kept
         self.has_windows = task.window is not None
         self.last_unusable: str | None = None  # one line for all windows of a file
+        self.rows: list[dict[str, Any]] = []  # for a page
         self.num_written = self.num_failed = self.num_clipped = self.num_lost = 0
         _take_any_name(sys.stdout, "backslashreplace")
 
@@ -190,6 +211,8 @@ class Tally:
         is_answer = "question" in row
         failed = result.error is not None or (not is_answer and row["score"] is None)
         lost = 0 if is_answer else sum(value is None for value in row["samples"])
+        if self.options.html is not None and not self.is_kept:
+            self.rows.append(row)
         if not self.is_kept:
             try:
                 self._write(row)

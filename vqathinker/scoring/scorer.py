@@ -14,6 +14,7 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from vqathinker.media.clips import iter_clips
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.windows import check_windows
@@ -21,7 +22,7 @@ from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, V
 from vqathinker.model.fingerprint import fingerprint
 from vqathinker.prompts import DESCRIBE_QUESTION
 from vqathinker.rollout import Response, RolloutEngine, Sampling
-from vqathinker.rollout.answer import Answerer, Asking
+from vqathinker.rollout.answer import Answerer, Asking, Viewing
 from vqathinker.scoring.load import load
 from vqathinker.scoring.mode import Mode
 from vqathinker.scoring.reading import read
@@ -214,6 +215,46 @@ class Scorer:
         """
         return self._replies(find_sources(sources, expand=expand), question)
 
+    def interview(
+        self, media: Sequence[tuple[Sequence[str], Sequence[str]]], *, samples: int = 1, seed: int = 0
+    ) -> Iterator[list[Reply]]:
+        """Yield the answers to several questions about each medium, or about two that are shown together.
+
+        Every file is decoded and encoded once for its questions; `batch_size` counts questions.
+
+        Args:
+            media: paths of one file or two, and the questions about them.
+            samples: answers to each question, which follow one another; greedy if it is one.
+            seed: of the samples.
+        """
+        sampling = Mode(samples=samples).sampling(self.max_new_tokens)
+        asking = Asking(num_responses=samples, sampling=sampling, seed=seed)
+        paths = (path for shown, _ in media for path in shown)
+        clips = iter_clips(self.reader, paths, self.setting, self._ahead)
+        waiting: list[Viewing] = []
+        for place, (shown, questions) in enumerate(media, 1):
+            waiting.append(Viewing(tuple(next(clips) for _ in shown), tuple(questions)))
+            num_questions = sum(len(viewing.questions) for viewing in waiting)
+            if num_questions >= self.batch_size or place == len(media):
+                yield from self._interviewed(waiting, asking)
+                waiting = []
+
+    def _interviewed(self, viewings: Sequence[Viewing], asking: Asking) -> Iterator[list[Reply]]:
+        start = time.perf_counter()
+        answered = self.answerer.answer(viewings, asking)
+        seconds = (time.perf_counter() - start) / len(viewings)
+        for viewing, found in zip(viewings, answered, strict=True):
+            seen = self._seen(Part(viewing.error or viewing.clips[0]), seconds)
+            yield [
+                Reply(question=question or "", text=text, **seen)
+                for question, responses in zip(viewing.questions, found, strict=True)
+                for text in list(map(self._text, responses)) or [""]
+            ]
+
+    def _text(self, response: Response) -> str:
+        text: str = self.processor.tokenizer.decode(response.token_ids, skip_special_tokens=True)
+        return text
+
     def describe(self, sources: Sources) -> Iterator[Reply]:
         """Yield a description of every video's quality."""
         return self.ask(sources, DESCRIBE_QUESTION)
@@ -299,9 +340,7 @@ class Scorer:
             if isinstance(part.clip, VideoError):
                 yield Reply(question=question, **seen)
             else:
-                ids = responses[0].token_ids
-                text = self.processor.tokenizer.decode(ids, skip_special_tokens=True)
-                yield Reply(question=question, text=text, **seen)
+                yield Reply(question=question, text=self._text(responses[0]), **seen)
 
     def _answers(
         self, parts: Iterator[Part], asking: Asking, questions: Sequence[str | None] | None = None
@@ -311,9 +350,10 @@ class Scorer:
         own = itertools.repeat(None) if questions is None else iter(questions)
         while batch := list(itertools.islice(parts, self.batch_size)):
             asked = list(itertools.islice(own, len(batch)))
-            found = self.answerer.answer([part.clip for part in batch], asking, asked)
+            viewings = [Viewing((p.clip,), (question,)) for p, question in zip(batch, asked, strict=True)]
+            found = self.answerer.answer(viewings, asking)
             seconds = (time.perf_counter() - start) / len(batch)
-            for part, responses in zip(batch, found, strict=True):
+            for part, (responses,) in zip(batch, found, strict=True):
                 yield part, responses, self._seen(part, seconds)
             start = time.perf_counter()
 

@@ -1,0 +1,474 @@
+"""Questions about media: put, answered, judged and counted."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from chat_server import ChatServer
+from click.testing import Result
+from conftest import rounds
+from scipy import stats
+from typer.testing import CliRunner
+
+from vqathinker.chat import ChatClient
+from vqathinker.cli import app
+from vqathinker.evaluation import Keeping
+from vqathinker.evaluation.question_report import QuestionReport
+from vqathinker.evaluation.question_run import QuestionRun
+from vqathinker.evaluation.questions import is_closed, is_open, is_right, wording
+from vqathinker.grading import Grade, Grader
+from vqathinker.metrics import kappa, mean_of_answers
+from vqathinker.published import parse_published
+from vqathinker.rollout.encoder import VideoEncoder
+from vqathinker.samples import Media, Sample, write_samples
+from vqathinker.scoring import Scorer
+
+# of Q-Bench-Video's dev set, single videos: the letter that is right, by type
+QBENCH = {"yes-or-no": {"A": 143, "B": 151}, "what/how": {"A": 84, "B": 76, "C": 88, "D": 80}}
+NUM_OPEN = 270
+# of FineVD's yes/no questions: Yes and No for each kind, of 5,080
+FINEVD = {
+    "artifact": (446, 570), "blur": (657, 359), "noise": (277, 739), "color distortion": (269, 747),
+    "temporal distortion": (133, 883),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The package waits half a second before it tries again."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    return None
+
+
+def qbench() -> list[dict[str, Any]]:
+    """Rows in the form and the proportions of the published file."""
+    rows = []
+    for kind, letters in QBENCH.items():
+        answers = ["Yes", "No", "", ""] if kind == "yes-or-no" else ["blur", "noise", "darkness", "haze"]
+        for letter in chain.from_iterable(repeat(letter, number) for letter, number in letters.items()):
+            correct = answers["ABCD".index(letter)]
+            rows.append(
+                {"answers": answers, "question_type": kind, "correct_choice": letter, "correct_ans": correct}
+            )
+    answer = ["The light flickers.", "", "", ""]
+    rows += [{"answers": answer, "question_type": "open_ended", "correct_choice": "A"}] * NUM_OPEN
+    shared = {"question": "What is it like?", "video_type": "Natural", "context": "Global"}
+    concern = "CONCERN_Technical_Temporal"
+    return [{"video": f"{i}.mp4", **shared, "quality_concern": concern, **row} for i, row in enumerate(rows)]
+
+
+def finevd() -> list[dict[str, Any]]:
+    """Likewise, a conversation each."""
+    rows = []
+    for kind, (yes, no) in FINEVD.items():
+        asked = f"If there is no {kind} in the video, please answer [No]. If there is, please answer [Yes]."
+        for answer in [*repeat("Yes", yes), *repeat("No", no)]:
+            turns = [{"from": "human", "value": asked}, {"from": "ai", "value": answer}]
+            rows.append({"video": f"{len(rows)}.mp4", "conversations": turns})
+    return rows
+
+
+def report_of(samples: list[Sample], text: str) -> QuestionReport:
+    """All questions answered alike."""
+    return QuestionReport(samples, dict.fromkeys(range(len(samples)), text), {}, {})
+
+
+def parsed(rows: list[dict[str, Any]]) -> list[Sample]:
+    samples = parse_published(json.dumps(rows), dataset="set")
+    assert samples is not None
+    return samples
+
+
+def test_always_a_on_q_bench_video() -> None:
+    """227 of the 622 closed questions; the first letter of any text would earn as much, and so would A."""
+    samples = parsed(qbench())
+    assert sum(map(is_closed, samples)) == 622
+    assert sum(map(is_open, samples)) == NUM_OPEN
+    parts = {(part.name, part.value): part for part in report_of(samples, "A").parts()}
+    assert parts["question_type", "yes-or-no"].points.value == pytest.approx(143 / 294)
+    assert parts["question_type", "what/how"].points.value == pytest.approx(84 / 328)
+    assert parts["", "all"].points.value == pytest.approx(227 / 622)  # open ones wait for a judge
+    assert parts["", "all"].chance == pytest.approx((294 / 2 + 328 / 4) / 622)
+    assert parts["question_type", "yes-or-no"].majority == "No"
+    assert parts["question_type", "yes-or-no"].majority_share == pytest.approx(151 / 294)
+    # a row belongs to each concern in its name
+    assert parts["quality_concern", "Technical"].num_questions == 622
+    assert parts["quality_concern", "Temporal"].num_questions == 622
+    for text in ("", "A lot of blur.", "Any", "A or B"):
+        (whole, *_) = report_of(samples, text).parts()
+        assert (whole.points.value, whole.num_unparsed) == (0.0, 622)
+
+
+def test_always_no_on_finevd() -> None:
+    samples = parsed(finevd())
+    (whole, *_) = report_of(samples, "No").parts()
+    assert whole.num_questions == 5080
+    assert whole.points.value == pytest.approx(3298 / 5080)
+    assert (whole.majority, whole.majority_share) == ("No", pytest.approx(3298 / 5080))
+    (empty, *_) = report_of(samples, "").parts()
+    assert empty.points.value == 0
+
+
+def test_letters_in_the_text_of_a_question() -> None:
+    """FineVD's options, between brackets and behind letters; nothing is listed twice."""
+    asked = (
+        "Which one? A.Blur B.Artifact C.Noise D.Video quality is good (Just answer the corresponding letter)"
+    )
+    types = "Which type? {A:[None], B:[gussian noise], C:[over dark], D:[shaking], E:[motion blur]}"
+    rows = [
+        {
+            "video": "0.mp4",
+            "conversations": [{"from": "human", "value": text}, {"from": "ai", "value": letter}],
+        }
+        for text, letter in ((asked, "D"), (types, "E"), ("Rate it.", "C"), ("A. one C. two", "A"))
+    ]
+    first, second, third, fourth = parsed(rows)
+    assert (first.options, first.correct) == (("Blur", "Artifact", "Noise", "Video quality is good"), 3)
+    assert second.options == ("None", "gussian noise", "over dark", "shaking", "motion blur")
+    assert (second.correct, third.options, fourth.options) == (4, (), ())
+    assert wording(first) == asked
+    assert is_right(first, "D. Video quality is good")
+    assert not is_right(first, "Video quality")
+
+
+def test_options_are_shown_once() -> None:
+    sample = Sample(
+        "1", "d", (Media("a.mp4"),), "question", "How is it?", options=("sharp", "soft"), correct=1
+    )
+    assert wording(sample).splitlines()[:3] == ["How is it?", "A. sharp", "B. soft"]
+    listed = Sample("2", "d", sample.media, "question", wording(sample), options=sample.options, correct=1)
+    assert wording(listed) == wording(sample)
+
+
+def test_names_of_distortions() -> None:
+    sample = Sample("1", "d", (Media("a.mp4"),), "recognition", "", "mild Gaussian blur")
+    assert is_right(sample, "severe Gaussian blur")  # the kind
+    assert not is_right(sample, "mild blur")
+    assert not is_right(sample, "")
+
+
+def test_intervals_are_of_media() -> None:
+    """Ten answers about each of some media are no ten independent ones."""
+    rng = np.random.default_rng(0)
+    per_medium = rng.random(60) < 0.5
+    media = np.repeat(np.arange(60), 10)
+    found = mean_of_answers(np.repeat(per_medium, 10).astype(float), media.tolist(), num_bootstrap=4000)
+    low, high = stats.bootstrap(
+        (per_medium.astype(float),), np.mean, method="percentile", rng=0
+    ).confidence_interval
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
+    assert math.isnan(mean_of_answers([], []).value)
+
+
+def test_kappa_by_its_table() -> None:
+    """Cohen's own example has κ = .492 from three by three shares, here in 200 answers."""
+    table = [[88, 10, 2], [14, 40, 6], [18, 10, 12]]
+    pairs = [(i, j) for i, row in enumerate(table) for j, number in enumerate(row) for _ in range(number)]
+    first, second = zip(*pairs, strict=True)
+    assert kappa(first, second) == pytest.approx(0.492, abs=5e-4)
+    assert kappa(first, first) == 1.0
+    assert math.isnan(kappa([1, 1], [1, 1]))
+
+
+def words_shared(text: str) -> str:
+    """A judge by the number of words that an answer has of its reference."""
+    reference, answer = (
+        set(line.partition(": ")[2].lower().strip(".").split())
+        for line in text.splitlines()
+        if line.startswith(("Reference", "Answer"))
+    )
+    share = len(reference & answer) / len(reference)
+    return json.dumps({"score": round(2 * share), "reason": "words"})
+
+
+def grader(server: ChatServer, **options: Any) -> Grader:
+    rounds_each = options.pop("rounds", 5)
+    return Grader(ChatClient("judge", url=server.url, **{"time_limit": 5.0, **options}), rounds_each)
+
+
+def test_grades() -> None:
+    with ChatServer(words_shared) as server:
+        judge = grader(server)
+        assert judge.grade("?", "the light flickers", "The light flickers.") == Grade((2, 2, 2, 2, 2))
+        assert (
+            judge.grade("?", "the light flickers", "<think>noise</think><answer>the sky</answer>").value
+            == 0.5
+        )
+        asked = len(server.seen)
+        for empty in ("", "  ", "<think>The light flickers.</think>", "<answer></answer>"):
+            assert judge.grade("?", "the light flickers", empty) == Grade((0,))
+        assert len(server.seen) == asked  # nobody is asked about nothing
+
+
+def test_a_judge_that_fails_costs_its_answer_alone() -> None:
+    def fault(text: str, times: int) -> str | None:
+        return "silence" if "Answer to grade: slow" in text else None
+
+    def answer(text: str) -> str:
+        return "no score" if "Answer to grade: odd" in text else words_shared(text)
+
+    with ChatServer(answer, fault) as server:
+        judge = grader(server, time_limit=0.3, retries=1, rounds=2)
+        asked = [("?", "good light", text) for text in ("good light", "slow", "odd")]
+        good, slow, odd = judge.grade_all(asked)
+    assert good == Grade((2, 2))
+    assert slow.error is not None
+    assert "timed out" in slow.error
+    assert odd.error == "no reply holds a score of 0, 1 or 2"
+    assert math.isnan(slow.value)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(checkpoints: dict[str, Path]) -> Path:
+    return checkpoints["slowfast"]
+
+
+NAMES = ("00.mp4", "01.mp4", "02.mp4")
+
+
+def sample(number: int, *names: str, **changes: Any) -> Sample:
+    media = tuple(map(Media, names))
+    return Sample(str(number), "set", media, "question", f"What is it like, {number}?", **changes)
+
+
+def questions() -> list[Sample]:
+    """Several about each video, in no order, one about two and one that is none."""
+    choice = {"options": ("sharp", "soft"), "correct": 0}
+    found = [sample(number, name, **choice) for number, name in enumerate(NAMES * 3)]
+    found.append(sample(20, *NAMES[:2], **choice))
+    found.append(sample(21, NAMES[0], answer="The light flickers."))
+    found.append(sample(22, "missing.mp4", **choice))
+    found.append(sample(23, NAMES[0]))
+    return found
+
+
+def test_a_medium_is_read_and_encoded_once(
+    checkpoint: Path, labelled_videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    features = VideoEncoder._frame_features
+
+    def counting(self: VideoEncoder, pixels: Any) -> Any:  # noqa: ANN401
+        encoded.extend(map(len, pixels))
+        return features(self, pixels)
+
+    monkeypatch.setattr(VideoEncoder, "_frame_features", counting)
+    with Scorer.from_pretrained(checkpoint, batch_size=4, max_new_tokens=6) as scorer:
+        run = QuestionRun(scorer, questions(), labelled_videos, Keeping())
+        assert (len(run.samples), run.num_left_out) == (12, 1)
+        together = [reply for replies in run for reply in replies]
+        report = run.report()
+        # three videos, and two of them in the question about both
+        assert len(encoded) == 3 + 2
+        assert (len(report.texts), list(report.errors)) == (11, [11])
+        assert "no such file" in report.errors[11]
+    assert len(together) == 12
+
+
+def test_the_order_of_two_media_matters(checkpoint: Path, labelled_videos: Path) -> None:
+    one, other = (str(labelled_videos / name) for name in NAMES[:2])
+    with Scorer.from_pretrained(checkpoint, max_new_tokens=8) as scorer:
+        requests: list[Any] = []
+        generate = scorer.engine.generate
+
+        def spy(batch: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+            requests.extend(batch)
+            return generate(batch, *arguments, **options)
+
+        scorer.engine.generate = spy  # type: ignore[method-assign]
+        list(
+            scorer.interview(
+                [((one, other), ("Which?",)), ((other, one), ("Which?",)), ((one,), ("Which?",))]
+            )
+        )
+    both, turned, single = requests
+    assert both.prompt_ids == turned.prompt_ids
+    half = len(single.embeds)
+    assert len(both.embeds) == 2 * half
+    np.testing.assert_array_equal(both.embeds[:half].numpy(), turned.embeds[half:].numpy())
+    # placeholders of frames come before that of the motion, medium by medium
+    np.testing.assert_array_equal(both.embeds[:half].numpy(), single.embeds.numpy())
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Path:
+    write_samples(tmp_path / "set.jsonl", questions())
+    return tmp_path / "set.jsonl"
+
+
+LIMITS = ["--max-new-tokens", "6", "--batch-size", "4", "--workers", "1"]
+
+
+def test_the_command(checkpoint: Path, labelled_videos: Path, asked: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    human = tmp_path / "human.csv"
+    human.write_text("id,grade\n21,0\n")
+    with ChatServer(lambda text: '{"score": 1, "reason": "a part"}') as server:
+        options = ["--videos", labelled_videos, "--out", out, *LIMITS, "--judge", f"judge@{server.url}"]
+        options += ["--human", human, "--price", 2, 10]
+        first = call("ask-set", checkpoint, asked, *options)
+        assert first.exit_code == 1, first.output  # a file is missing
+        num_asked = len(server.seen)
+        again = call("ask-set", checkpoint, asked, *options)
+        assert len(server.seen) == num_asked == 5
+    assert "11 of 12 questions are answered already" in again.stderr
+    assert "5 questions about 1 answers" in first.stderr
+    assert re.search(r"2,560 out: at most 0\.03$", first.stderr, re.MULTILINE)
+    assert "κ of judge" in first.stdout
+    with (out / "answers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert rows[10]["points"] == "0.5"
+    assert rows[11]["error"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["questions"], summary["unreadable"], summary["ungraded"]) == (12, 1, 0)
+    assert next(iter(summary["judges"].values()))["rounds"] == 5
+    assert (out / "table.md").read_text().startswith("| questions |")
+
+
+def test_shards_fit_together(checkpoint: Path, labelled_videos: Path, asked: Path, tmp_path: Path) -> None:
+    for shard in (1, 0):
+        options = ["--out", tmp_path / "out", *LIMITS, "--num-shards", 2, "--shard", shard]
+        result = call("ask-set", checkpoint, asked, "--videos", labelled_videos, *options)
+    assert "shard" not in result.stdout
+    whole = call(
+        "ask-set", checkpoint, asked, "--videos", labelled_videos, "--out", tmp_path / "one", *LIMITS
+    )
+    assert whole.exit_code == 1
+    assert (tmp_path / "out/answers.csv").read_text() == (tmp_path / "one/answers.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"human": "id,mark\n"}, "expected the columns id and grade"),
+        ({"set": '{"id": "1", "media": "a.mp4", "target": 3}\n'}, "none of 1 samples is a question"),
+        ({"set": "nothing"}, "line 1"),
+    ],
+)
+def test_wrong_files(
+    change: dict[str, str], message: str, checkpoint: Path, labelled_videos: Path, asked: Path, tmp_path: Path
+) -> None:
+    options = ["--videos", labelled_videos, *LIMITS]
+    if "human" in change:
+        (tmp_path / "human.csv").write_text(change["human"] + "21,1\n")
+        options += ["--human", tmp_path / "human.csv"]
+    if "set" in change:
+        asked.write_text(change["set"])
+    result = call("ask-set", checkpoint, asked, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+JUDGING = """
+import sys
+from vqathinker.chat import ChatClient
+from vqathinker.evaluation.question_report import QuestionReport
+from vqathinker.grading import Grader
+from vqathinker.samples import read_samples
+samples = read_samples(sys.argv[1])
+client = ChatClient("judge", url=sys.argv[2], journal=sys.argv[3], concurrency=4)
+report = QuestionReport(samples, dict.fromkeys(range(len(samples)), "The light is good."), {}, {})
+for row in report.open_rows:
+    report.judge("judge", Grader(client, 3), [row])
+report.write(__import__("pathlib").Path(sys.argv[3]))
+"""
+
+
+@pytest.mark.slow
+def test_judging_survives_kills(tmp_path: Path) -> None:
+    """No question is answered twice, whenever the process is ended."""
+    write_samples(
+        tmp_path / "set.jsonl", [sample(i, "a.mp4", answer=f"Light {i} is good.") for i in range(120)]
+    )
+    rng = np.random.default_rng(0)
+
+    def slowly(text: str) -> str:
+        time.sleep(0.02)
+        return words_shared(text)
+
+    with ChatServer(slowly) as server:
+        command = [
+            sys.executable,
+            "-c",
+            JUDGING,
+            str(tmp_path / "set.jsonl"),
+            server.url,
+            str(tmp_path / "out"),
+        ]
+        kills = 0
+        while kills < rounds(6, 60):
+            process = subprocess.Popen(command)
+            journal = tmp_path / "out/answers-0.jsonl"
+            before = journal.stat().st_size if journal.exists() else 0
+            while process.poll() is None and (not journal.exists() or journal.stat().st_size == before):
+                time.sleep(0.01)
+            time.sleep(float(rng.random()) * 0.1)
+            if process.poll() is not None:
+                break
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        assert kills == rounds(6, 60)
+        subprocess.run(command, check=True)
+        # an answer that a kill kept from the journal is asked for once more
+        assert sum(server.answered.values()) - 3 * 120 <= 4 * kills
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert (summary["ungraded"], summary["questions"]) == (0, 120)
+    keys = [json.loads(line)["key"] for line in journal.read_text().splitlines()]
+    assert len(keys) == len(set(keys)) == 3 * 120
+
+
+def test_a_file_is_checked_against_its_record(tmp_path: Path) -> None:
+    """Q-Bench-Video's dev set has 882 videos for its 892 questions."""
+    rows = qbench()
+    for number, row in enumerate(rows):
+        row["video"] = f"{min(number, 881)}.mp4"
+    file = tmp_path / "dev.json"
+    file.write_text(json.dumps(rows))
+    right = call("datasets", "q-bench-video-dev", "--labels", file)
+    assert right.exit_code == 0, right.output
+    file.write_text(json.dumps(rows[:-1]))
+    wrong = call("datasets", "Q-Bench-Video-dev", "--labels", file, "--videos", tmp_path)
+    assert wrong.exit_code == 1
+    assert "891 questions, Q-Bench-Video-dev has 892" in wrong.stderr
+    assert "'open_ended': 269" in wrong.stderr
+    assert "0.mp4: no such file" in wrong.stderr
+    assert "and 872 more" in wrong.stderr
+    (tmp_path / "yesno.jsonl").write_text("\n".join(map(json.dumps, finevd())))
+    odd = call("datasets", "FineVD-yes-no", "--labels", tmp_path / "yesno.jsonl")
+    assert odd.stderr == "5080 videos, FineVD-yes-no has 1016\n"
+
+
+@pytest.mark.vllm
+@pytest.mark.filterwarnings("default")  # vLLM's own imports warn
+def test_vllm_answers_as_hugging_face_does(
+    checkpoint: Path, labelled_videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also about two videos, and with several questions about one."""
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    found = []
+    for engine in ("hf", "vllm"):
+        limits = {"max_new_tokens": 8, "batch_size": 4, "num_workers": 1}
+        with Scorer.from_pretrained(checkpoint, engine=engine, **limits) as scorer:
+            run = QuestionRun(scorer, questions(), labelled_videos, Keeping())
+            found.append([reply.text for replies in run for reply in replies])
+    assert found[0] == found[1]
+    assert len(set(found[0])) > 1

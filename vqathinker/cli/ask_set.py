@@ -1,0 +1,227 @@
+"""`vqathinker ask-set`: a checkpoint's answers to the questions of a file, judged and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqathinker.cli.evaluate import errors_in_a_line
+from vqathinker.cli.label_options import require_folder
+from vqathinker.cli.options import CheckpointName, EngineOptions, KeepOptions, ModeOptions, require_keeping
+from vqathinker.cli.require import require_checkpoint, require_label_file, require_room
+from vqathinker.cli.show import fail, progress_bar
+from vqathinker.cli.usage import with_options
+
+if TYPE_CHECKING:
+    from vqathinker.evaluation.question_report import QuestionReport
+    from vqathinker.evaluation.question_run import QuestionRun
+    from vqathinker.grading import Grader
+    from vqathinker.samples import Sample
+
+LETTERS_PER_TOKEN = 4  # of English, about
+MILLION = 1_000_000
+AT_ONCE = 8  # answers between two steps of the progress bar, times questions at a time
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """Who grades open answers."""
+
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL[@URL]", help="Judge of open answers, of a server up to /v1; repeatable."),
+    ] = None
+    judge_key: Annotated[
+        str, typer.Option(metavar="VARIABLE", help="Environment variable with the servers' key.")
+    ] = "OPENAI_API_KEY"
+    rounds: Annotated[int, typer.Option(min=1, help="How often a judge is asked about an answer.")] = 5
+    temperature: Annotated[
+        float, typer.Option(min=0, help="Of the judges; at 0 all rounds say the same.")
+    ] = 1.0
+    concurrency: Annotated[int, typer.Option(min=1, help="Questions to a judge at a time.")] = 8
+    judge_time: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a judge's answer.")] = 60
+    price: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="IN OUT", help="Of a million tokens in and out; what judging costs is said then."
+        ),
+    ] = None
+    human: Annotated[
+        Path | None, typer.Option(help="CSV with the columns id and grade (0 to 2), to compare judges with.")
+    ] = None
+
+    def graders(self, out: Path | None) -> dict[str, Grader]:
+        """The judges by name, with a journal each; leave if one cannot be asked."""
+        from vqathinker.chat import ChatClient
+        from vqathinker.evaluation.question_run import judge_folder
+        from vqathinker.grading import Grader
+
+        found = {}
+        for name in self.judge or []:
+            model, _, url = name.partition("@")
+            try:
+                client = ChatClient(
+                    model,
+                    url=url or None,
+                    key_variable=self.judge_key,
+                    concurrency=self.concurrency,
+                    time_limit=self.judge_time,
+                    temperature=self.temperature,
+                    journal=None if out is None else judge_folder(out),
+                )
+            except (ImportError, ValueError, OSError) as error:
+                fail(error)
+            found[name] = Grader(client, self.rounds)
+        return found
+
+    def grades(self) -> Mapping[str, int]:
+        """The grades of people, or leave if the file holds none."""
+        if self.human is None:
+            return {}
+        import csv
+
+        require_label_file(self.human)
+        with self.human.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        try:
+            return {row["id"]: int(row["grade"]) for row in rows}
+        except (KeyError, TypeError, ValueError) as error:
+            fail(f"--human {self.human}: expected the columns id and grade, 0 to 2 ({error!r})")
+
+
+@with_options
+def ask_set(
+    checkpoint: CheckpointName,
+    questions: Annotated[
+        Path, typer.Argument(help="Sample file, or one of Q-Bench-Video, FineVD or LLaVA conversations.")
+    ],
+    videos: Annotated[Path, typer.Option(help="Folder that the paths in the file start from.")],
+    *,
+    judging: JudgeOptions,
+    keep: KeepOptions,
+    engine: EngineOptions,
+) -> None:
+    """Ask the questions of a file and count the right answers, by type and concern.
+
+    Closed questions are right or wrong by the option that is chosen; open ones are graded by judges. With
+    --out FOLDER the same command again goes on where the last one stopped; neither the checkpoint nor a
+    judge is asked twice.
+
+    Exit code 0: all answered and graded. 1: unreadable media, ungraded answers. 2: a wrong argument, file or
+    checkpoint. 130: interrupted.
+    """
+    from vqathinker.evaluation import Keeping
+
+    engine.check(ModeOptions())
+    shard = keep.part(engine.engine)
+    require_label_file(questions)
+    require_folder(videos)
+    human = judging.grades()
+    samples = _read(questions)
+    folder = require_checkpoint(checkpoint)
+    require_room(folder, engine.max_new_tokens)
+    graders = judging.graders(keep.out)
+
+    from vqathinker.evaluation.question_run import QUESTION_FILES, QuestionRun
+
+    origin = {"checkpoint": checkpoint, "labels": questions.name}
+    keeping = Keeping(keep.out, QUESTION_FILES, overwrite=keep.overwrite, shard=shard, origin=origin)
+    require_keeping(keeping)
+    with errors_in_a_line(keep.out), engine.load(folder) as scorer:
+        report = _ask(QuestionRun(scorer, samples, videos, keeping))
+    if report.num_pending:
+        typer.echo(
+            f"shard {shard[0]} of {shard[1]} is done, {report.num_pending} questions are left to the others"
+        )
+        raise typer.Exit(0)
+    report.human = human
+    with errors_in_a_line(keep.out):
+        for name, grader in graders.items():
+            _judge(report, name, grader, judging.price)
+    if keep.out is not None:
+        report.write(keep.out)
+    raise typer.Exit(1 if _show(report, has_judge=bool(graders)) else 0)
+
+
+def _read(file: Path) -> list[Sample]:
+    """The samples of a file, or leave."""
+    from vqathinker.samples import read_samples
+
+    try:
+        return read_samples(file)
+    except (ValueError, OSError) as error:
+        fail(error)
+
+
+def _ask(run: QuestionRun) -> QuestionReport:
+    """Ask what is left under a progress bar."""
+    with run as answers, progress_bar("media") as progress:
+        if answers.num_left_out:
+            typer.echo(
+                f"{answers.num_left_out} samples are no questions with a known answer: left out", err=True
+            )
+        if answers.kept:
+            typer.echo(
+                f"{len(answers.kept)} of {len(answers.samples)} questions are answered already", err=True
+            )
+        bar = progress.add_task("asking", total=len(answers.left))
+        for _ in answers:
+            progress.advance(bar)
+    return run.report()
+
+
+def _judge(report: QuestionReport, name: str, grader: Grader, price: tuple[float, float] | None) -> None:
+    """Have a judge grade all open answers, its effort said before; what is kept costs nothing again."""
+    rows = report.open_rows
+    prompts = [
+        question.text
+        for row in rows
+        for question in grader.questions(
+            report.samples[row].question or "", report.samples[row].answer or "", report.texts[row]
+        )
+    ]
+    tokens = sum(map(len, prompts)) // LETTERS_PER_TOKEN
+    most = len(prompts) * grader.client.max_tokens
+    cost = "" if price is None else f": at most {(tokens * price[0] + most * price[1]) / MILLION:,.2f}"
+    typer.echo(
+        f"{name}: {len(prompts):,} questions about {len(rows):,} answers, about {tokens:,} tokens in and at "
+        f"most {most:,} out{cost}",
+        err=True,
+    )
+    step = AT_ONCE * grader.client.concurrency
+    with progress_bar("answers") as progress:
+        bar = progress.add_task(f"judging by {name}", total=len(rows))
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            report.judge(name, grader, part)
+            progress.advance(bar, len(part))
+    counts = grader.client.counts
+    typer.echo(f"{name}: {counts['asked']} asked, {counts['kept']} kept, {counts['failed']} failed", err=True)
+    grader.client.close()
+
+
+def _show(report: QuestionReport, *, has_judge: bool) -> bool:
+    """Print the table and what it leaves out; return whether something is missing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    header, rows = report.table()
+    table = Table(*header, box=None)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    for one, other, number, found in report.agreement():
+        between = f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+        typer.echo(f"κ of {one} and {other} over {number} answers: {between}")
+    for place, error in list(report.errors.items())[:10]:
+        typer.echo(f"{report.samples[place].media[0].path}: {error}", err=True)
+    ungraded = report.summary()["ungraded"]
+    if ungraded and not has_judge:
+        typer.echo(f"{ungraded} open answers are not graded: --judge MODEL@URL", err=True)
+    elif ungraded:
+        typer.echo(f"{ungraded} open answers got no grade; the same command asks again", err=True)
+    return bool(report.errors) or (has_judge and ungraded > 0)

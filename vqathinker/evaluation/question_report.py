@@ -1,0 +1,251 @@
+"""What answers to questions are worth: right or wrong, as a judge grades them, and by what they are about."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from vqathinker.atomic import write_whole
+from vqathinker.evaluation.folder import SUMMARY_FILE, TABLE_FILES
+from vqathinker.evaluation.markup import cell, latex, markdown
+from vqathinker.evaluation.questions import (
+    chance,
+    facets,
+    is_closed,
+    is_open,
+    is_right,
+    majority,
+    parse_choice,
+)
+from vqathinker.grading import VERSION, Grade, Grader
+from vqathinker.journal import without_nan
+from vqathinker.metrics import Estimate, kappa_interval, mean_of_answers
+from vqathinker.samples import Sample
+
+ANSWERS_FILE = "answers.csv"
+HUMAN = "human"
+ALL = "all"
+CLOSED = "closed"
+OPEN = "open"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the answers to some of the questions are worth.
+
+    Attributes:
+        name: of what they have in common, empty for all.
+        value: of it.
+        points: mean of 1 for a right choice, 0 for another one or none, and a judge's grade from 0 to 1.
+        num_questions: answered and graded.
+        num_unparsed: closed ones without a choice, which count as wrong.
+        chance: accuracy of drawn letters on the closed ones.
+        majority: their answer that is right most often.
+        majority_share: accuracy of who gives it always.
+    """
+
+    name: str
+    value: str
+    points: Estimate
+    num_questions: int
+    num_unparsed: int
+    chance: float
+    majority: str
+    majority_share: float
+
+
+@dataclass
+class QuestionReport:
+    """Answers to questions, and their grades.
+
+    Attributes:
+        samples: N questions.
+        texts: the answers by the question's place.
+        errors: why there is no answer, likewise.
+        settings: what shaped the answers.
+        grades: of the open ones by each judge, by place.
+        judges: what each judge is known by.
+        human: grades that people gave, by the samples' ids.
+    """
+
+    samples: Sequence[Sample]
+    texts: Mapping[int, str]
+    errors: Mapping[int, str]
+    settings: Mapping[str, Any]
+    grades: dict[str, dict[int, Grade]] = field(default_factory=dict)
+    judges: dict[str, dict[str, Any]] = field(default_factory=dict)
+    human: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def num_pending(self) -> int:
+        """Questions without an answer, left to other shards."""
+        return len(self.samples) - len(self.texts) - len(self.errors)
+
+    @property
+    def open_rows(self) -> list[int]:
+        """The places of answered open questions."""
+        return [row for row in sorted(self.texts) if is_open(self.samples[row])]
+
+    def judge(self, name: str, grader: Grader, rows: Sequence[int]) -> None:
+        """Have a judge grade the answers to some open questions.
+
+        Args:
+            name: of the judge.
+            grader: who grades.
+            rows: places of the questions.
+        """
+        asked = [
+            (self.samples[row].question or "", self.samples[row].answer or "", self.texts[row])
+            for row in rows
+        ]
+        self.grades.setdefault(name, {}).update(zip(rows, grader.grade_all(asked), strict=True))
+        self.judges[name] = {
+            "model": grader.client.model,
+            "rounds": grader.rounds,
+            "temperature": grader.client.temperature,
+            "prompt_version": VERSION,
+        }
+
+    def points(self, row: int) -> float:
+        """What an answer is worth: a choice 0 or 1, an open one the mean of its judges; NaN ungraded."""
+        verdict = is_right(self.samples[row], self.texts[row])
+        if verdict is not None:
+            return float(verdict)
+        values = [graded[row].value for graded in self.grades.values() if row in graded]
+        known = [value for value in values if not math.isnan(value)]
+        return sum(known) / len(known) if known else math.nan
+
+    def parts(self) -> list[Part]:
+        """All, closed and open questions, then those with each value of what they are counted by."""
+        rows = sorted(self.texts)
+        named: dict[tuple[str, str], list[int]] = {("", ALL): rows}
+        closed = [row for row in rows if not is_open(self.samples[row])]
+        if 0 < len(closed) < len(rows):
+            named["", CLOSED] = closed
+            named["", OPEN] = self.open_rows
+        facet_rows: dict[tuple[str, str], list[int]] = {}
+        for row in rows:
+            for facet in facets(self.samples[row]):
+                facet_rows.setdefault(facet, []).append(row)
+        order = list(dict.fromkeys(name for name, _ in facet_rows))
+        for facet in sorted(facet_rows, key=lambda pair: (order.index(pair[0]), pair[1])):
+            named[facet] = facet_rows[facet]
+        return [self._part(*names, own) for names, own in named.items()]
+
+    def _part(self, name: str, value: str, rows: Sequence[int]) -> Part:
+        graded = [(row, points) for row in rows if not math.isnan(points := self.points(row))]
+        samples = [self.samples[row] for row, _ in graded]
+        best, share = majority(samples)
+        return Part(
+            name=name,
+            value=value,
+            points=mean_of_answers([points for _, points in graded], [sample.media for sample in samples]),
+            num_questions=len(graded),
+            num_unparsed=sum(self._is_unparsed(row) for row in rows),
+            chance=chance(samples),
+            majority=best,
+            majority_share=share,
+        )
+
+    def _is_unparsed(self, row: int) -> bool:
+        sample = self.samples[row]
+        return is_closed(sample) and parse_choice(self.texts[row], sample.options) is None
+
+    def agreement(self) -> Iterator[tuple[str, str, int, Estimate]]:
+        """Cohen's κ of every two of judges and people, over the answers that both have graded."""
+        raters: dict[str, dict[int, int]] = {
+            name: {row: grade.majority for row, grade in graded.items() if grade.majority is not None}
+            for name, graded in self.grades.items()
+        }
+        if self.human:
+            raters[HUMAN] = {
+                row: self.human[self.samples[row].id]
+                for row in self.open_rows
+                if self.samples[row].id in self.human
+            }
+        for one, other in combinations(raters, 2):
+            both = sorted(raters[one].keys() & raters[other].keys())
+            first = [raters[one][row] for row in both]
+            second = [raters[other][row] for row in both]
+            yield one, other, len(both), kappa_interval(first, second)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """A header and a row for each part, as text."""
+        header = ["questions", "number", "score", "unparsed", "chance", "majority"]
+        rows = []
+        for part in self.parts():
+            title = f"{part.name}: {part.value}" if part.name else part.value
+            usual = f"{part.majority_share:.3f} ({part.majority})" if part.majority else "–"
+            drawn = "–" if math.isnan(part.chance) else f"{part.chance:.3f}"
+            score = cell(part.points) if part.num_questions else "–"
+            rows.append([title, str(part.num_questions), score, str(part.num_unparsed), drawn, usual])
+        return header, rows
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the answers."""
+        graded = [grade for own in self.grades.values() for grade in own.values() if grade.votes]
+        return {
+            "questions": len(self.samples),
+            "unreadable": len(self.errors),
+            "ungraded": sum(math.isnan(self.points(row)) for row in self.open_rows),
+            "parts": [
+                {"name": part.name, "value": part.value, "number": part.num_questions}
+                | {"score": part.points.value, "low": part.points.low, "high": part.points.high}
+                | {"unparsed": part.num_unparsed, "chance": part.chance}
+                | {"majority": part.majority, "majority_share": part.majority_share}
+                for part in self.parts()
+            ],
+            "judges": self.judges,
+            "unanimous": sum(grade.is_unanimous for grade in graded) / len(graded) if graded else math.nan,
+            "agreement": [
+                {"between": [one, other], "number": number}
+                | {"kappa": found.value, "low": found.low, "high": found.high}
+                for one, other, number, found in self.agreement()
+            ],
+            "settings": dict(self.settings),
+        }
+
+    def write(self, directory: Path) -> None:
+        """Write `answers.csv`, `summary.json` and tables, each in one piece."""
+        text = json.dumps(without_nan(self.summary()), indent=2, ensure_ascii=False, allow_nan=False)
+        write_whole(directory / SUMMARY_FILE, text + "\n")
+        table = io.StringIO(newline="")
+        columns = ["id", "dataset", "media", "task", "question", "key", "answer", "choice", "points", "error"]
+        columns += [f"votes: {name}" for name in self.grades]
+        writer = csv.DictWriter(table, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(self._row, range(len(self.samples))))
+        write_whole(directory / ANSWERS_FILE, table.getvalue())
+        for name, layout in zip(TABLE_FILES, (markdown, latex), strict=True):
+            write_whole(directory / name, layout(*self.table()))
+
+    def _row(self, row: int) -> dict[str, Any]:
+        sample = self.samples[row]
+        answer = self.texts.get(row, "")
+        choice = parse_choice(answer, sample.options) if is_closed(sample) else None
+        points = self.points(row) if row in self.texts else math.nan
+        votes = {
+            f"votes: {name}": " ".join(map(str, graded[row].votes)) or graded[row].error
+            for name, graded in self.grades.items()
+            if row in graded
+        }
+        return {
+            "id": sample.id,
+            "dataset": sample.dataset,
+            "media": " ".join(medium.path for medium in sample.media),
+            "task": sample.task,
+            "question": sample.question,
+            "key": sample.options[sample.correct] if sample.correct is not None else sample.answer,
+            "answer": answer,
+            "choice": "" if choice is None else sample.options[choice],
+            "points": "" if math.isnan(points) else points,
+            "error": self.errors.get(row, ""),
+            **votes,
+        }

@@ -1,0 +1,196 @@
+"""Which of several media are better: votes on every two of them, and the ranking that the votes make.
+
+Votes come of sampled scores, or of questions about two media shown together. A ranking is Bradley–Terry's
+(Biometrika 39, 1952): P(i better than j) = 1 / (1 + exp(−(θi − θj))), by choix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from vqathinker.choices import parse_choice
+from vqathinker.media.container import VideoError
+from vqathinker.metrics import Estimate, interval
+from vqathinker.scoring.scorer import Scorer
+from vqathinker.types import FloatArray
+
+QUESTION = (
+    "Which of the two has the better quality? Look at sharpness, noise, compression, exposure, colour and "
+    "motion.\nA. the first one\nB. the second one\nC. they are alike\nAnswer with the letter alone."
+)
+OPTIONS = ("the first one", "the second one", "they are alike")
+VOTES = (1.0, 0.0, 0.5)  # of the options, for the first one
+REASON = "Which of the two has the better quality, and why?"
+PRIOR = 0.2  # rounds in which everybody draws with everybody, which keeps what always wins finite
+NUM_BOOTSTRAP = 500
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Votes on every two of N media in R rounds.
+
+    Attributes:
+        names: N files.
+        shares: (R, N, N), 1 where the row's medium is better than the column's, 0 where it is worse, between
+            where votes differ or they are alike, NaN without a vote.
+        reasons: what the model says about each medium.
+        first_shown: share of the votes for whichever was shown first, NaN where nothing was shown together.
+        num_invalid: answers that choose nothing.
+    """
+
+    names: tuple[str, ...]
+    shares: FloatArray
+    reasons: tuple[str, ...] = ()
+    first_shown: float = math.nan
+    num_invalid: int = 0
+
+    def preference(self, first: int = 0, second: int = 1) -> Estimate:
+        """The share of votes for one of two media, with a 95 % interval over the rounds."""
+        votes = self.shares[:, first, second]
+        votes = votes[~np.isnan(votes)]
+        if not votes.size:
+            return Estimate(math.nan, math.nan, math.nan)
+        drawn = np.random.default_rng(0).choice(votes, (NUM_BOOTSTRAP, len(votes)))
+        resamples = drawn.mean(axis=1) if len(votes) > 1 else np.array([])
+        return interval(float(votes.mean()), resamples, 0.95)
+
+    def ranking(self) -> list[Standing]:
+        """All media, the best first.
+
+        Raises:
+            ValueError: if there is no vote.
+        """
+        if np.isnan(self.shares).all():
+            raise ValueError("no answer chooses one of two media: there is nothing to rank")
+        strengths = fit(self.shares)
+        rounds = len(self.shares)
+        drawn = np.random.default_rng(0).integers(rounds, size=(NUM_BOOTSTRAP if rounds > 1 else 0, rounds))
+        resamples = np.array([fit(self.shares[rows]) for rows in drawn]).reshape(-1, len(self.names))
+        wins = np.nanmean(self.shares, axis=(0, 2))
+        standings = [
+            Standing(name, interval(float(value), column, 0.95), float(share))
+            for name, value, column, share in zip(self.names, strengths, resamples.T, wins, strict=True)
+        ]
+        return sorted(standings, key=lambda standing: -standing.strength.value)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A medium in a ranking.
+
+    Attributes:
+        name: of the file.
+        strength: θ, 0 on average, with a 95 % interval over the rounds of votes.
+        wins: share of its votes that it wins.
+    """
+
+    name: str
+    strength: Estimate
+    wins: float
+
+
+def fit(shares: FloatArray) -> FloatArray:
+    """The strengths θ (N,), 0 on average, of votes (R, N, N) as `Votes` has them.
+
+    >>> always = np.array([[[np.nan, 1.0], [0.0, np.nan]]])
+    >>> one, other = fit(always)
+    >>> bool(one > 0), bool(one == -other)
+    (True, True)
+    """
+    import choix
+
+    wins = np.nansum(shares, axis=0) + PRIOR / 2
+    np.fill_diagonal(wins, 0.0)
+    strengths: FloatArray = choix.ilsr_pairwise_dense(wins)
+    centred: FloatArray = strengths - strengths.mean()
+    return centred
+
+
+def vote_by_scores(scorer: Scorer, paths: Sequence[str], samples: int, seed: int = 0) -> Votes:
+    """Votes of sampled scores: in round r the medium with the higher r-th score is better.
+
+    Args:
+        scorer: of the media.
+        paths: N files.
+        samples: R scores of each.
+        seed: of the samples.
+
+    Raises:
+        VideoError: if a file cannot be read.
+    """
+    found = list(scorer.stream(paths, expand=False, samples=samples, seed=seed))
+    for score in found:
+        if score.error is not None:
+            raise VideoError(score.path, score.error)
+    drawn = np.array([score.samples for score in found], dtype=np.float64).T  # (R, N)
+    one, other = drawn[:, :, None], drawn[:, None, :]
+    shares = np.where(one == other, 0.5, np.where(one > other, 1.0, 0.0))
+    shares[np.isnan(one) | np.isnan(other)] = np.nan
+    reasons = tuple(score.reasoning for score in found)
+    return Votes(tuple(paths), _without_diagonal(shares), reasons, num_invalid=int(np.isnan(drawn).sum()))
+
+
+def vote_by_questions(scorer: Scorer, paths: Sequence[str], samples: int = 1, seed: int = 0) -> Votes:
+    """Votes of answers about two media shown together, each two in both orders.
+
+    A round's vote on two media is the mean of its answers in both orders, so that a preference for what is
+    shown first cancels.
+
+    Args:
+        scorer: of the media.
+        paths: N files.
+        samples: R answers in each order; greedy if it is one.
+        seed: of the samples.
+
+    Raises:
+        VideoError: if a file cannot be read.
+    """
+    pairs = list(permutations(range(len(paths)), 2))
+    media = [((paths[one], paths[other]), (QUESTION,)) for one, other in pairs]
+    votes = np.full((samples, len(paths), len(paths)), np.nan)
+    for (one, other), replies in zip(pairs, scorer.interview(media, samples=samples, seed=seed), strict=True):
+        if replies[0].error is not None:
+            raise VideoError(replies[0].path, replies[0].error)
+        votes[:, one, other] = [vote_of(reply.text) for reply in replies]
+    turned = 1 - votes.transpose(0, 2, 1)
+    given = votes[~np.isnan(votes)]
+    return Votes(
+        tuple(paths),
+        _without_diagonal(_mean_of_known(votes, turned)),
+        first_shown=float(given.mean()) if given.size else math.nan,
+        num_invalid=int(samples * len(pairs) - given.size),
+    )
+
+
+def vote_of(text: str) -> float:
+    """The vote of an answer for what was shown first; NaN where it chooses nothing.
+
+    >>> vote_of("B"), vote_of("they are alike"), vote_of("both are fine")
+    (0.0, 0.5, nan)
+    """
+    choice = parse_choice(text, OPTIONS)
+    return math.nan if choice is None else VOTES[choice]
+
+
+def reasons_for(scorer: Scorer, first: str, second: str) -> Iterator[str]:
+    """What the model says of two media shown together, in both orders."""
+    media = [((first, second), (REASON,)), ((second, first), (REASON,))]
+    for (reply,) in scorer.interview(media):
+        yield reply.text
+
+
+def _mean_of_known(one: FloatArray, other: FloatArray) -> FloatArray:
+    """The mean of two arrays where both are known, the known one where one is."""
+    mean: FloatArray = np.where(np.isnan(one), other, np.where(np.isnan(other), one, (one + other) / 2))
+    return mean
+
+
+def _without_diagonal(shares: FloatArray) -> FloatArray:
+    """Votes (R, N, N) without those of a medium on itself."""
+    own = np.eye(shares.shape[1], dtype=bool)
+    return np.where(own, np.nan, shares)
