@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from common import RECIPES, arguments, environment, write
 from rich.console import Console
 from rich.table import Table
@@ -226,7 +227,7 @@ def changes(results: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
         for place in SETS:
             for figure in ("kind", "kind and degree", "srcc"):
                 each = [run[place][figure] - results["start"][place][figure] for run in results[name]]
-                found = estimate(each)
+                found = estimate(np.array(each))
                 table[name][f"{place}, {figure}"] = {
                     "mean": round(found.value, 4),
                     "low": round(found.low, 4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import cached_property
 from inspect import signature
 from typing import Any
@@ -16,6 +17,8 @@ from vqathinker.types import FloatArray, RolloutBatch
 # of `vqathinker serve --judge`
 MODEL = "judge"
 URL = "http://127.0.0.1:8000/v1"
+RECENT = 32  # samples
+FEWEST = 8  # of which a share says something
 
 
 class JudgeReward:
@@ -37,20 +40,25 @@ class JudgeReward:
             model: its name at the server.
             url: of the server, up to `/v1`.
             rounds: of each response.
-            most_failed: share of a batch's samples without a grade that ends the run.
+            most_failed: share of the last 32 samples without a grade that ends the run.
             client: as `vqathinker.chat.ChatClient` takes it: time_limit, concurrency, journal ...
 
         Raises:
-            ValueError: if the share is none.
+            ValueError: if the share is none, or there is no round.
             TypeError: for an argument that a client does not have.
         """
         if not 0 <= most_failed <= 1:
             raise ValueError(f"most_failed is a share from 0 to 1, got {most_failed}")
+        if rounds < 1:
+            raise ValueError(f"{rounds} rounds: a judge is asked at least once")
         signature(ChatClient).bind(model, url=url, **client)  # wrong ones are told before a run
         self.model = model
         self.rounds = rounds
         self.most_failed = most_failed
-        self.client = {"url": url, **client}
+        # rounds at a temperature of 0 would say the same; a step does not wait for six tries
+        temperature = 1.0 if rounds > 1 else 0.0
+        self.client = {"url": url, "retries": 1, "temperature": temperature, **client}
+        self._recent: deque[bool] = deque(maxlen=RECENT)  # whether each of the last samples got its grade
 
     @cached_property
     def grader(self) -> Grader:
@@ -61,7 +69,7 @@ class JudgeReward:
         """Return (N, K) rewards between 0 and 1, masked where there is no reference or no grade.
 
         Raises:
-            ValueError: if too many samples of the batch got no grade.
+            ValueError: if too many of the last samples got no grade.
         """
         rewards = np.full(batch.scores.shape, np.nan)
         options = batch.columns.get("options", [None] * batch.num_videos)
@@ -82,8 +90,16 @@ class JudgeReward:
                 rewards[row] = [grade.value for grade in group]
             else:
                 errors.append(error)
-        if errors and len(errors) > self.most_failed * len(known):
-            raise ValueError(
-                f"the judge graded {len(known) - len(errors)} of {len(known)} samples; {errors[0]}"
-            )
+        self._count(len(known), errors)
         return left_out(rewards)
+
+    def _count(self, number: int, errors: list[str]) -> None:
+        """Note which of some samples got no grade.
+
+        Raises:
+            ValueError: if too many of the last ones did not.
+        """
+        self._recent.extend([True] * (number - len(errors)) + [False] * len(errors))
+        failed = self._recent.count(False)
+        if errors and len(self._recent) >= FEWEST and failed > self.most_failed * len(self._recent):
+            raise ValueError(f"the judge has not graded {failed} of {len(self._recent)} samples; {errors[0]}")

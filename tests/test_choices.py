@@ -59,6 +59,9 @@ STATED = {
     "The answer is A. No, I was wrong: the answer is B.": B,
     "<think>A or B? Grain.</think><answer>B</answer>": B, "<think>A</think> <answer> B. Noise </answer>": B,
     "<think>A or B? Grain.</think>B": B, "<think>\nGrain.\n</think>\n\nThe answer is B.": B,
+    "The answer is B, not A.": B, "The answer is B. The other choice is wrong.": B,
+    "The answer is most likely B": B,
+    "Grain in the sky.</think> B": B, "grain</think><answer>B</answer>": B, "B, not A": B,
     "<answer>B</answer>": B, "<ANSWER>B</ANSWER>": B, "<think>B</think><answer>noise</answer>": B,
 }  # fmt: skip
 
@@ -87,6 +90,10 @@ NEITHER = (
     "noise, blur",
     "Blur and noise", "B. Blur", "(A) Noise", "The answer is B. Blur", "3", "2.5", "<answer>3.42</answer>",
     "<answer>A</answer><answer>B</answer>", "The video quality is good", "Good",
+    "A is sharp while B is blurry", "A is noisy and B is clean, so B", "A is blurry.", "A is the worse one",
+    "E.g. the sky is full of noise.", "e.g. noise", "a, well lit video", "A.I. generated", "A: yes, B: no",
+    "A, B, C",
+    "Answer: A,B,C", "B,C,D", "B, maybe C", "The wrong answer is A.", "I think the least likely answer is C",
     "A. is wrong.", "B) is incorrect, C) is right or D) is.",
     "The noise of the camera lets the picture suffer.",
 )  # fmt: skip
@@ -109,7 +116,7 @@ NO = (
     "The answer is [No].", "Answer: No", "Final answer: No.", "So, no.", "<answer>No</answer>",
     "<think>Yes?</think><answer>No</answer>", "否", "否。", "没有", "没有。", "不是", "无", "答案是：否",
     "答案：没有",
-    "No, not at all.", "No, the yes-men are wrong.",
+    "yes</think>No", "I think no", "No, not at all.", "No, the yes-men are wrong.",
 )  # fmt: skip
 
 NEITHER_YES_NOR_NO = (
@@ -121,7 +128,9 @@ NEITHER_YES_NOR_NO = (
     "Unknown",
     "Nobody can say.", "Northern light", "<answer></answer>", "<think>Yes</think>", "<think>yes",
     "<answer>Yes</answer><answer>No</answer>", "There is no blur.", "Sorry, no video was given.", "A", "3",
-    "是不是", "是否", "不知道", "不确定", "无法判断", "是还是否", "The answer is unclear.",
+    "No doubt, yes", "No. Yes, there is.", "No noise is visible, so yes", "No way to tell", "对比度低",
+    "是否有模糊", "不错", "是不是", "是否", "不知道", "不确定", "无法判断", "是还是否",
+    "The answer is unclear.",
 )  # fmt: skip
 
 
@@ -195,6 +204,11 @@ def test_options_that_begin_with_an_article(text: str, choice: int | None) -> No
 )  # fmt: skip
 def test_chinese(text: str, choice: int | None) -> None:
     assert parse_choice(text, CHINESE) == choice
+
+
+def test_an_empty_option_is_no_answer() -> None:
+    assert parse_choice("", ["Yes", "No", "", ""]) is None
+    assert parse_choice("...", ["blur", "noise", ""]) is None
 
 
 def test_options_with_their_letters() -> None:

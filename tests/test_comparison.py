@@ -98,8 +98,11 @@ def test_votes_by_scores() -> None:
     np.testing.assert_array_equal(votes.shares[:, 0, 1], [1.0, 0.5, 0.0, nan])
     np.testing.assert_array_equal(votes.shares[:, 1, 0], [0.0, 0.5, 1.0, nan])
     assert (votes.preference().value, votes.num_invalid) == (0.5, 1)
+    votes = vote_by_scores(scorer, NAMES, 4)  # those that can be read
+    assert (votes.names, votes.errors) == (NAMES[:2], dict.fromkeys(NAMES[2:], "no such file"))
+    assert votes.rounds() == (1, 1, 1)
     with pytest.raises(VideoError, match="no such file"):
-        vote_by_scores(scorer, NAMES, 4)
+        vote_by_scores(scorer, NAMES[1:], 4)
 
 
 def test_a_preference_for_the_first_place_cancels() -> None:
@@ -111,9 +114,19 @@ def test_a_preference_for_the_first_place_cancels() -> None:
     honest: Any = ScriptedScorer({}, {("a.mp4", "b.mp4"): "B", ("b.mp4", "a.mp4"): "A. the first one"})
     votes = vote_by_questions(honest, NAMES[:2])
     assert (votes.preference().value, votes.preference(1, 0).value, votes.first_shown) == (0.0, 1.0, 0.5)
-    half: Any = ScriptedScorer({}, {("a.mp4", "b.mp4"): "I cannot tell", ("b.mp4", "a.mp4"): "alike"})
-    votes = vote_by_questions(half, NAMES[:2])
-    assert (votes.num_invalid, math.isnan(votes.preference().value)) == (2, True)
+    half: Any = ScriptedScorer({}, {("a.mp4", "b.mp4"): "I cannot tell", ("b.mp4", "a.mp4"): "A"})
+    votes = vote_by_questions(half, NAMES[:2])  # an order without a vote: the other would not cancel
+    assert (votes.num_invalid, math.isnan(votes.preference().value)) == (1, True)
+
+
+def test_what_is_not_known_is_not_made_up() -> None:
+    """No interval where all rounds agree, and no rank without a vote."""
+    always = np.array([[[np.nan, 1.0, np.nan], [0.0, np.nan, np.nan], [np.nan] * 3]] * 8)
+    votes = Votes(NAMES[:3], always)
+    assert (votes.preference().value, math.isnan(votes.preference().low)) == (1.0, True)
+    standings = votes.ranking()
+    assert [standing.name for standing in standings] == ["a.mp4", "b.mp4"]
+    assert math.isnan(standings[0].strength.low)
 
 
 def call(*arguments: object) -> Result:
@@ -141,17 +154,20 @@ def test_two_by_questions(checkpoint: Path, labelled_videos: Path) -> None:
 
 def test_a_tournament(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
-        write_video(tmp_path / f"{number}.mp4", 12)
-    scores = {str(tmp_path / f"{n}.mp4"): [1.0 + n, 2.0 + n / 2, 3.0 - n] for n in range(3)}
+        write_video(tmp_path / f"{number}[b].mp4", 12)
+    (tmp_path / "broken.mp4").write_text("no video")
+    scores = {str(tmp_path / f"{n}[b].mp4"): [1.0 + n, 2.0 + n / 2, 3.0 - n] for n in range(3)}
     monkeypatch.setattr(Scorer, "stream", ScriptedScorer(scores).stream)
     out = tmp_path / "ranking.csv"
     options = ["--tournament", tmp_path, "--samples", 3, "--out", out, *LIMITS]
     result = call("compare", checkpoint, *options)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
+    assert "broken.mp4: no such file" in result.stderr  # as the scripted scorer has it
+    assert "2[b].mp4" in result.stdout.replace("\n", "")
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["rank"] for row in rows] == ["1", "2", "3"]
-    assert [Path(row["file"]).name for row in rows] == ["2.mp4", "1.mp4", "0.mp4"]
+    assert [Path(row["file"]).name for row in rows] == ["2[b].mp4", "1[b].mp4", "0[b].mp4"]
     assert float(rows[0]["low"]) <= float(rows[0]["strength"]) <= float(rows[0]["high"])
     assert call("compare", checkpoint, *options).exit_code == 2  # it exists
 
@@ -159,6 +175,7 @@ def test_a_tournament(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--tournament", "empty", "--out", "nowhere/a.csv"], "nowhere is not a folder"),
         (["a.mp4"], "1 files: two are compared"),
         (["a.mp4", "b.mp4"], "a.mp4: no such file"),
         (["--tournament", "nowhere"], "is not a folder"),

@@ -13,7 +13,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from vqathinker.opinions import (
-    Mapping,
+    ScoreMapping,
     draw_pairs,
     fit_mapping,
     level_index,
@@ -102,12 +102,12 @@ def test_levels_are_equal_intervals() -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_mapping_recovers_its_curve(sign: int) -> None:
     scores = sign * np.linspace(-2, 3, 60)
-    true = Mapping(sign * 1.7, -0.4, 70, 12)
+    true = ScoreMapping(sign * 1.7, -0.4, 70, 12)
     found = fit_mapping(scores, true.apply(scores))
     np.testing.assert_allclose(
         found.apply([sign * 0.3, sign * 2.2]), true.apply([sign * 0.3, sign * 2.2]), atol=0.05
     )
-    assert Mapping.from_dict(found.to_dict()) == found
+    assert ScoreMapping.from_dict(found.to_dict()) == found
 
 
 def test_a_mapping_needs_labels_that_vary() -> None:
@@ -116,7 +116,7 @@ def test_a_mapping_needs_labels_that_vary() -> None:
     with pytest.raises(ValueError, match="vary"):
         fit_mapping([1, 1, 1, 1, 1], [1, 2, 3, 4, 5])
     with pytest.raises(ValueError, match="gamma_4"):
-        Mapping.from_dict({"gamma_1": 1, "gamma_2": 1, "gamma_3": 1})
+        ScoreMapping.from_dict({"gamma_1": 1, "gamma_2": 1, "gamma_3": 1})
 
 
 def test_preference_by_the_margin() -> None:

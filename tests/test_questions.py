@@ -29,7 +29,7 @@ from vqathinker.evaluation import Keeping
 from vqathinker.evaluation.question_report import QuestionReport
 from vqathinker.evaluation.question_run import QuestionRun
 from vqathinker.evaluation.questions import is_closed, is_open, is_right, wording
-from vqathinker.grading import Grade, Grader
+from vqathinker.grading import Grade, Grader, read_vote
 from vqathinker.metrics import kappa, mean_of_answers
 from vqathinker.published import parse_published
 from vqathinker.rollout.encoder import VideoEncoder
@@ -330,7 +330,7 @@ def test_the_command(checkpoint: Path, labelled_videos: Path, asked: Path, tmp_p
         assert len(server.seen) == num_asked == 5
     assert "11 of 12 questions are answered already" in again.stderr
     assert "5 questions about 1 answers" in first.stderr
-    assert re.search(r"2,560 out: at most 0\.03$", first.stderr, re.MULTILINE)
+    assert re.search(r"2,560 out: at most about 0\.03$", first.stderr, re.MULTILINE)
     assert "κ of judge" in first.stdout
     with (out / "answers.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -358,7 +358,11 @@ def test_shards_fit_together(checkpoint: Path, labelled_videos: Path, asked: Pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"human": "id,mark\n"}, "expected the columns id and grade"),
+        ({"human": "id,mark\n21,1\n"}, "expected the columns id and grade"),
+        ({"human": "id,grade\n21,7\n"}, "KeyError('7')"),
+        ({"human": "id,grade\nunknown,1\n"}, "expected the columns id and grade"),
+        ({"judge": "@http://127.0.0.1:9/v1"}, "expected MODEL or MODEL@URL"),
+        ({"judge": "judge@localhost"}, "expected MODEL or MODEL@URL"),
         ({"set": '{"id": "1", "media": "a.mp4", "target": 3}\n'}, "none of 1 samples is a question"),
         ({"set": "nothing"}, "line 1"),
     ],
@@ -368,8 +372,10 @@ def test_wrong_files(
 ) -> None:
     options = ["--videos", labelled_videos, *LIMITS]
     if "human" in change:
-        (tmp_path / "human.csv").write_text(change["human"] + "21,1\n")
-        options += ["--human", tmp_path / "human.csv"]
+        (tmp_path / "human.csv").write_text(change["human"])
+        options += ["--human", tmp_path / "human.csv", "--judge", "judge@http://127.0.0.1:9/v1"]
+    if "judge" in change:
+        options += ["--judge", change["judge"]]
     if "set" in change:
         asked.write_text(change["set"])
     result = call("ask-set", checkpoint, asked, *options)
@@ -472,3 +478,118 @@ def test_vllm_answers_as_hugging_face_does(
             found.append([reply.text for replies in run for reply in replies])
     assert found[0] == found[1]
     assert len(set(found[0])) > 1
+
+
+def test_judges_of_one_name_have_their_own_votes(
+    checkpoint: Path, labelled_videos: Path, asked: Path, tmp_path: Path
+) -> None:
+    """Two servers, each with a model that it calls judge: nothing of one counts for the other."""
+    out = tmp_path / "out"
+    with ChatServer(lambda text: '{"score": 0}') as strict, ChatServer(lambda text: '{"score": 2}') as mild:
+        options = ["--videos", labelled_videos, "--out", out, *LIMITS, "--rounds", 2]
+        options += ["--judge", f"judge@{strict.url}", "--judge", f"judge@{mild.url}"]
+        for _ in range(2):
+            call("ask-set", checkpoint, asked, *options)
+            with (out / "answers.csv").open(newline="") as file:
+                row = list(csv.DictReader(file))[10]
+            votes = [value for name, value in row.items() if name.startswith("votes")]
+            assert (row["points"], votes) == ("0.5", ["0 0", "2 2"])
+        assert len(strict.seen) == len(mild.seen) == 2
+        call("ask-set", checkpoint, asked, *options, "--overwrite")
+        assert len(strict.seen) == 4  # nothing of before is left
+
+
+def test_a_judge_that_writes_nonsense_is_asked_again_and_named(
+    checkpoint: Path, labelled_videos: Path, asked: Path, tmp_path: Path
+) -> None:
+    with ChatServer(lambda text: "What a question!") as server:
+        options = ["--videos", labelled_videos, "--out", tmp_path / "out", *LIMITS, "--rounds", 2]
+        result = call("ask-set", checkpoint, asked, *options, "--judge", f"judge@{server.url}")
+        assert len(server.seen) == 4
+    assert result.exit_code == 1
+    assert "no reply holds a score of 0, 1 or 2" in result.stderr
+    assert "1 answers not graded" in result.stderr
+
+
+def test_one_missing_judge_leaves_an_answer_ungraded() -> None:
+    samples = [sample(1, "a.mp4", answer="light")]
+    report = report_of(samples, "light")
+    for name, grade in (("one", Grade((2, 2))), ("other", Grade(error="silence"))):
+        report.grades[name] = {0: grade}
+        report.judges[name] = {"rounds": 2}
+    assert (math.isnan(report.points(0)), report.num_ungraded) == (True, 1)
+    assert list(report.agreement()) == []
+    assert report.faults("other") == ["silence"]
+
+
+def test_few_questions_are_counted_one_by_one() -> None:
+    """FineVD asks the same five of each video."""
+    parts = [part for part in report_of(parsed(finevd()), "No").parts() if part.name == "question"]
+    assert [part.num_questions for part in parts] == [1016] * 5
+    assert parts[0].points.value == pytest.approx(570 / 1016)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "options", "correct"),
+    [
+        ("Which?\nA. blur\nB. noise\nAnswer with the letter.", "B", ("blur", "noise"), 1),
+        ("Is it (A) blur, (B) noise or (C) both?", "C", ("blur", "noise", "both"), 2),
+        ("Which?\nA. blur\nB. noise", "B. noise", ("blur", "noise"), 1),
+        ("Which?\nA. blur\nB. noise", "(A)", ("blur", "noise"), 0),
+        ("Which?\nA. blur\nB. noise", "B. blur", (), None),
+    ],
+)
+def test_options_of_conversations(
+    question: str, answer: str, options: tuple[str, ...], correct: int | None
+) -> None:
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    (found,) = parsed([{"video": "a.mp4", "conversations": turns}])
+    assert (found.options, found.correct) == (options, correct)
+
+
+def test_questions_that_only_seem_to_list_their_options() -> None:
+    for question, options in (
+        ("Are the eyes noticeable?", ("Yes", "No")),
+        ("Are there 12 frames?", ("1", "2")),
+    ):
+        asked = Sample("1", "d", (Media("a.mp4"),), "question", question, options=options, correct=0)
+        assert (wording(asked) or "").splitlines()[1:3] == [f"A. {options[0]}", f"B. {options[1]}"]
+    labelled = Sample(
+        "1", "d", (Media("a.mp4"),), "question", "Which?", options=("A. blur", "B. fog"), correct=0
+    )
+    assert (wording(labelled) or "").splitlines()[1] == "A. blur"
+
+
+@pytest.mark.slow
+def test_an_interrupt_keeps_the_answers(checkpoint: Path, labelled_videos: Path, tmp_path: Path) -> None:
+    write_samples(tmp_path / "set.jsonl", [sample(i, NAMES[i % 3], answer="light") for i in range(60)])
+    command = [
+        sys.executable,
+        "-m",
+        "vqathinker.cli",
+        "ask-set",
+        str(checkpoint),
+        str(tmp_path / "set.jsonl"),
+    ]
+    command += ["--videos", str(labelled_videos), "--out", str(tmp_path / "out"), "--batch-size", "1"]
+    process = subprocess.Popen([*command, "--max-new-tokens", "200"], stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "out/journal-0-of-1.jsonl"
+    while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 2):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert "results are in" in said
+
+
+@pytest.mark.parametrize(
+    ("reply", "vote"),
+    {
+        '{"score": "2"}': 2, "**Score**: 2": 2, "Score is 2": 2, "score = 1": 1, "Score: 1.5": None,
+        "score: 0.8": None, "score = 2/10": None, '{"score": true}': None,
+        '{"score": 1, "reason": "score: 2 would be too much"}': 1,
+        '<think>score: 1?</think>{"score": 2}': 2, '{"score": 7}': None, "2": None, "": None,
+    }.items(),
+)  # fmt: skip
+def test_votes_in_replies(reply: str, vote: int | None) -> None:
+    assert read_vote(reply) == vote

@@ -544,8 +544,11 @@ def test_a_judge_that_fails_leaves_the_sample_out_or_ends_the_run() -> None:
         first, second = evaluate(load("judge", **options), batch, "judge").tolist()
         assert np.isnan(first).all()
         assert second == [1.0, 0.0]
-        with pytest.raises(RuntimeError, match=r"the judge graded 1 of 2 samples; judge: .*fault 400"):
-            evaluate(load("judge", most_failed=0.4, **options), batch, "judge")
+        strict = load("judge", most_failed=0.4, **options)
+        for _ in range(3):  # of few samples one is no share
+            evaluate(strict, batch, "judge")
+        with pytest.raises(RuntimeError, match=r"has not graded 4 of 8 samples; judge: .*fault 400"):
+            evaluate(strict, batch, "judge")
 
 
 def test_wrong_arguments_of_a_judge() -> None:
@@ -553,6 +556,8 @@ def test_wrong_arguments_of_a_judge() -> None:
         load("judge", timelimit=3)
     with pytest.raises(ValueError, match="a share from 0 to 1"):
         load("judge", most_failed=2.0)
+    with pytest.raises(ValueError, match="at least once"):
+        load("judge", rounds=0)
 
 
 def test_baselines_by_hand() -> None:

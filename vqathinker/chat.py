@@ -150,6 +150,23 @@ class ChatClient:
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="chat") as pool:
             return list(pool.map(attempt, questions))
 
+    def served(self) -> str | None:
+        """What the server says that this name stands for, as vLLM does; None where it does not say.
+
+        Raises:
+            ChatError: if the server does not answer.
+        """
+        import openai
+
+        try:
+            models = self._server.with_options(max_retries=0).models.list()
+        except (openai.APIConnectionError, openai.APITimeoutError) as error:
+            raise ChatError(f"{self.model}: {_reason(error)}") from error
+        except (openai.OpenAIError, ValueError, AttributeError):  # it has no such list
+            return None
+        roots = [getattr(one, "root", None) for one in models.data or () if one.id == self.model]
+        return next((str(root) for root in roots if root), None)
+
     def close(self) -> None:
         """Let another process write the journal."""
         if self._lines is not None:

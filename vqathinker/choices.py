@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 
 ANSWER_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
+THOUGHT = re.compile(r".*</think>", re.DOTALL | re.IGNORECASE)  # its opening may stand in the prompt
 OPEN_THOUGHT = re.compile(r"<think>", re.IGNORECASE)
 BOXED = re.compile(r"\\boxed\s*\{(?:\\text\s*\{)?([^{}]*)\}?\}")
 MARKUP = re.compile(r"[*_`#$\u200b\u200e\u200f\ufeff]+")
@@ -22,41 +22,46 @@ SENTENCE_END = re.compile(r"[.\n。;]")
 # what states an answer, wherever it stands; the last one counts
 STATED = re.compile(
     r"\b(?:answer|choice|option)\s*(?:(?:is|would be|must be|should be)\s*:?|[:=-])\s*"
+    r"(?:(?:most likely|likely|probably|clearly|definitely)\s+)?"
     r"|(?:答案|选项)(?:应该|应当)?(?:是|为|选)?\s*:?\s*(?:是(?=\S))?"
     r"|(?:应|我|应该|所以|因此)选择?\s*",
     re.IGNORECASE,
 )
+STATED_OTHERWISE = re.compile(r"(?:wrong|incorrect|other|false|worst|least(?:\s+\w+)?)\s+$", re.IGNORECASE)
 # what stands before an answer and says nothing of it
 LEAD = re.compile(
     r"^(?:so|thus|therefore|hence|well|sure|okay|ok|certainly|of course)[,.:!]?\s+", re.IGNORECASE
 )
 CHOSEN = re.compile(
     r"^(?:i\s+(?:would\s+)?(?:choose|pick|select|say|think|believe)(?:\s+(?:that\s+)?it(?:'s| is))?|"
-    r"it(?:'s| is)|this is|that is|是|选择|选)\s*",
+    r"it(?:'s| is)|this is|that is|是(?=[^的否不])|选择|选)\s*",
     re.IGNORECASE,
 )
 NAMED = re.compile(r"^(?:the\s+)?(?:option|choice|letter|选项)\s*:?\s*", re.IGNORECASE)
+NOT_THE_OTHER = re.compile(r",?\s*(?:and\s+)?not\s+(?:option\s+)?[\(\[]?[A-Z][\)\]]?(?=\W*$)", re.IGNORECASE)
 
 # a letter that stands for an option: marked, at the start of a line of its own, or with its reason
 MARKED = re.compile(
     r"[\(\[](?P<framed>[A-Za-z])[\)\]]\s*[.:,]?\s*"
-    r"|(?P<dotted>[A-Za-z])\s*[.):,、]\s*"
+    r"|(?P<dotted>[A-Za-z])\s*[.):、](?!\s*[A-Za-z][.):,])\s*"  # neither "e.g." nor "A.I."
+    r"|(?P<parted>[A-Z])\s*,\s*"
     r"|(?P<lined>[A-Z])(?:\s+[-–—]|\s*\n)\s*"
-    r"|(?P<reasoned>[A-Z])\s+(?:is|as|because|since)\b(?!\s+(?:not|wrong|incorrect))"
+    r"|(?P<reasoned>[A-Z])\s+(?:is\s+(?:the\s+)?(?:most\s+)?(?:correct|right|best|better|accurate)|because|as|since)\b"
 )
-JOINED = re.compile(
-    r"^(?:and|or|/|&|和|或|与)|^[(\[]?[A-Za-z](?:[)\]]|\b(?!['’]))\W*(?:$|and\b|or\b)", re.IGNORECASE
-)
+JOINED = re.compile(r"^(?:and|or|/|&|和|或|与)", re.IGNORECASE)
 REFUSED = re.compile(r"^(?:is\s+|are\s+)?(?:not|wrong|incorrect|错误|不对)", re.IGNORECASE)
-OTHER_MARKED = re.compile(r"(?<![A-Za-z])[\(\[]?([A-Z])[.)\]](?![A-Za-z])")
+OTHER_LETTER = re.compile(r"(?<![A-Za-z'’])(?:[\(\[]?([A-Z])[.):\]]|([B-H]))(?![A-Za-z'’])")
 OWN_LABEL = re.compile(r"^[\(\[]?[A-Z][.):]\s+")  # of an option that is given with its letter
 
 YES_WORDS = ("yes", "yeah", "yep", "是的", "是", "对", "有", "存在")
 NO_WORDS = ("no", "nope", "不是", "没有", "不存在", "否", "不", "无")
-YES_OR_NO = re.compile(rf"({'|'.join(YES_WORDS + NO_WORDS)})(?![A-Za-z]|['’][A-Za-z])", re.IGNORECASE)
-BETWEEN = re.compile(r"(?:and|or|but|wait|actually|和|或|还是)*\W*", re.IGNORECASE)
-NO_ANSWER = re.compile(
-    r"no\s+(?:idea|answer|comment|information|clue)|不(?:知道|确定|清楚)|无法|没有答案", re.IGNORECASE
+YES_OR_NO = re.compile(
+    rf"({'|'.join(YES_WORDS + NO_WORDS)})(?![A-Za-z\u4e00-\u9fff]|['’][A-Za-z])", re.IGNORECASE
+)
+# "no" before other words says that something is absent, or nothing: "no noise", "no idea"
+AFTER_NO = re.compile(r"\s+(?!(?:there|it|its|the|this|that|not|i|we|they)\b)[A-Za-z]", re.IGNORECASE)
+CLAUSE_END = re.compile(
+    r"[.!?;,。，；!？\n/]|\b(?:and|or|but|so|then|wait|actually)\b|和|或|还是", re.IGNORECASE
 )
 
 
@@ -68,14 +73,12 @@ def said(text: str) -> str:
     >>> said("<think>Grain in the dark.</think> **B**")
     'B'
     """
-    blocks = ANSWER_BLOCK.findall(text)
-    if len(blocks) > 1:
-        return ""
-    answer = blocks[0] if blocks else THOUGHT.sub("", text)
-    if not blocks and OPEN_THOUGHT.search(answer):
+    rest = THOUGHT.sub("", text)
+    blocks = ANSWER_BLOCK.findall(rest)
+    if len(blocks) > 1 or (not blocks and OPEN_THOUGHT.search(rest)):
         return ""
     # full-width letters and brackets become plain ones
-    plain = unicodedata.normalize("NFKC", answer)
+    plain = unicodedata.normalize("NFKC", blocks[0] if blocks else rest)
     return MARKUP.sub("", BOXED.sub(r"\1", plain)).strip()
 
 
@@ -95,10 +98,8 @@ def parse_choice(text: str, options: Sequence[str]) -> int | None:
     >>> parse_choice("A blurry video.", options), parse_choice("A or B", options), parse_choice("", options)
     (None, None, None)
     """
-    answer = said(text)
     names = [_words(OWN_LABEL.sub("", option)) for option in options]
-    statements = list(STATED.finditer(answer))
-    return _choice(answer[statements[-1].end() :] if statements else answer, names)
+    return _choice(_stated(said(text)), names)
 
 
 def parse_yes_no(text: str) -> bool | None:
@@ -109,20 +110,30 @@ def parse_yes_no(text: str) -> bool | None:
     >>> parse_yes_no("Yes, there is blur."), parse_yes_no("**No**"), parse_yes_no("Yes and no")
     (True, False, None)
     """
-    answer = said(text)
-    statements = list(STATED.finditer(answer))
-    start = answer[statements[-1].end() :] if statements else answer
-    start = LEAD.sub("", start).lstrip(EDGES)
-    match = YES_OR_NO.match(start)
-    if match is None or NO_ANSWER.match(start):
+    start = CHOSEN.sub("", LEAD.sub("", _stated(said(text)).strip()))
+    first = _yes_or_no(start)
+    # "yes and no", "no. Yes, there is": a clause that says the contrary
+    if any(found not in (None, first) for found in map(_yes_or_no, CLAUSE_END.split(start))):
         return None
-    # "yes or no", "no, wait, yes": another word follows, and nothing after it
-    rest = start[match.end() :].strip(EDGES)
-    other = YES_OR_NO.fullmatch(BETWEEN.sub("", rest, count=1))
+    return first
+
+
+def _yes_or_no(clause: str) -> bool | None:
+    """What the word says that a clause begins with; None without such a word."""
+    bare = clause.lstrip(EDGES)
+    match = YES_OR_NO.match(bare)
+    if match is None:
+        return None
     is_yes = match[1].lower() in YES_WORDS
-    if other is not None and (other[1].lower() in YES_WORDS) != is_yes:
-        return None
-    return is_yes
+    return None if not is_yes and AFTER_NO.match(bare, match.end()) else is_yes
+
+
+def _stated(answer: str) -> str:
+    """What follows the last statement of an answer, all of it where there is none."""
+    statements = [
+        match for match in STATED.finditer(answer) if not STATED_OTHERWISE.search(answer, 0, match.start())
+    ]
+    return answer[statements[-1].end() :] if statements else answer
 
 
 def _words(text: str) -> str:
@@ -134,16 +145,18 @@ def _words(text: str) -> str:
 def _choice(answer: str, names: Sequence[str]) -> int | None:
     """The option that an answer names, by its words or its letter."""
     whole = _words(answer)
+    if not whole:
+        return None
     if whole in names:
         return names.index(whole)
     bare = LEAD.sub("", answer.strip())
     if {"yes", "no"} <= set(names) and YES_OR_NO.match(bare.lstrip(EDGES)):
         is_yes = parse_yes_no(bare)
         return None if is_yes is None else names.index("yes" if is_yes else "no")
-    # "so, I would choose option B"
-    bare = NAMED.sub("", CHOSEN.sub("", bare))
+    # "so, I would choose option B, not A"
+    bare = NOT_THE_OTHER.sub("", NAMED.sub("", CHOSEN.sub("", bare)))
     for words in (_words(bare), _words(SENTENCE_END.split(bare, maxsplit=1)[0])):
-        if words in names:
+        if words and words in names:
             return names.index(words)
     return _by_letter(bare, names)
 
@@ -161,11 +174,12 @@ def _by_letter(text: str, names: Sequence[str]) -> int | None:
     if JOINED.match(rest) or REFUSED.match(rest):
         return None
     place = _place(letter, names)
-    words = (_words(rest), _words(SENTENCE_END.split(rest, maxsplit=1)[0]))
-    for name in words:
-        if name in names:  # nothing where they are another option's
+    first = SENTENCE_END.split(rest, maxsplit=1)[0]
+    for name in (_words(rest), _words(first)):
+        if name and name in names:  # nothing where they are another option's
             return place if place is not None and names[place] == name else None
-    others = {_place(other, names) for other in OTHER_MARKED.findall(rest)} - {place, None}
+    found = [match[1] or match[2] for match in OTHER_LETTER.finditer(rest)]
+    others = {_place(other, names) for other in found} - {place, None}
     return None if others else place
 
 

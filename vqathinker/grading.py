@@ -10,14 +10,15 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from vqathinker.chat import ChatClient, ChatError, Question
-from vqathinker.choices import said
+from vqathinker.chat import ChatClient, ChatError, Question, parse_object
+from vqathinker.choices import THOUGHT, said
 
 ROUNDS = 5
 WORST = 0
 BEST = 2
+UNREAD = "no reply holds a score of 0, 1 or 2"
 LONGEST = 300  # letters of a judge's reason
 SYSTEM = "You grade answers to questions about the quality of videos and pictures."
 PROMPT = """\
@@ -39,8 +40,9 @@ SCHEMA = {
     "required": ["score", "reason"],
     "additionalProperties": False,
 }
-WRITTEN = re.compile(r"\bscore\"?\s*[:=]\s*([0-2])\b", re.IGNORECASE)  # where a judge writes no JSON
-VERSION = 1  # of prompt and schema; part of what a result is known by
+# where a judge writes no JSON; neither "1.5" nor "2/10"
+WRITTEN = re.compile(r"\bscore\W{0,4}(?:(?:is|of)\W+)?([0-2])(?![\d/]|[.,]\d)", re.IGNORECASE)
+SECOND_TRY = 1000  # added to the round of a question whose reply could not be read
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ class Grade:
 
     @property
     def is_unanimous(self) -> bool:
-        """Whether all rounds say the same."""
-        return len(set(self.votes)) == 1
+        """Whether several rounds all say the same."""
+        return len(self.votes) > 1 and len(set(self.votes)) == 1
 
 
 class Grader:
@@ -117,26 +119,47 @@ class Grader:
     def grade_all(self, answers: Iterable[tuple[str, str, str]]) -> list[Grade]:
         """As `grade`, of N answers, several at a time: each a question, a reference and an answer."""
         asked = [self.questions(*answer) for answer in answers]
-        replies = iter(self.client.ask_all([question for questions in asked for question in questions]))
-        return [_grade([next(replies) for _ in questions]) for questions in asked]
+        votes = iter(self._votes([question for questions in asked for question in questions]))
+        return [_grade([next(votes) for _ in questions]) for questions in asked]
+
+    def _votes(self, questions: list[Question]) -> list[int | str]:
+        """The vote in each reply, asked a second time where there is none; why there is none of either."""
+        votes = [_vote(reply) for reply in self.client.ask_all(questions)]
+        unread = [place for place, vote in enumerate(votes) if vote == UNREAD]
+        again = [replace(questions[place], round=questions[place].round + SECOND_TRY) for place in unread]
+        for place, reply in zip(unread, self.client.ask_all(again) if again else [], strict=True):
+            votes[place] = _vote(reply)
+        return votes
 
 
-def _grade(replies: list[str | ChatError]) -> Grade:
-    """The votes of an answer's rounds."""
-    if not replies:
+def _vote(reply: str | ChatError) -> int | str:
+    """The vote in a reply, or why there is none."""
+    if isinstance(reply, ChatError):
+        return str(reply)
+    vote = read_vote(reply)
+    return UNREAD if vote is None else vote
+
+
+def _grade(found: list[int | str]) -> Grade:
+    """The grade of an answer by what its rounds gave."""
+    if not found:
         return Grade((WORST,))
-    votes = [vote for reply in replies if isinstance(reply, str) and (vote := read_vote(reply)) is not None]
-    if votes:
-        return Grade(tuple(votes))
-    failed = next((str(reply) for reply in replies if isinstance(reply, ChatError)), None)
-    return Grade(error=failed or "no reply holds a score of 0, 1 or 2")
+    votes = tuple(vote for vote in found if isinstance(vote, int))
+    faults = [fault for fault in found if isinstance(fault, str)]
+    return Grade(votes, faults[0] if faults and not votes else None)
 
 
 def read_vote(reply: str) -> int | None:
     """The score in a judge's reply, None if there is none.
 
-    >>> read_vote('{"score": 2, "reason": "the same"}'), read_vote("Score: 1"), read_vote("score: 7")
+    >>> read_vote('{"score": 2, "reason": "the same"}'), read_vote("Score: 1"), read_vote("score: 1.5")
     (2, 1, None)
     """
-    found = {int(vote) for vote in WRITTEN.findall(reply)}
-    return found.pop() if len(found) == 1 else None
+    rest = THOUGHT.sub("", reply)
+    try:
+        score = parse_object(rest).get("score")
+    except ValueError:  # no JSON
+        found = {int(vote) for vote in WRITTEN.findall(rest.replace("*", ""))}
+        return found.pop() if len(found) == 1 else None
+    votes = {str(vote): vote for vote in range(WORST, BEST + 1)}
+    return votes.get(str(score))

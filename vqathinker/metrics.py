@@ -20,6 +20,7 @@ from scipy import linalg, optimize, special, stats
 from vqathinker.types import FloatArray
 
 MIN_VIDEOS = 3
+MIN_CLUSTERS = 2  # of answers that go together
 MIN_VIDEOS_LOGISTIC = 4  # as many as the mapping has parameters
 CENTRE_BOUND = 10.0  # in standard deviations of the predictions around their mean
 WIDTH_BOUNDS = (0.05, 20.0)  # the same unit; the widest curve is straight to 0.2 % over three of them
@@ -302,6 +303,9 @@ def mean_of_answers(
 ) -> Estimate:
     """Return the mean of values with a 95 % interval from resamples of media, whose answers go together.
 
+    Where all values are 0 or all 1 resamples have no spread: Wilson's interval for the number of media. Of
+    one medium there is none.
+
     Args:
         values: (N,) points, finite.
         media: what each is about; several answers about one medium are no independent ones.
@@ -315,12 +319,24 @@ def mean_of_answers(
     if not points.size:
         return Estimate(math.nan, math.nan, math.nan)
     names = {name: place for place, name in enumerate(dict.fromkeys(media))}
+    mean = float(points.mean())
+    if len(names) < MIN_CLUSTERS:
+        return Estimate(mean, math.nan, math.nan)
+    if set(points.tolist()) in ({0.0}, {1.0}):
+        wilson = stats.binomtest(round(mean) * len(names), len(names)).proportion_ci(method="wilson")
+        return Estimate(mean, float(wilson.low), float(wilson.high))
     cluster = np.array([names[name] for name in media])
     sums = np.bincount(cluster, points)
     counts = np.bincount(cluster)
     drawn = np.random.default_rng(seed).integers(len(names), size=(num_bootstrap, len(names)))
     resamples = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return interval(float(points.mean()), resamples, 0.95)
+    return with_spread(interval(mean, resamples, 0.95))
+
+
+def with_spread(found: Estimate) -> Estimate:
+    """An estimate without an interval where that of its resamples has no width: it would say too much."""
+    has_none = math.isclose(found.low, found.high, abs_tol=1e-9)
+    return Estimate(found.value, math.nan, math.nan) if has_none else found
 
 
 def kappa(first: Sequence[int], second: Sequence[int]) -> float:
@@ -349,4 +365,4 @@ def kappa_interval(
     pairs = np.array([first, second]).T
     drawn = np.random.default_rng(seed).integers(len(pairs), size=(num_bootstrap, len(pairs)))
     resamples = [kappa(*pairs[rows].T.tolist()) for rows in drawn] if len(pairs) else []
-    return interval(kappa(first, second) if len(pairs) else math.nan, np.array(resamples), 0.95)
+    return with_spread(interval(kappa(first, second) if len(pairs) else math.nan, np.array(resamples), 0.95))

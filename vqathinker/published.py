@@ -36,8 +36,11 @@ AXES = {
 }  # fmt: skip
 MAXWELL_COLUMNS = frozenset({"O", "A-all", "T-all", *AXES})
 LETTERS = "ABCD"
-LISTED = re.compile(r"(?<![A-Za-z])([A-H])\s*[.:)]\s*")  # an option's letter in a question
-AROUND = " \t\n,;[]{}'\""
+LISTED = re.compile(r"(?<![A-Za-z])\(?([A-H])\s*[.:)]\s*")  # an option's letter in a question
+# and in an answer, alone or with its words
+ANSWERED = re.compile(r"^\(?([A-H])\)?(?:[.:)]\s*(.*)|)$", re.DOTALL)
+BETWEEN = re.compile(r"[,;]?\s+(?:or|and)\s*$")
+AROUND = " \t\n,.;?[](){}'\""
 REMARK = re.compile(r"\s*\([^()]*\)\s*$")  # "(Just answer the corresponding letter)"
 YES_NO = ("Yes", "No")
 FORMS = ("llava", "llama-factory", "swift")
@@ -223,13 +226,15 @@ def _options(question: str, answer: str) -> tuple[tuple[str, ...], int | None]:
         return YES_NO, YES_NO.index(answer)
     marks = list(LISTED.finditer(question))
     letters = "".join(mark[1] for mark in marks)
-    correct = letters.find(answer) if len(answer) == 1 else -1
-    if correct < 0 or letters != ascii_uppercase[: len(letters)]:
+    said = ANSWERED.match(answer)
+    correct = -1 if said is None else letters.find(said[1])
+    if said is None or correct < 0 or letters != ascii_uppercase[: len(letters)]:
         return (), None
     ends = [mark.start() for mark in marks[1:]] + [len(question)]
-    texts = [question[mark.end() : end] for mark, end in zip(marks, ends, strict=True)]
-    texts[-1] = REMARK.sub("", texts[-1])
-    return tuple(text.strip(AROUND) for text in texts), correct
+    texts = [question[mark.end() : end].strip().split("\n")[0] for mark, end in zip(marks, ends, strict=True)]
+    options = tuple(BETWEEN.sub("", REMARK.sub("", text)).strip(AROUND) for text in texts)
+    words = (said[2] or "").strip(AROUND)
+    return (options, correct) if words in ("", options[correct]) else ((), None)
 
 
 def _vital(group: Sequence[Entry], name: str, dataset: str) -> Iterator[Sample]:

@@ -280,12 +280,44 @@ def data_engine() -> Cells:
         ],
         ["the most of them", "the same", f"{figures['copies / bare, most']:.2f} of its time"],
         ["copies by two processes", "by one", f"{figures['two workers']:.2f} times faster"],
+        [
+            "the same, by a pool of the standard library",
+            "by one",
+            f"{figures['two processes of the standard library']:.2f} times faster",
+        ],
         ["peak memory for 300 s of video", "for 10 s", f"{figures['memory, 300 s / 10 s']:.3f}"],
         [
             f"a build of {build['clips']:,} clips, killed {build['kills']} times, and a second one",
             "one that ran through",
             f"{build['differ']} files differ",
         ],
+    ]
+
+
+def multitask() -> Cells:
+    """Two tasks at once: the start, and each run's difference from it."""
+    found = read("multitask")
+    figures = {"kind": "right kind", "kind and degree": "right kind and degree", "srcc": "SRCC of the scores"}
+    rows = [["set", "figure", "start", "GRPO on both", "GRPO on scores", "SFT on both"]]
+    for place, title in DEMO_SETS.items():
+        for figure, name in figures.items():
+            cells = [found["changes"][run][f"{place}, {figure}"] for run in ("mixed", "scores", "supervised")]
+            shown = [f"{c['mean']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}]" for c in cells]
+            rows.append([title, name, f"{found['results']['start'][place][figure]:.3f}", *shown])
+    return rows
+
+
+def questions() -> Cells:
+    """Questions and the page."""
+    results = read("questions")["results"]
+    return [
+        ["what", "against", "ratio"],
+        [
+            "closed questions, vLLM at batch 16",
+            "one after the other, Hugging Face",
+            f"{results['questions']['ratio']:.1f} times faster",
+        ],
+        ["a clip on the page", "the same scorer", f"{results['page']['ratio']:.2f} of its time"],
     ]
 
 
@@ -337,6 +369,8 @@ TABLES: dict[str, Callable[[], Cells]] = {
     "evaluation": evaluation,
     "data": data,
     "data_engine": data_engine,
+    "multitask": multitask,
+    "questions": questions,
     "samples": samples,
     "rewards": rewards,
 }

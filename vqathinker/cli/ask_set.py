@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import re
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +20,7 @@ from vqathinker.cli.show import fail, progress_bar
 from vqathinker.cli.usage import with_options
 
 if TYPE_CHECKING:
+    from vqathinker.chat import ChatClient
     from vqathinker.evaluation.question_report import QuestionReport
     from vqathinker.evaluation.question_run import QuestionRun
     from vqathinker.grading import Grader
@@ -24,6 +28,10 @@ if TYPE_CHECKING:
 
 LETTERS_PER_TOKEN = 4  # of English, about
 MILLION = 1_000_000
+NUM_FAULTS = 10  # that are printed
+SERVED_FILE = "served.txt"  # what a judge's name stands for at its server
+ADDRESS = re.compile(r"https?://.")
+GRADES = {"0": 0, "1": 1, "2": 2}
 AT_ONCE = 8  # answers between two steps of the progress bar, times questions at a time
 
 
@@ -43,7 +51,7 @@ class JudgeOptions:
         float, typer.Option(min=0, help="Of the judges; at 0 all rounds say the same.")
     ] = 1.0
     concurrency: Annotated[int, typer.Option(min=1, help="Questions to a judge at a time.")] = 8
-    judge_time: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a judge's answer.")] = 60
+    judge_time: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for each of six tries.")] = 60
     price: Annotated[
         tuple[float, float] | None,
         typer.Option(
@@ -54,7 +62,7 @@ class JudgeOptions:
         Path | None, typer.Option(help="CSV with the columns id and grade (0 to 2), to compare judges with.")
     ] = None
 
-    def graders(self, out: Path | None) -> dict[str, Grader]:
+    def graders(self, out: Path | None, *, overwrite: bool) -> dict[str, Grader]:
         """The judges by name, with a journal each; leave if one cannot be asked."""
         from vqathinker.chat import ChatClient
         from vqathinker.evaluation.question_run import judge_folder
@@ -63,6 +71,11 @@ class JudgeOptions:
         found = {}
         for name in self.judge or []:
             model, _, url = name.partition("@")
+            if not model or (url and not ADDRESS.match(url)):
+                fail(f"--judge {name}: expected MODEL or MODEL@URL, such as judge@http://127.0.0.1:8000/v1")
+            journal = None if out is None else judge_folder(out, name)
+            if journal is not None and overwrite:
+                shutil.rmtree(journal, ignore_errors=True)
             try:
                 client = ChatClient(
                     model,
@@ -71,26 +84,60 @@ class JudgeOptions:
                     concurrency=self.concurrency,
                     time_limit=self.judge_time,
                     temperature=self.temperature,
-                    journal=None if out is None else judge_folder(out),
+                    journal=journal,
                 )
             except (ImportError, ValueError, OSError) as error:
                 fail(error)
+            _require_same_model(name, client, journal)
             found[name] = Grader(client, self.rounds)
         return found
 
-    def grades(self) -> Mapping[str, int]:
-        """The grades of people, or leave if the file holds none."""
+    def check(self) -> None:
+        """Leave if there is nothing that people's grades can be compared with."""
+        if self.human is not None and not self.judge:
+            fail("--human compares people with judges: give --judge MODEL@URL")
+
+    def grades(self, samples: Sequence[Sample]) -> dict[tuple[str, str], int]:
+        """The grades of people by the samples' keys, or leave if the file does not fit."""
         if self.human is None:
             return {}
-        import csv
-
         require_label_file(self.human)
-        with self.human.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        found: dict[tuple[str, str], int] = {}
         try:
-            return {row["id"]: int(row["grade"]) for row in rows}
-        except (KeyError, TypeError, ValueError) as error:
-            fail(f"--human {self.human}: expected the columns id and grade, 0 to 2 ({error!r})")
+            with self.human.open(newline="", encoding="utf-8-sig") as file:
+                for row in csv.DictReader(file):
+                    keys = [one.key for one in samples if one.id == row["id"]]
+                    (key,) = [key for key in keys if row.get("dataset") in (None, "", key[0])]
+                    found[key] = GRADES[row["grade"].strip()]
+        except (KeyError, AttributeError, ValueError) as error:
+            fail(
+                f"--human {self.human}: expected the columns id and grade (0, 1 or 2), and dataset where an "
+                f"id is in several ({error!r})"
+            )
+        return found
+
+
+def _require_same_model(name: str, client: ChatClient, journal: Path | None) -> None:
+    """Leave if another model than before is served by a judge's name; say if the server does not answer."""
+    from vqathinker.atomic import write_whole
+    from vqathinker.chat import ChatError
+
+    try:
+        served = client.served()
+    except ChatError as error:
+        typer.echo(f"--judge {name} does not answer now: {error}", err=True)
+        return
+    if journal is None or served is None:
+        return
+    record = journal / SERVED_FILE
+    before = record.read_text(encoding="utf-8") if record.is_file() else served
+    if before != served:
+        fail(
+            f"--judge {name}: {served} is served there, and the grades in {journal} are of {before}; choose "
+            "another folder (--out) or replace them (--overwrite)"
+        )
+    journal.mkdir(parents=True, exist_ok=True)
+    write_whole(record, served)
 
 
 @with_options
@@ -111,8 +158,8 @@ def ask_set(
     --out FOLDER the same command again goes on where the last one stopped; neither the checkpoint nor a
     judge is asked twice.
 
-    Exit code 0: all answered and graded. 1: unreadable media, ungraded answers. 2: a wrong argument, file or
-    checkpoint. 130: interrupted.
+    Exit code 0: all answered, and graded if there is a judge. 1: unreadable media, answers that a judge has
+    not graded. 2: a wrong argument, file or checkpoint. 130: interrupted.
     """
     from vqathinker.evaluation import Keeping
 
@@ -120,11 +167,12 @@ def ask_set(
     shard = keep.part(engine.engine)
     require_label_file(questions)
     require_folder(videos)
-    human = judging.grades()
+    judging.check()
     samples = _read(questions)
+    human = judging.grades(samples)
     folder = require_checkpoint(checkpoint)
     require_room(folder, engine.max_new_tokens)
-    graders = judging.graders(keep.out)
+    graders = judging.graders(keep.out, overwrite=keep.overwrite)
 
     from vqathinker.evaluation.question_run import QUESTION_FILES, QuestionRun
 
@@ -177,16 +225,10 @@ def _ask(run: QuestionRun) -> QuestionReport:
 def _judge(report: QuestionReport, name: str, grader: Grader, price: tuple[float, float] | None) -> None:
     """Have a judge grade all open answers, its effort said before; what is kept costs nothing again."""
     rows = report.open_rows
-    prompts = [
-        question.text
-        for row in rows
-        for question in grader.questions(
-            report.samples[row].question or "", report.samples[row].answer or "", report.texts[row]
-        )
-    ]
+    prompts = [question.text for asked in report.to_judge(rows) for question in grader.questions(*asked)]
     tokens = sum(map(len, prompts)) // LETTERS_PER_TOKEN
     most = len(prompts) * grader.client.max_tokens
-    cost = "" if price is None else f": at most {(tokens * price[0] + most * price[1]) / MILLION:,.2f}"
+    cost = "" if price is None else f": at most about {(tokens * price[0] + most * price[1]) / MILLION:,.2f}"
     typer.echo(
         f"{name}: {len(prompts):,} questions about {len(rows):,} answers, about {tokens:,} tokens in and at "
         f"most {most:,} out{cost}",
@@ -200,7 +242,16 @@ def _judge(report: QuestionReport, name: str, grader: Grader, price: tuple[float
             report.judge(name, grader, part)
             progress.advance(bar, len(part))
     counts = grader.client.counts
-    typer.echo(f"{name}: {counts['asked']} asked, {counts['kept']} kept, {counts['failed']} failed", err=True)
+    told = report.judging(name)
+    agreed = f"all rounds agree on {told['unanimous']} of {told['of several rounds']} answers"
+    asked = f"{counts['asked']} asked, {counts['kept']} kept, {counts['failed']} failed"
+    typer.echo(f"{name}: {asked}; {agreed}", err=True)
+    if told["ungraded"] or told["partly graded"]:
+        typer.echo(
+            f"{name}: {told['ungraded']} answers not graded, {told['partly graded']} in part", err=True
+        )
+        for fault in report.faults(name)[:NUM_FAULTS]:
+            typer.echo(f"{name}: {fault}", err=True)
     grader.client.close()
 
 
@@ -213,15 +264,17 @@ def _show(report: QuestionReport, *, has_judge: bool) -> bool:
     table = Table(*header, box=None)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(markup=False).print(table)
     for one, other, number, found in report.agreement():
         between = f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
         typer.echo(f"κ of {one} and {other} over {number} answers: {between}")
-    for place, error in list(report.errors.items())[:10]:
+    for place, error in list(report.errors.items())[:NUM_FAULTS]:
         typer.echo(f"{report.samples[place].media[0].path}: {error}", err=True)
-    ungraded = report.summary()["ungraded"]
-    if ungraded and not has_judge:
-        typer.echo(f"{ungraded} open answers are not graded: --judge MODEL@URL", err=True)
-    elif ungraded:
-        typer.echo(f"{ungraded} open answers got no grade; the same command asks again", err=True)
-    return bool(report.errors) or (has_judge and ungraded > 0)
+    if report.errors:
+        asked = len(report.samples)
+        typer.echo(
+            f"{len(report.errors)} of {asked} questions are about unreadable media: not counted", err=True
+        )
+    if report.num_ungraded and not has_judge:
+        typer.echo(f"{report.num_ungraded} open answers are not graded: --judge MODEL@URL", err=True)
+    return bool(report.errors) or (has_judge and report.num_ungraded > 0)

@@ -13,7 +13,7 @@ import typer
 from vqathinker.cli.evaluate import errors_in_a_line
 from vqathinker.cli.options import CheckpointName, EngineOptions, ModeOptions
 from vqathinker.cli.require import require_checkpoint, require_room
-from vqathinker.cli.show import fail
+from vqathinker.cli.show import fail, require_free
 from vqathinker.cli.usage import nearest_path, require_choice, with_options
 
 if TYPE_CHECKING:
@@ -48,22 +48,24 @@ def compare(
 
     Votes by scores need a checkpoint that scores; votes by questions one that was taught to compare.
 
-    Exit code 0: done. 2: a wrong argument, checkpoint or file, or no vote.
+    Exit code 0: done. 1: a ranking without files that cannot be read. 2: a wrong argument, checkpoint or
+    file, or no vote.
     """
     require_choice("--by", by, BY)
     engine.check(ModeOptions(samples=samples))
-    paths = _paths(media or [], tournament)
     if out is not None and tournament is None:
         fail("--out needs --tournament")
-    if out is not None and out.exists() and not overwrite:
-        fail(f"{out} exists; give --overwrite to replace it")
+    require_free(out, overwrite=overwrite, option="--out")
+    paths = _paths(media or [], tournament)
     folder = require_checkpoint(checkpoint)
     require_room(folder, engine.max_new_tokens)
     with errors_in_a_line(None), engine.load(folder) as scorer:
         if tournament is None:
             _compare(scorer, paths, by, samples, seed)
         else:
-            _rank(_vote(scorer, paths, by, samples, seed), out)
+            votes = _vote(scorer, paths, by, samples, seed)
+            _rank(votes, out)
+            raise typer.Exit(1 if votes.errors else 0)
 
 
 def _paths(media: list[str], tournament: Path | None) -> list[str]:
@@ -75,7 +77,11 @@ def _paths(media: list[str], tournament: Path | None) -> list[str]:
             fail("--tournament ranks a folder: leave the files out")
         if not tournament.is_dir():
             fail(f"--tournament {tournament} is not a folder{nearest_path(tournament)}")
-        found = [path for path in find_videos([str(tournament)], with_images=True) if isinstance(path, str)]
+        listed = find_videos([str(tournament)], with_images=True)
+        found = [path for path in listed if isinstance(path, str)]
+        for fault in listed:
+            if not isinstance(fault, str):
+                typer.echo(str(fault), err=True)
         if len(found) < LEAST:
             fail(f"--tournament {tournament} holds {len(found)} media: at least {LEAST} are compared")
         return found
@@ -107,12 +113,16 @@ def _compare(scorer: Scorer, paths: list[str], by: str, samples: int, seed: int)
     if math.isnan(found.value):
         fail("no answer chooses one of the two; try --by " + (QUESTIONS if by == SCORES else SCORES))
     first, second = paths
+    won, alike, lost = votes.rounds()
     if found.value == ALIKE:
         typer.echo(f"{first} and {second} are alike")
-    elif found.value > ALIKE:
-        typer.echo(f"{first} is better than {second}: {found.value:.0%} of {samples} rounds")
     else:
-        typer.echo(f"{second} is better than {first}: {1 - found.value:.0%} of {samples} rounds")
+        better, worse = (first, second) if found.value > ALIKE else (second, first)
+        typer.echo(f"{better} is better than {worse}")
+    between = "" if math.isnan(found.low) else f", 95 % interval {found.low:.2f} to {found.high:.2f}"
+    typer.echo(
+        f"{first} wins {won} rounds, {second} {lost}, {alike} alike: a share of {found.value:.2f}{between}"
+    )
     if by == SCORES:
         for path, reason in zip(paths, votes.reasons, strict=True):
             typer.echo(f"{path}: {reason}")
@@ -134,17 +144,25 @@ def _rank(votes: Votes, out: Path | None) -> None:
         standings = votes.ranking()
     except ValueError as error:
         fail(error)
-    table = Table("rank", "file", "strength", "95 % interval", "votes won", box=None)
+    table = Table("rank", box=None)
+    table.add_column("file", overflow="fold")
+    for title in ("strength", "95 % interval", "votes won"):
+        table.add_column(title, no_wrap=True)
     rows = []
     for rank, standing in enumerate(standings, 1):
         theta = standing.strength
-        shown = "– (--samples 2)" if math.isnan(theta.low) else f"{theta.low:.2f} to {theta.high:.2f}"
+        shown = "–" if math.isnan(theta.low) else f"{theta.low:.2f} to {theta.high:.2f}"
         table.add_row(str(rank), standing.name, f"{theta.value:.2f}", shown, f"{standing.wins:.0%}")
         rows.append([rank, standing.name, theta.value, theta.low, theta.high, standing.wins])
-    Console().print(table)
+    Console(markup=False).print(table)
     if not math.isnan(votes.first_shown):
         typer.echo(f"{votes.first_shown:.0%} of the votes are for the one shown first")
     _say_invalid(votes)
+    for path, reason in votes.errors.items():
+        typer.echo(f"{path}: {reason}", err=True)
+    unranked = set(votes.names) - {standing.name for standing in standings}
+    for path in sorted(unranked):
+        typer.echo(f"{path}: no vote, not ranked", err=True)
     if out is not None:
         content = io.StringIO(newline="")
         writer = csv.writer(content, lineterminator="\n")

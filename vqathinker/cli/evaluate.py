@@ -172,8 +172,8 @@ def _and_kept(out: Path | None) -> str:
     """Say what an ended run leaves."""
     if out is None:
         return ""
-    from vqathinker.evaluation import read_all
+    from vqathinker.journal import read_entries
 
     folders = [out, *(path for path in out.glob("*") if path.is_dir())]
-    number = sum(len(read_all(folder)) for folder in folders)
+    number = sum(len({entry["row"] for entry in read_entries(folder)}) for folder in folders)
     return f"; {number} results are in {out}, the same command goes on from there"

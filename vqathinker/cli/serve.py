@@ -15,6 +15,7 @@ import typer
 from vqathinker.checkpoints.folders import CONFIG_FILE, HOW_TO_MERGE, is_adapter
 from vqathinker.cli.require import MODEL_TYPE, require_checkpoint
 from vqathinker.cli.show import fail
+from vqathinker.cli.usage import nearest_path
 
 # answers are greedy where a request does not say otherwise
 ANSWERS = ["--override-generation-config", '{"temperature": 0.0}']
@@ -91,12 +92,17 @@ def _own_folder(checkpoint: str) -> Path:
 def _judge_name(model: str) -> str:
     """A language model's folder or name on the hub, or leave if it is none."""
     folder = Path(model)
+    if not folder.exists() and (model.startswith((".", "/", "~")) or model.count("/") > 1):
+        fail(f"{model} is not a folder{nearest_path(folder)}")
     if not folder.exists():
         return model
     if not (folder / CONFIG_FILE).is_file():
         fail(f"{model} has no {CONFIG_FILE}: a judge is a language model of the Hugging Face format")
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    if config.get("model_type") == MODEL_TYPE:
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        fail(f"{folder / CONFIG_FILE} cannot be read: {error}")
+    if isinstance(config, dict) and config.get("model_type") == MODEL_TYPE:
         fail(f"{model} is a checkpoint that scores, no judge: leave --judge out")
     return model
 

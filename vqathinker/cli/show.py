@@ -27,12 +27,16 @@ def fail(message: object) -> NoReturn:
     raise typer.Exit(USER_ERROR)
 
 
-def require_free(report: Path | None, *, overwrite: bool) -> None:
+def require_free(report: Path | None, *, overwrite: bool, option: str = "--report") -> None:
     """Leave if a report cannot be written, before the work that it reports."""
-    if report is not None and report.exists() and not overwrite:
+    if report is None:
+        return
+    if report.is_dir():
+        fail(f"{option} {report} is a folder: give a file")
+    if report.exists() and not overwrite:
         fail(f"{report} exists; give --overwrite to replace it")
-    if report is not None and not report.parent.is_dir():
-        fail(f"--report {report}: {report.parent} is not a folder")
+    if not report.parent.is_dir():
+        fail(f"{option} {report}: {report.parent} is not a folder")
 
 
 def progress_bar(unit: str = "videos") -> Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -46,6 +47,7 @@ def web(
     Exit code 2: a wrong checkpoint, a port that is taken, or no Gradio.
     """
     engine.check(ModeOptions())
+    require_port(host, port)
     if importlib.util.find_spec("gradio") is None:
         fail("Gradio is not installed: pip install 'vqathinker[web]'")
     folder = require_checkpoint(checkpoint)
@@ -57,8 +59,15 @@ def web(
     with engine.load(folder) as scorer:
         desk = Desk(scorer, chosen)
         page = make_page(desk)
+        page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **launch_options(desk))
         typer.echo(f"listening at http://{host}:{port}{reach(host)}", err=True)
-        try:
-            page.launch(server_name=host, server_port=port, **launch_options(desk))
-        except OSError as error:
-            fail(f"--port {port}: {error}")
+        page.block_thread()
+
+
+def require_port(host: str, port: int) -> None:
+    """Leave if nobody can listen there, before a model is loaded."""
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        fail(f"--host {host} --port {port}: {error.strerror or error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from vqathinker.metrics import Estimate
@@ -50,4 +51,6 @@ def cell(estimate: Estimate) -> str:
     >>> cell(Estimate(0.91234, 0.9, 0.92))
     '0.912 [0.900, 0.920]'
     """
+    if math.isnan(estimate.low):
+        return f"{estimate.value:.3f}"
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

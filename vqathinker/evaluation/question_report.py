@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -24,7 +25,7 @@ from vqathinker.evaluation.questions import (
     majority,
     parse_choice,
 )
-from vqathinker.grading import VERSION, Grade, Grader
+from vqathinker.grading import PROMPT, Grade, Grader
 from vqathinker.journal import without_nan
 from vqathinker.metrics import Estimate, kappa_interval, mean_of_answers
 from vqathinker.samples import Sample
@@ -32,8 +33,9 @@ from vqathinker.samples import Sample
 ANSWERS_FILE = "answers.csv"
 HUMAN = "human"
 ALL = "all"
-CLOSED = "closed"
+CLOSED = "closed or named"
 OPEN = "open"
+MOST_ALIKE = 10  # different questions, up to which they are counted one by one
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class QuestionReport:
         settings: what shaped the answers.
         grades: of the open ones by each judge, by place.
         judges: what each judge is known by.
-        human: grades that people gave, by the samples' ids.
+        human: grades that people gave, by the samples' keys.
     """
 
     samples: Sequence[Sample]
@@ -81,7 +83,7 @@ class QuestionReport:
     settings: Mapping[str, Any]
     grades: dict[str, dict[int, Grade]] = field(default_factory=dict)
     judges: dict[str, dict[str, Any]] = field(default_factory=dict)
-    human: Mapping[str, int] = field(default_factory=dict)
+    human: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def num_pending(self) -> int:
@@ -93,6 +95,14 @@ class QuestionReport:
         """The places of answered open questions."""
         return [row for row in sorted(self.texts) if is_open(self.samples[row])]
 
+    def to_judge(self, rows: Sequence[int]) -> list[tuple[str, str, str]]:
+        """What a judge needs of some open questions: each with its reference and the answer."""
+        samples = [self.samples[row] for row in rows]
+        texts = [self.texts[row] for row in rows]
+        return [
+            (one.question or "", one.answer or "", text) for one, text in zip(samples, texts, strict=True)
+        ]
+
     def judge(self, name: str, grader: Grader, rows: Sequence[int]) -> None:
         """Have a judge grade the answers to some open questions.
 
@@ -101,26 +111,46 @@ class QuestionReport:
             grader: who grades.
             rows: places of the questions.
         """
-        asked = [
-            (self.samples[row].question or "", self.samples[row].answer or "", self.texts[row])
-            for row in rows
-        ]
-        self.grades.setdefault(name, {}).update(zip(rows, grader.grade_all(asked), strict=True))
+        grades = grader.grade_all(self.to_judge(rows))
+        self.grades.setdefault(name, {}).update(zip(rows, grades, strict=True))
         self.judges[name] = {
             "model": grader.client.model,
             "rounds": grader.rounds,
             "temperature": grader.client.temperature,
-            "prompt_version": VERSION,
+            "prompt": PROMPT,
         }
 
+    def judging(self, name: str) -> dict[str, int]:
+        """How many answers a judge has graded, in how many all rounds agree, and what is missing."""
+        found = list(self.grades[name].values())
+        asked = [grade for grade in found if len(grade.votes) > 1]
+        rounds = self.judges[name]["rounds"]
+        partly = [grade for grade in found if 1 < len(grade.votes) < rounds]
+        return {
+            "graded": len([grade for grade in found if grade.votes]),
+            "ungraded": len([grade for grade in found if not grade.votes]),
+            "partly graded": len(partly),
+            "of several rounds": len(asked),
+            "unanimous": len([grade for grade in asked if grade.is_unanimous]),
+        }
+
+    def faults(self, name: str) -> list[str]:
+        """Why a judge has not graded, each reason once."""
+        errors = [grade.error for grade in self.grades[name].values()]
+        return list(dict.fromkeys(error for error in errors if error is not None))
+
+    @property
+    def num_ungraded(self) -> int:
+        """Answers to open questions that lack the grade of a judge."""
+        return len([row for row in self.open_rows if math.isnan(self.points(row))])
+
     def points(self, row: int) -> float:
-        """What an answer is worth: a choice 0 or 1, an open one the mean of its judges; NaN ungraded."""
+        """What an answer is worth: a choice 0 or 1, an open one its judges' mean, NaN if one is missing."""
         verdict = is_right(self.samples[row], self.texts[row])
         if verdict is not None:
             return float(verdict)
         values = [graded[row].value for graded in self.grades.values() if row in graded]
-        known = [value for value in values if not math.isnan(value)]
-        return sum(known) / len(known) if known else math.nan
+        return sum(values) / len(values) if values else math.nan
 
     def parts(self) -> list[Part]:
         """All, closed and open questions, then those with each value of what they are counted by."""
@@ -134,6 +164,11 @@ class QuestionReport:
         for row in rows:
             for facet in facets(self.samples[row]):
                 facet_rows.setdefault(facet, []).append(row)
+        # as of FineVD, which asks the same five of each video
+        asked = Counter(self.samples[row].question or "" for row in rows)
+        if 1 < len(asked) <= MOST_ALIKE and min(asked.values()) > 1:
+            for row in rows:
+                facet_rows.setdefault(("question", self.samples[row].question or ""), []).append(row)
         order = list(dict.fromkeys(name for name, _ in facet_rows))
         for facet in sorted(facet_rows, key=lambda pair: (order.index(pair[0]), pair[1])):
             named[facet] = facet_rows[facet]
@@ -148,7 +183,7 @@ class QuestionReport:
             value=value,
             points=mean_of_answers([points for _, points in graded], [sample.media for sample in samples]),
             num_questions=len(graded),
-            num_unparsed=sum(self._is_unparsed(row) for row in rows),
+            num_unparsed=len([row for row in rows if self._is_unparsed(row)]),
             chance=chance(samples),
             majority=best,
             majority_share=share,
@@ -165,16 +200,14 @@ class QuestionReport:
             for name, graded in self.grades.items()
         }
         if self.human:
-            raters[HUMAN] = {
-                row: self.human[self.samples[row].id]
-                for row in self.open_rows
-                if self.samples[row].id in self.human
-            }
+            keys = {row: self.samples[row].key for row in self.open_rows}
+            raters[HUMAN] = {row: self.human[key] for row, key in keys.items() if key in self.human}
         for one, other in combinations(raters, 2):
             both = sorted(raters[one].keys() & raters[other].keys())
             first = [raters[one][row] for row in both]
             second = [raters[other][row] for row in both]
-            yield one, other, len(both), kappa_interval(first, second)
+            if both:
+                yield one, other, len(both), kappa_interval(first, second)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """A header and a row for each part, as text."""
@@ -190,11 +223,10 @@ class QuestionReport:
 
     def summary(self) -> dict[str, Any]:
         """Everything but the answers."""
-        graded = [grade for own in self.grades.values() for grade in own.values() if grade.votes]
         return {
             "questions": len(self.samples),
             "unreadable": len(self.errors),
-            "ungraded": sum(math.isnan(self.points(row)) for row in self.open_rows),
+            "ungraded": self.num_ungraded,
             "parts": [
                 {"name": part.name, "value": part.value, "number": part.num_questions}
                 | {"score": part.points.value, "low": part.points.low, "high": part.points.high}
@@ -202,8 +234,7 @@ class QuestionReport:
                 | {"majority": part.majority, "majority_share": part.majority_share}
                 for part in self.parts()
             ],
-            "judges": self.judges,
-            "unanimous": sum(grade.is_unanimous for grade in graded) / len(graded) if graded else math.nan,
+            "judges": {name: known | self.judging(name) for name, known in self.judges.items()},
             "agreement": [
                 {"between": [one, other], "number": number}
                 | {"kappa": found.value, "low": found.low, "high": found.high}

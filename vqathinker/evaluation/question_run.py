@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from vqathinker.evaluation.evaluating import scorer_settings
 from vqathinker.evaluation.folder import SUMMARY_FILE, TABLE_FILES, Keeping
 from vqathinker.evaluation.question_report import ANSWERS_FILE, QuestionReport
-from vqathinker.evaluation.questions import is_closed, is_named, is_open, wording
+from vqathinker.evaluation.questions import is_closed, is_named, is_open, problem, wording
 from vqathinker.journal import read_entries, require_same_settings
 from vqathinker.samples import Sample
 from vqathinker.scoring.mode import Mode
@@ -21,6 +22,7 @@ from vqathinker.scoring.result import Reply
 if TYPE_CHECKING:
     from vqathinker.scoring.scorer import Scorer
 
+JUDGES_FOLDER = "judges"
 QUESTION_FILES = (ANSWERS_FILE, SUMMARY_FILE, *TABLE_FILES)
 
 
@@ -57,6 +59,9 @@ class QuestionRun:
         self.num_left_out = len(samples) - len(self.samples)
         if not self.samples:
             raise ValueError(f"none of {len(samples)} samples is a question with a known answer")
+        for sample in self.samples:
+            if found := problem(sample):
+                raise ValueError(f"the sample {sample.id!r}: {found}")
         self.folder = folder
         self.keeping = keeping
         asked = [
@@ -123,6 +128,10 @@ class QuestionRun:
         return [rows for rows in open_rows if rows]
 
 
-def judge_folder(out: Path) -> Path:
-    """Where the journal of a judge lies beside the answers."""
-    return out / "judge"
+def judge_folder(out: Path, name: str) -> Path:
+    """Where the journal of a judge lies beside the answers: one folder for each model and address.
+
+    >>> judge_folder(Path("out"), "judge@http://localhost:8000/v1").as_posix()
+    'out/judges/judge-http-localhost-8000-v1'
+    """
+    return out / JUDGES_FOLDER / re.sub(r"[^\w.]+", "-", name).strip("-")

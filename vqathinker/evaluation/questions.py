@@ -5,16 +5,19 @@ Sources: Q-Bench-Video (arXiv 2409.20063), FineVD (arXiv 2412.19238).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from string import ascii_uppercase
 
-from vqathinker.choices import named
+from vqathinker.choices import OWN_LABEL, named
 from vqathinker.choices import parse_choice as parse_choice
 from vqathinker.choices import parse_yes_no as parse_yes_no
 from vqathinker.samples import SCORE, Sample
 from vqathinker.scale import DEGREES
 
 LETTER_ALONE = "Answer with the letter of the right option alone."
+LISTED = re.compile(r"(?<![A-Za-z])\(?([A-Z])\s*[.:)]")
+YES_AND_NO = re.compile(r"\byes\b.*\bno\b|\bno\b.*\byes\b", re.IGNORECASE | re.DOTALL)
 RECOGNITION = "recognition"
 CONCERN = "quality_concern"
 CONCERN_MARK = "CONCERN_"
@@ -48,13 +51,34 @@ def is_right(sample: Sample, text: str) -> bool | None:
     return None
 
 
-def wording(sample: Sample) -> str:
-    """A question as it is put: with its options and how to answer, where it does not list them itself."""
-    question = sample.question or ""
-    if not is_closed(sample) or all(option.casefold() in question.casefold() for option in sample.options):
+def wording(sample: Sample) -> str | None:
+    """A question as it is put: with its options and how to answer, where it does not list them itself.
+
+    None for the checkpoint's own question.
+    """
+    question = sample.question
+    if question is None or not is_closed(sample) or _lists_options(question, sample.options):
         return question
-    lines = [f"{letter}. {option}" for letter, option in zip(ascii_uppercase, sample.options, strict=False)]
+    options = [OWN_LABEL.sub("", option) for option in sample.options]
+    lines = [f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False)]
     return "\n".join([question, *lines, LETTER_ALONE])
+
+
+def _lists_options(question: str, options: Sequence[str]) -> bool:
+    """Whether a question has its options' letters in order, or asks for yes or no in words."""
+    if {option.casefold() for option in options} == {"yes", "no"} and YES_AND_NO.search(question):
+        return True
+    letters = "".join(LISTED.findall(question))
+    return letters.startswith(ascii_uppercase[: len(options)])
+
+
+def problem(sample: Sample) -> str:
+    """Why a question cannot be asked, empty if it can."""
+    if sample.question is not None and sample.question and not sample.question.strip():
+        return "its question is blank"
+    if len(sample.options) > len(ascii_uppercase):
+        return f"it has {len(sample.options)} options, and there are {len(ascii_uppercase)} letters"
+    return ""
 
 
 def facets(sample: Sample) -> Iterator[tuple[str, str]]:

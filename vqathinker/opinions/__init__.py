@@ -2,7 +2,7 @@
 
 from vqathinker.opinions.levels import level_index as level_index
 from vqathinker.opinions.levels import level_probabilities as level_probabilities
-from vqathinker.opinions.mapping import Mapping as Mapping
+from vqathinker.opinions.mapping import ScoreMapping as ScoreMapping
 from vqathinker.opinions.mapping import fit_mapping as fit_mapping
 from vqathinker.opinions.pairs import Pair as Pair
 from vqathinker.opinions.pairs import draw_pairs as draw_pairs

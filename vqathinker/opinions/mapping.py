@@ -16,7 +16,7 @@ LEAST = 4  # labelled media, as many as there are parameters
 
 
 @dataclass(frozen=True)
-class Mapping:
+class ScoreMapping:
     """s' = γ3·sigmoid(γ1·s + γ2) + γ4 (VITAL, arXiv 2511.17962, Eq. 6).
 
     Attributes:
@@ -34,7 +34,7 @@ class Mapping:
     def apply(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Map scores of any shape.
 
-        >>> Mapping(2, -6, 4, 1).apply([3, 300]).tolist()
+        >>> ScoreMapping(2, -6, 4, 1).apply([3, 300]).tolist()
         [3.0, 5.0]
         """
         share = expit(self.gamma_1 * np.asarray(scores, np.float64) + self.gamma_2)
@@ -45,7 +45,7 @@ class Mapping:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Named[str, Any]) -> Mapping:
+    def from_dict(cls, values: Named[str, Any]) -> ScoreMapping:
         """Build a mapping from what `to_dict` gave.
 
         Raises:
@@ -57,7 +57,7 @@ class Mapping:
         return cls(**{name: float(values[name]) for name in names})
 
 
-def fit_mapping(scores: ArrayLike, mos: ArrayLike) -> Mapping:
+def fit_mapping(scores: ArrayLike, mos: ArrayLike) -> ScoreMapping:
     """Fit by least squares the mapping from scores of labelled media to their labels.
 
     Args:
@@ -73,4 +73,4 @@ def fit_mapping(scores: ArrayLike, mos: ArrayLike) -> Mapping:
             f"no mapping can be fitted to {np.size(scores)} scores: it takes {LEAST} media, and both scores "
             "and labels have to vary"
         )
-    return Mapping(1 / curve.width, -curve.centre / curve.width, curve.upper - curve.lower, curve.lower)
+    return ScoreMapping(1 / curve.width, -curve.centre / curve.width, curve.upper - curve.lower, curve.lower)

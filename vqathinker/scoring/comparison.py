@@ -7,15 +7,15 @@ Votes come of sampled scores, or of questions about two media shown together. A 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import permutations
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 
 from vqathinker.choices import parse_choice
 from vqathinker.media.container import VideoError
-from vqathinker.metrics import Estimate, interval
+from vqathinker.metrics import Estimate, interval, with_spread
 from vqathinker.scoring.scorer import Scorer
 from vqathinker.types import FloatArray
 
@@ -28,6 +28,8 @@ VOTES = (1.0, 0.0, 0.5)  # of the options, for the first one
 REASON = "Which of the two has the better quality, and why?"
 PRIOR = 0.2  # rounds in which everybody draws with everybody, which keeps what always wins finite
 NUM_BOOTSTRAP = 500
+LEAST = 2  # media that can be compared
+ALIKE = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Votes:
         reasons: what the model says about each medium.
         first_shown: share of the votes for whichever was shown first, NaN where nothing was shown together.
         num_invalid: answers that choose nothing.
+        errors: files that cannot be read, which are not among the names, and why.
     """
 
     names: tuple[str, ...]
@@ -48,35 +51,51 @@ class Votes:
     reasons: tuple[str, ...] = ()
     first_shown: float = math.nan
     num_invalid: int = 0
+    errors: Mapping[str, str] = field(default_factory=dict)
 
     def preference(self, first: int = 0, second: int = 1) -> Estimate:
         """The share of votes for one of two media, with a 95 % interval over the rounds."""
-        votes = self.shares[:, first, second]
-        votes = votes[~np.isnan(votes)]
+        votes = self._known(first, second)
         if not votes.size:
             return Estimate(math.nan, math.nan, math.nan)
         drawn = np.random.default_rng(0).choice(votes, (NUM_BOOTSTRAP, len(votes)))
-        resamples = drawn.mean(axis=1) if len(votes) > 1 else np.array([])
-        return interval(float(votes.mean()), resamples, 0.95)
+        resamples = drawn.mean(axis=1)
+        return with_spread(interval(float(votes.mean()), resamples, 0.95))
+
+    def rounds(self, first: int = 0, second: int = 1) -> tuple[int, int, int]:
+        """In how many rounds one of two media is better, alike and worse."""
+        votes = self._known(first, second).tolist()
+        better = [vote for vote in votes if vote > ALIKE]
+        worse = [vote for vote in votes if vote < ALIKE]
+        return len(better), len(votes) - len(better) - len(worse), len(worse)
 
     def ranking(self) -> list[Standing]:
-        """All media, the best first.
+        """The media that have a vote, the best first.
 
         Raises:
             ValueError: if there is no vote.
         """
-        if np.isnan(self.shares).all():
+        ranked = [place for place in range(len(self.names)) if not np.isnan(self.shares[:, place]).all()]
+        if not ranked:
             raise ValueError("no answer chooses one of two media: there is nothing to rank")
-        strengths = fit(self.shares)
-        rounds = len(self.shares)
+        shares = self.shares[:, ranked][:, :, ranked]
+        strengths = fit(shares)
+        rounds = len(shares)
         drawn = np.random.default_rng(0).integers(rounds, size=(NUM_BOOTSTRAP if rounds > 1 else 0, rounds))
-        resamples = np.array([fit(self.shares[rows]) for rows in drawn]).reshape(-1, len(self.names))
-        wins = np.nanmean(self.shares, axis=(0, 2))
+        resamples = np.array([fit(shares[rows]) for rows in drawn]).reshape(-1, len(ranked))
+        wins = np.nanmean(shares, axis=(0, 2))
+        columns = zip(ranked, strengths, resamples.T, wins, strict=True)
         standings = [
-            Standing(name, interval(float(value), column, 0.95), float(share))
-            for name, value, column, share in zip(self.names, strengths, resamples.T, wins, strict=True)
+            Standing(self.names[place], with_spread(interval(float(value), column, 0.95)), float(share))
+            for place, value, column, share in columns
         ]
         return sorted(standings, key=lambda standing: -standing.strength.value)
+
+    def _known(self, first: int, second: int) -> FloatArray:
+        """(≤ R,) votes on two media."""
+        votes = self.shares[:, first, second]
+        known: FloatArray = votes[~np.isnan(votes)]
+        return known
 
 
 @dataclass(frozen=True)
@@ -121,18 +140,24 @@ def vote_by_scores(scorer: Scorer, paths: Sequence[str], samples: int, seed: int
         seed: of the samples.
 
     Raises:
-        VideoError: if a file cannot be read.
+        VideoError: if fewer than two files can be read.
     """
-    found = list(scorer.stream(paths, expand=False, samples=samples, seed=seed))
-    for score in found:
-        if score.error is not None:
-            raise VideoError(score.path, score.error)
+    scores = list(scorer.stream(paths, expand=False, samples=samples, seed=seed))
+    errors = {score.path: score.error for score in scores if score.error is not None}
+    found = [score for score in scores if score.error is None]
+    if len(found) < LEAST:
+        raise VideoError(*next(iter(errors.items())))
     drawn = np.array([score.samples for score in found], dtype=np.float64).T  # (R, N)
     one, other = drawn[:, :, None], drawn[:, None, :]
     shares = np.where(one == other, 0.5, np.where(one > other, 1.0, 0.0))
     shares[np.isnan(one) | np.isnan(other)] = np.nan
-    reasons = tuple(score.reasoning for score in found)
-    return Votes(tuple(paths), _without_diagonal(shares), reasons, num_invalid=int(np.isnan(drawn).sum()))
+    return Votes(
+        tuple(score.path for score in found),
+        _without_diagonal(shares),
+        tuple(score.reasoning for score in found),
+        num_invalid=int(np.isnan(drawn).sum()),
+        errors=errors,
+    )
 
 
 def vote_by_questions(scorer: Scorer, paths: Sequence[str], samples: int = 1, seed: int = 0) -> Votes:
@@ -148,22 +173,32 @@ def vote_by_questions(scorer: Scorer, paths: Sequence[str], samples: int = 1, se
         seed: of the samples.
 
     Raises:
-        VideoError: if a file cannot be read.
+        VideoError: if fewer than two files can be read.
     """
-    pairs = list(permutations(range(len(paths)), 2))
+    # both orders of two media follow one another, so that each file is read once for them
+    pairs = [
+        pair for one, other in combinations(range(len(paths)), 2) for pair in ((one, other), (other, one))
+    ]
     media = [((paths[one], paths[other]), (QUESTION,)) for one, other in pairs]
     votes = np.full((samples, len(paths), len(paths)), np.nan)
+    errors: dict[str, str] = {}
     for (one, other), replies in zip(pairs, scorer.interview(media, samples=samples, seed=seed), strict=True):
-        if replies[0].error is not None:
-            raise VideoError(replies[0].path, replies[0].error)
-        votes[:, one, other] = [vote_of(reply.text) for reply in replies]
-    turned = 1 - votes.transpose(0, 2, 1)
+        if replies[0].error is None:
+            votes[:, one, other] = [vote_of(reply.text) for reply in replies]
+        else:
+            errors[replies[0].path] = replies[0].error
+    left = [place for place, path in enumerate(paths) if path not in errors]
+    if len(left) < LEAST:
+        raise VideoError(*next(iter(errors.items())))
+    votes = votes[:, left][:, :, left]
     given = votes[~np.isnan(votes)]
     return Votes(
-        tuple(paths),
-        _without_diagonal(_mean_of_known(votes, turned)),
+        tuple(paths[place] for place in left),
+        # NaN where an order has no vote: what was shown first would count
+        _without_diagonal((votes + 1 - votes.transpose(0, 2, 1)) / 2),
         first_shown=float(given.mean()) if given.size else math.nan,
-        num_invalid=int(samples * len(pairs) - given.size),
+        num_invalid=int(samples * len(left) * (len(left) - 1) - given.size),
+        errors=errors,
     )
 
 
@@ -182,12 +217,6 @@ def reasons_for(scorer: Scorer, first: str, second: str) -> Iterator[str]:
     media = [((first, second), (REASON,)), ((second, first), (REASON,))]
     for (reply,) in scorer.interview(media):
         yield reply.text
-
-
-def _mean_of_known(one: FloatArray, other: FloatArray) -> FloatArray:
-    """The mean of two arrays where both are known, the known one where one is."""
-    mean: FloatArray = np.where(np.isnan(one), other, np.where(np.isnan(other), one, (one + other) / 2))
-    return mean
 
 
 def _without_diagonal(shares: FloatArray) -> FloatArray:

@@ -216,28 +216,44 @@ class Scorer:
         return self._replies(find_sources(sources, expand=expand), question)
 
     def interview(
-        self, media: Sequence[tuple[Sequence[str], Sequence[str]]], *, samples: int = 1, seed: int = 0
+        self,
+        media: Sequence[tuple[Sequence[str], Sequence[str | None]]],
+        *,
+        samples: int = 1,
+        seed: int = 0,
     ) -> Iterator[list[Reply]]:
         """Yield the answers to several questions about each medium, or about two that are shown together.
 
         Every file is decoded and encoded once for its questions; `batch_size` counts questions.
 
         Args:
-            media: paths of one file or two, and the questions about them.
+            media: paths of one file or two, and the questions about them; None for the checkpoint's own.
             samples: answers to each question, which follow one another; greedy if it is one.
             seed: of the samples.
         """
         sampling = Mode(samples=samples).sampling(self.max_new_tokens)
         asking = Asking(num_responses=samples, sampling=sampling, seed=seed)
-        paths = (path for shown, _ in media for path in shown)
-        clips = iter_clips(self.reader, paths, self.setting, self._ahead)
-        waiting: list[Viewing] = []
-        for place, (shown, questions) in enumerate(media, 1):
-            waiting.append(Viewing(tuple(next(clips) for _ in shown), tuple(questions)))
-            num_questions = sum(len(viewing.questions) for viewing in waiting)
-            if num_questions >= self.batch_size or place == len(media):
-                yield from self._interviewed(waiting, asking)
-                waiting = []
+        batches = list(self._batches(media))
+        # within a batch a file that is shown beside several others is read once
+        files = [list(dict.fromkeys(path for shown, _ in batch for path in shown)) for batch in batches]
+        clips = iter_clips(self.reader, itertools.chain(*files), self.setting, self._ahead)
+        for batch, paths in zip(batches, files, strict=True):
+            read = {path: next(clips) for path in paths}
+            viewings = [Viewing(tuple(read[path] for path in shown), tuple(asked)) for shown, asked in batch]
+            yield from self._interviewed(viewings, asking)
+
+    def _batches(
+        self, media: Sequence[tuple[Sequence[str], Sequence[str | None]]]
+    ) -> Iterator[list[tuple[Sequence[str], Sequence[str | None]]]]:
+        """Media with about as many questions as are answered at a time; those of one medium stay together."""
+        batch: list[tuple[Sequence[str], Sequence[str | None]]] = []
+        for one in media:
+            batch.append(one)
+            if sum(len(asked) for _, asked in batch) >= self.batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
 
     def _interviewed(self, viewings: Sequence[Viewing], asking: Asking) -> Iterator[list[Reply]]:
         start = time.perf_counter()

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqathinker import answers
-from vqathinker.media.container import VideoError, probe
+from vqathinker.media.container import VideoError
+from vqathinker.media.medium import look_at
 from vqathinker.media.names import is_image_name
 from vqathinker.metrics import Estimate
 from vqathinker.scoring import Score, Scorer
-from vqathinker.scoring.comparison import vote_by_scores
+from vqathinker.scoring.comparison import Votes, vote_by_scores
 
 MEGABYTE = 2**20
 WIDE = 1.96  # standard errors on either side of a mean, for 95 %
@@ -34,6 +35,7 @@ class Limits:
         samples: responses to one question.
         windows: of a timeline.
         files: of a table.
+        letters: of a question.
     """
 
     megabytes: int = 500
@@ -41,6 +43,7 @@ class Limits:
     samples: int = 16
     windows: int = 120
     files: int = 200
+    letters: int = 2000
 
 
 @dataclass(frozen=True)
@@ -102,16 +105,17 @@ class Desk:
             Refused: if there is no question, the file cannot be read or is over a limit.
         """
         self._checked(path)
-        if not question.strip():
+        if not question or not question.strip():
             raise Refused("ask something about the video")
+        self._within(len(question), self.limits.letters, "letters")
         with self._turn:
             (reply,) = self.scorer.ask([path], question, expand=False)
         if reply.error is not None:
             raise Refused(f"{Path(path).name}: {reply.error}")
         return answers.without_tags(reply.text) or "(no words)"
 
-    def compare(self, first: str, second: str, samples: int) -> tuple[Estimate, tuple[str, ...]]:
-        """How surely the first of two media is better, and the reasons for the score of each.
+    def compare(self, first: str, second: str, samples: int) -> Votes:
+        """The votes on two media.
 
         Raises:
             Refused: if a file cannot be read or something is over a limit.
@@ -122,12 +126,11 @@ class Desk:
         with self._turn:
             try:
                 votes = vote_by_scores(self.scorer, [first, second], samples)
-            except VideoError as error:
+            except VideoError as error:  # two are needed
                 raise Refused(f"{Path(error.path).name}: {error.reason}") from error
-        preference = votes.preference()
-        if math.isnan(preference.value):
+        if math.isnan(votes.preference().value):
             raise Refused("no response holds a score: the two cannot be compared")
-        return preference, votes.reasons
+        return votes
 
     def table(self, paths: Sequence[str]) -> list[Score]:
         """A score for each file; one that cannot be read, or is over a limit, has its error.
@@ -158,15 +161,14 @@ class Desk:
         megabytes = os.path.getsize(path) / MEGABYTE
         if megabytes > self.limits.megabytes:
             raise Refused(f"{name}: {megabytes:.0f} MB, at most {self.limits.megabytes} are taken")
-        if is_image_name(path):
-            return 0.0
-        try:
-            seconds = probe(path).end
-        except VideoError as error:
-            raise Refused(f"{name}: {error.reason}") from error
-        if seconds > self.limits.seconds:
-            raise Refused(f"{name}: {seconds:.0f} s, at most {self.limits.seconds:.0f} are taken; cut it")
-        return float(seconds)
+        look = self.scorer.reader.read(look_at, path)  # in a process that a bad file may end
+        if isinstance(look, VideoError):
+            raise Refused(f"{name}: {look.reason}")
+        if not look.seconds <= self.limits.seconds:
+            raise Refused(
+                f"{name}: {look.seconds:.0f} s, at most {self.limits.seconds:.0f} are taken; cut it"
+            )
+        return look.seconds
 
     def _within(self, number: int, limit: int, what: str) -> None:
         if number > limit:

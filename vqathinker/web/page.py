@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-import tempfile
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -14,6 +14,7 @@ from urllib.parse import quote
 from vqathinker.media.names import VIDEO_SUFFIXES, is_image_name
 from vqathinker.samples import IMAGE_SUFFIXES
 from vqathinker.scoring import Score
+from vqathinker.scoring.comparison import ALIKE
 from vqathinker.web.desk import Desk, Refused
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ def make_page(desk: Desk) -> Any:  # noqa: ANN401  gradio.Blocks, imported when 
                     number = gr.HTML(label="Score", elem_id="number")
                     reasoning = gr.Textbox(label="Reasoning", lines=6, elem_id="reasoning")
                     timeline = gr.Plot(label="Score over time", show_label=False, visible=False)
-            medium.change(_preview(gr), medium, [preview, number, reasoning, timeline])
+            shown = [preview, number, reasoning, timeline]
             button.click(
                 _score(gr, desk), [medium, samples, window], [number, reasoning, timeline], **ONE_AT_A_TIME
             )
@@ -68,6 +69,7 @@ def make_page(desk: Desk) -> Any:  # noqa: ANN401  gradio.Blocks, imported when 
             gr.Markdown("Questions about the video or picture of the first tab. Each is answered by itself.")
             chat = gr.Chatbot(label="Answers", elem_id="chat")
             question = gr.Textbox(label="Question", elem_id="question")
+            medium.change(_preview(gr), medium, [*shown, chat])
             question.submit(_ask(gr, desk), [medium, question, chat], [question, chat], **ONE_AT_A_TIME)
         with gr.Tab("Compare"):
             with gr.Row():
@@ -94,7 +96,9 @@ def launch_options(desk: Desk) -> dict[str, Any]:
     return {
         "css": CSS,
         "max_file_size": f"{desk.limits.megabytes}mb",
-        "show_error": True,
+        "share": False,  # whatever the environment says
+        "mcp_server": False,
+        "show_error": False,  # what is not meant for visitors is in the log
         "quiet": True,
         "footer_links": [],
         "ssr_mode": False,
@@ -123,7 +127,7 @@ def _needed(path: str | None, what: str = "a video or a picture") -> str:
 
 def _preview(gr: Any) -> Callable[..., Any]:  # noqa: ANN401
     def show(path: str | None) -> tuple[Any, ...]:
-        return preview_of(path), "", "", gr.Plot(visible=False)
+        return preview_of(path), "", "", gr.Plot(visible=False), []
 
     return show
 
@@ -172,33 +176,40 @@ def _ask(gr: Any, desk: Desk) -> Callable[..., Any]:  # noqa: ANN401
 def _compare(gr: Any, desk: Desk) -> Callable[..., Any]:  # noqa: ANN401
     def compare(first: str | None, second: str | None, samples: int) -> str:
         paths = (_needed(first, "the first"), _needed(second, "the second"))
-        preference, reasons = desk.compare(*paths, int(samples))
-        names = [Path(path).name for path in paths]
-        said = "\n\n".join(
-            f"**{name}**: {reason or '–'}" for name, reason in zip(names, reasons, strict=True)
-        )
-        share = preference.value
-        if share == 0.5:
+        votes = desk.compare(*paths, int(samples))
+        preference = votes.preference()
+        names = [
+            f"{Path(path).name} ({place})" for path, place in zip(paths, ("first", "second"), strict=True)
+        ]
+        won, alike, lost = votes.rounds()
+        lines = [f"{names[0]} wins {won} rounds, {names[1]} {lost}, {alike} alike."]
+        if not math.isnan(preference.low):
+            lines.append(f"Share of the first: 95 % interval {preference.low:.2f} to {preference.high:.2f}.")
+        lines += [f"**{name}**: {reason or '–'}" for name, reason in zip(names, votes.reasons, strict=True)]
+        said = "\n\n".join(lines)
+        if preference.value == ALIKE:
             return f"### {names[0]} and {names[1]} are alike\n\n{said}"
-        better, worse = names if share > 0.5 else names[::-1]
-        return (
-            f"### {better} is better than {worse}\n\nin {max(share, 1 - share):.0%} of the rounds\n\n{said}"
-        )
+        better, worse = names if preference.value > ALIKE else names[::-1]
+        return f"### {better} is better than {worse}\n\n{said}"
 
     return _told(gr, compare)
 
 
 def _table(gr: Any, desk: Desk) -> Callable[..., Any]:  # noqa: ANN401
+    from gradio.processing_utils import save_bytes_to_cache
+    from gradio.utils import get_upload_folder
+
     def table(paths: list[str] | None) -> tuple[list[list[Any]], Any]:
         if not paths:
             raise Refused("choose files first")
         rows = [_row(score) for score in desk.table(paths)]
-        folder = Path(tempfile.mkdtemp(prefix="vqathinker-"))
-        with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows(rows)
-        return rows, gr.File(str(folder / "scores.csv"), visible=True)
+        content = io.StringIO(newline="")
+        writer = csv.writer(content)
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
+        # among what visitors have uploaded, which is removed after an hour
+        path = save_bytes_to_cache(content.getvalue().encode(), "scores.csv", get_upload_folder())
+        return rows, gr.File(path, visible=True)
 
     return _told(gr, table)
 

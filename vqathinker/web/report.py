@@ -53,12 +53,13 @@ def scores_page(rows: Rows, title: str) -> ReportPage:
     """
     files: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        files.setdefault(row["path"], []).append(row)
-    with closing(GuardedReader()) as reader:
-        pictures = thumbnails(list(files)[:MOST_THUMBNAILS], reader)
+        files.setdefault(os.path.abspath(row["path"]), []).append(row)
     known = {path: value for path, parts in files.items() if (value := _mean(parts)) is not None}
     order = sorted(known, key=lambda path: known[path])
     number = min(NUM_EXTREMES, len(order) // 2)
+    extremes = [*order[:number], *order[::-1][:number]]
+    with closing(GuardedReader()) as reader:
+        pictures = thumbnails(list(dict.fromkeys([*extremes, *list(files)[:MOST_THUMBNAILS]])), reader)
     start = os.path.commonpath([os.path.dirname(path) for path in files]) if files else ""
     has_windows = any(len(parts) > 1 for parts in files.values())
     header = ["", "file", "score", *(["over time"] if has_windows else []), "reasoning or answer", "error"]
@@ -102,16 +103,12 @@ def evaluation_page(folder: Path) -> ReportPage:
     from vqathinker.evaluation.plot import draw
     from vqathinker.evaluation.summary import measure
 
-    limit = csv.field_size_limit(sys.maxsize)
-    with (folder / PREDICTIONS_FILE).open(newline="", encoding="utf-8") as file:
-        rows: list[dict[str, Any]] = list(csv.DictReader(file))
-    csv.field_size_limit(limit)
-    for row in rows:
-        row["score"] = float(row["score"] or "nan")
-        row["target"] = float(row["target"])
-        row["error"] = row["error"] or None
-    summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
-    metrics = {name: found for name, found in summary["metrics"].items() if isinstance(found, dict)}
+    try:
+        rows = _predictions(folder / PREDICTIONS_FILE)
+        summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+        metrics = {name: found for name, found in summary["metrics"].items() if isinstance(found, dict)}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder} is no result of `vqathinker evaluate`: {error!r}") from error
     facts = [(name.upper().replace("_", " "), _estimate(found)) for name, found in metrics.items()]
     facts += [(name, summary[name]) for name in ("videos", "unreadable", "unparsed", "clipped")]
     off = sorted((row for row in rows if not math.isnan(row["score"])), key=_distance, reverse=True)
@@ -146,6 +143,21 @@ def evaluation_page(folder: Path) -> ReportPage:
         galleries=[("Where score and label differ most", cards)],
         tables=[ReportTable("All videos", header, table)],
     )
+
+
+def _predictions(path: Path) -> list[dict[str, Any]]:
+    """The rows of an evaluation's table."""
+    limit = csv.field_size_limit(sys.maxsize)  # of many long responses
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows: list[dict[str, Any]] = list(csv.DictReader(file))
+    finally:
+        csv.field_size_limit(limit)  # of the whole process
+    for row in rows:
+        row["score"] = float(row["score"] or "nan")
+        row["target"] = float(row["target"])
+        row["error"] = row["error"] or None
+    return rows
 
 
 def training_page(folder: Path) -> ReportPage:

@@ -15,7 +15,7 @@ import numpy as np
 from vqathinker.building.parts import Parts
 from vqathinker.building.stage import WholeStage, Workplace
 from vqathinker.instructions.dimensions import OF_MEASURES
-from vqathinker.opinions import Mapping, fit_mapping, level_probabilities
+from vqathinker.opinions import ScoreMapping, fit_mapping, level_probabilities
 from vqathinker.opinions.levels import MASSES, VALUES
 from vqathinker.samples import SCORE, Sample
 from vqathinker.scale import SCALE, from_share
@@ -138,7 +138,7 @@ class Level(WholeStage):
         self.notes.setdefault("ranges", {})[name] = [low, high]
         return lambda value: TOP * (value - low) / (high - low) if high > low else TOP / 2
 
-    def _mapping(self, name: str, values: np.ndarray, labels: np.ndarray) -> Mapping:
+    def _mapping(self, name: str, values: np.ndarray, labels: np.ndarray) -> ScoreMapping:
         if self.mappings is not None:
             if name not in self.mappings:
                 raise ValueError(f"there is no mapping for {name}, but for {', '.join(self.mappings)}")
@@ -194,9 +194,9 @@ class Level(WholeStage):
         return replace(sample, columns={**sample.columns, "dimensions": shares})
 
 
-def _read_mappings(path: Path) -> dict[str, Mapping]:
+def _read_mappings(path: Path) -> dict[str, ScoreMapping]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {name: Mapping.from_dict(values) for name, values in content.items()}
+        return {name: ScoreMapping.from_dict(values) for name, values in content.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"mappings {path}: {error}") from error

@@ -1,7 +1,8 @@
 """Annotators: one file, one class, one key each.
 
 An annotator maps N paths to (N,) scores, or to several opinions by name, (N,) each. More is better; a medium
-that it cannot score has NaN.
+that it cannot score has NaN. One that reads files by a `GuardedReader` has it in the attribute `reader`,
+which a build replaces by the reader of all its stages.
 """
 
 from __future__ import annotations
