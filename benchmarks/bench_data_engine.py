@@ -227,8 +227,7 @@ def workers(folder: Path) -> dict[str, float]:
     for repeat in range(6):
         for number in (1, 2):
             names = [str(folder / f"{number}-{repeat}-{i}") for i in range(8)]
-            jobs = [(partial(copy_of, name), path) for name in names]
-            ours = timed(partial(list, readers[number].run(jobs)))
+            ours = timed(partial(list, readers[number].run([(copy_to(name), path) for name in names])))
             bare = timed(partial(copy_all, pools[number], [f"{name}-bare" for name in names], path))
             if repeat:  # the first starts the processes
                 spent[f"ours {number}"].append(ours)
@@ -242,15 +241,16 @@ def workers(folder: Path) -> dict[str, float]:
     }
 
 
+def copy_to(name: str) -> partial[str | None]:
+    """The job that writes one noisy copy."""
+    return partial(write_copy, out=f"{name}.mp4", item="white_noise", level=3, seed=(0,))
+
+
 def copy_all(pool: ProcessPoolExecutor, names: list[str], path: str) -> None:
     """The same copies by processes of the standard library."""
-    for fault in pool.map(copy_of, names, [path] * len(names)):
+    for waiting in [pool.submit(copy_to(name), path) for name in names]:
+        fault = waiting.result()
         assert fault is None, fault
-
-
-def copy_of(name: str, path: str) -> str | None:
-    """Write one noisy copy."""
-    return write_copy(path, out=f"{name}.mp4", item="white_noise", level=3, seed=(0,))
 
 
 def memory(folder: Path) -> dict[str, float]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vqathinker import answers
+from vqathinker.choices import named as kind_of
 from vqathinker.choices import said
 from vqathinker.evaluation.ablations import estimate
 from vqathinker.samples import Media, Sample, read_samples, write_samples
@@ -209,11 +211,12 @@ def measure(checkpoint: Path, world: Path, out: Path) -> dict[str, Any]:
         with (folder / "answers.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         whole = json.loads((folder / "summary.json").read_text())["parts"][0]
+        kinds = Counter(kind_of(row["key"], DEGREES)[1] for row in rows)
         exact = [said(row["answer"]).casefold() == row["key"].casefold() for row in rows]
         found[name] = {
             "kind": round(whole["score"], 4),
             "kind and degree": round(sum(exact) / len(exact), 4),
-            "always the same": round(whole["majority_share"], 4),
+            "always the same kind": round(max(kinds.values()) / len(rows), 4),
             "srcc": scores[name]["srcc"],
         }
     return found

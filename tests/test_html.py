@@ -100,6 +100,8 @@ def test_a_run_of_training(tmp_path: Path) -> None:
     [
         (["nowhere", "--html", "page.html"], "nowhere is not a folder"),
         (["empty", "--html", "page.htm"], "expected FILE.html"),
+        (["empty", "--html", "nowhere/page.html"], "nowhere is not a folder"),
+        (["empty", "--html", "there.html"], "there.html exists; give --overwrite to replace it"),
         (["empty", "--html", "page.html"], "holds neither predictions.csv"),
         (["empty", "empty", "--html", "page.html"], "about one folder"),
     ],
@@ -109,6 +111,7 @@ def test_wrong_arguments(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "there.html").write_text("mine")
     result = call("report", *words)
     assert result.exit_code == 2
     assert message in result.stderr

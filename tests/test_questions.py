@@ -593,3 +593,9 @@ def test_an_interrupt_keeps_the_answers(checkpoint: Path, labelled_videos: Path,
 )  # fmt: skip
 def test_votes_in_replies(reply: str, vote: int | None) -> None:
     assert read_vote(reply) == vote
+
+
+def test_a_mistyped_set_of_questions() -> None:
+    result = call("datasets", "q bench video dv")
+    assert result.exit_code == 2
+    assert "did you mean Q-Bench-Video-dev?" in result.stderr

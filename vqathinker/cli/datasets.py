@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -41,6 +43,8 @@ def datasets(
     Exit code 0: all as it should be. 1: labels or videos differ from the record. 2: a wrong argument or
     label file.
     """
+    if name is not None:
+        require_name(name)
     if name is None:
         if labels or videos:
             fail("name the data set that these labels and videos belong to")
@@ -94,7 +98,25 @@ def question_set(name: str) -> QuestionSet | None:
     """The record of a set of questions, None if there is none of this name."""
     from vqathinker.data.question_sets import QUESTION_SETS
 
-    return {known.lower(): one for known, one in QUESTION_SETS.items()}.get(name.lower())
+    return {plain(known): one for known, one in QUESTION_SETS.items()}.get(plain(name))
+
+
+def plain(name: str) -> str:
+    """A name without capitals, hyphens, underscores and blanks."""
+    return re.sub(r"[-_ ]", "", name.lower())
+
+
+def require_name(name: str) -> None:
+    """Leave if there is no data set of this name."""
+    from vqathinker.data.benchmarks import BENCHMARKS
+    from vqathinker.data.question_sets import QUESTION_SETS
+
+    known = {plain(one): one for one in (*BENCHMARKS, *QUESTION_SETS)}
+    if plain(name) in known:
+        return
+    near = difflib.get_close_matches(plain(name), known, 1)
+    meant = f", did you mean {known[near[0]]}?" if near else ";"
+    fail(f"no data set {name!r}{meant} choose one of {', '.join(known.values())}")
 
 
 def check_questions(name: str, file: Path, videos: Path | None) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.show import fail
+from vqathinker.cli.show import fail, require_free
 from vqathinker.cli.usage import nearest_path
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def report(
         Path | None,
         typer.Option(help="One page about a folder that evaluate, score --out or training wrote."),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page.")] = False,
     resamples: Annotated[int, typer.Option(min=1, help="Of the paired bootstrap between runs.")] = 1000,
 ) -> None:
     """Compare runs per data set and overall, and each with the first by a paired bootstrap.
@@ -58,7 +59,7 @@ def report(
     if html is not None:
         if len(runs) > 1 or table or png or layout or paper:
             fail("--html is about one folder: leave the others out")
-        write_page(runs[0], html)
+        write_page(runs[0], html, overwrite=overwrite)
         return
     if table is not None:
         if paper:
@@ -72,13 +73,13 @@ def report(
         report_runs(runs, layout, paper=paper, resamples=resamples)
 
 
-def write_page(folder: Path, html: Path) -> None:
+def write_page(folder: Path, html: Path, *, overwrite: bool) -> None:
     """Write the page of a folder, or leave with what the user can correct."""
     from vqathinker.web.report import report_of
 
     if not folder.is_dir():
         fail(f"{folder} is not a folder{nearest_path(folder)}")
-    require_page(html)
+    require_page(html, overwrite=overwrite)
     try:
         report_of(folder).write(html)
     except (ValueError, OSError) as error:
@@ -86,10 +87,11 @@ def write_page(folder: Path, html: Path) -> None:
     typer.echo(f"wrote {html}")
 
 
-def require_page(html: Path) -> None:
+def require_page(html: Path, *, overwrite: bool) -> None:
     """Leave unless a page can be written there."""
-    if html.suffix != ".html" or not html.absolute().parent.is_dir():
-        fail(f"--html {html}: expected FILE.html in a folder that exists")
+    if html.suffix != ".html":
+        fail(f"--html {html}: expected FILE.html")
+    require_free(html, overwrite=overwrite, option="--html")
 
 
 def report_runs(

@@ -117,7 +117,7 @@ def score(
     if keep.out is not None and print_options.form != "table":
         fail("--out writes files: leave --json and --csv out")
     if print_options.html is not None:
-        require_page(print_options.html)
+        require_page(print_options.html, overwrite=keep.overwrite)
     engine.check(mode)
     task = task_options.to_task(mode)
     shard = keep.part(engine.engine)
