@@ -52,7 +52,7 @@ class RecognitionReward:
             for row in known
             for text in batch.texts[row]
         ]
-        return {"recognition/kind": float(np.mean(right))}
+        return {"kind": float(np.mean(right))}
 
     def _reward(self, text: str, reference: str) -> float:
         severity, kind = named(text, self.severities)

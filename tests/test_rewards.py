@@ -501,7 +501,7 @@ def test_recognition_by_hand() -> None:
     assert np.isnan(third).all()
     other = load("recognition", kind=1.0, severity=0.25)
     assert evaluate(other, batch, "recognition")[0].tolist()[:2] == [1.25, 1.0]
-    assert load("recognition").metrics(batch) == {"recognition/kind": 0.5}  # type: ignore[attr-defined]
+    assert load("recognition").metrics(batch) == {"kind": 0.5}  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="negative"):
         load("recognition", kind=-1.0)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from chat_server import ChatServer
 from conftest import run_in_two_processes
 from PIL import Image
 from test_trainer import ScriptedEngine
@@ -24,7 +25,7 @@ from vqathinker.data.dataset import load_labels
 from vqathinker.evaluation import Evaluating, Keeping, evaluate
 from vqathinker.rollout import HFEngine
 from vqathinker.rollout.encoder import VideoEncoder
-from vqathinker.samples import SCORE, Media, Sample, write_samples
+from vqathinker.samples import SCORE, Media, Sample, to_line, write_samples
 from vqathinker.scoring import Mode, Scorer
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
 from vqathinker.training.grpo import generation, rollouts, trainer
@@ -183,6 +184,47 @@ def test_groups_by_video_would_mix_questions(
         monkeypatch.setattr(module, "key_of", of_file)
     with pytest.raises(IndexError):  # four rows of a video, and two responses
         train(tiny_checkpoint, samples, tmp_path / "two")
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_judge_and_names_in_one_batch_with_scores(
+    tiny_checkpoint: Path, samples: Path, tmp_path: Path
+) -> None:
+    """Each task by its own rewards: a judge over HTTP, names of distortions, and the regression of scores."""
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    media = next(line["media"] for line in lines if line["task"] == "recognition")
+    described = Sample("told", "d", (Media(media[0]),), "description", "What is it like?", "It is soft.")
+    with samples.open("a") as file:
+        file.write(to_line(described))
+    model, processor = load_policy(tiny_checkpoint, dtype=torch.float32)
+
+    def grade(text: str) -> str:
+        answer = next(line for line in text.splitlines() if line.startswith("Answer to grade"))
+        return json.dumps({"score": len(answer) % 3, "reason": ""})
+
+    with ChatServer(grade) as server:
+        settings = {**SETTINGS, "per_device_train_batch_size": (NUM_SAMPLES + 1) * GROUP}
+        run = VQAThinkerTrainer(
+            model,
+            TrainingConfig(**settings, output_dir=str(tmp_path / "out")),
+            processor=processor,
+            rewards={name: rewards.load(name) for name in ("regression", "recognition", "choice")}
+            | {"judge": rewards.load("judge", url=server.url, model="m")},
+            perturbations={},
+            train_dataset=load_labels(samples),
+        )
+        run.train()
+        asked = len(server.seen)
+    rows = table(tmp_path / "out")
+    told = rows["prompt"].str.contains("told")
+    assert rows["judge"].isna().tolist() == (~told).tolist()
+    assert set(rows["judge"].dropna()) <= {0.0, 0.5, 1.0}
+    assert rows["recognition"].isna().tolist() == (~rows["prompt"].str.contains("asked")).tolist()
+    assert rows["choice"].isna().all()  # there are no options
+    assert 1 <= asked <= 2 * GROUP  # the rehearsal's answers and the step's
+    (entry,) = (entry for entry in run.state.log_history if "reward" in entry)
+    assert math.isfinite(entry["reward"])
+    assert 0 <= entry["rewards/recognition/kind"] <= 1
 
 
 PROGRAM = """
