@@ -6,6 +6,7 @@ import csv
 import multiprocessing
 import os
 import runpy
+import shutil
 import socket
 import sys
 
@@ -36,6 +37,11 @@ PROCESSES.set_forkserver_preload(
 )
 NUM_BITS = 7
 CELL = 16
+# of a Chromium that asks no other machine for anything
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 
 
 def in_soak(*values: object, name: str) -> Any:  # noqa: ANN401  a case of pytest's parametrize
@@ -202,6 +208,20 @@ def write_audio(path: Path) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium, where there is one."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("Chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 from conftest import read_rows
-from test_web import CHROMIUM, QUIET
 from typer.testing import CliRunner
 
 from vqathinker.cli import app
@@ -128,18 +126,6 @@ def test_what_is_in_a_page_is_escaped(tmp_path: Path) -> None:
 
 def test_a_line_over_time() -> None:
     assert 'points="60.0,14.0 120.0,28.0"' in sparkline([(1.0, 3.0), (2.0, 1.0)])
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield started
-        started.close()
 
 
 @pytest.mark.browser

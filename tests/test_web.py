@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,6 @@ from vqathinker.web.desk import Desk, Limits, Refused, interval_of
 from vqathinker.web.page import launch_options, make_page, preview_of
 
 BASE = Path(__file__).parents[1] / "recipes/world/checkpoint"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-QUIET = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 LIMITS = Limits(megabytes=1, seconds=20, samples=4, windows=10, files=4)
 WAIT = 60_000  # milliseconds, on a loaded machine
 
@@ -112,18 +106,6 @@ def address(desk: Desk) -> Iterator[str]:
     _, url, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", **launch_options(desk))
     yield url
     page.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield started
-        started.close()
 
 
 @pytest.fixture
