@@ -61,6 +61,10 @@ STATED = {
     "<think>A or B? Grain.</think>B": B, "<think>\nGrain.\n</think>\n\nThe answer is B.": B,
     "The answer is B, not A.": B, "The answer is B. The other choice is wrong.": B,
     "The answer is most likely B": B,
+    "I'd go with B": B, "I would go for B.": B, "B is the answer.": B, "Ans: B": B, "Probably B": B,
+    "Most likely B.": B,
+    "I think the answer is B because of the grain.": B, "B, because the sky is full of grain": B,
+    "Option (B) looks right": B, "My choice: B": B, "I believe the correct option is B.": B,
     "Grain in the sky.</think> B": B, "grain</think><answer>B</answer>": B, "B, not A": B,
     "<answer>B</answer>": B, "<ANSWER>B</ANSWER>": B, "<think>B</think><answer>noise</answer>": B,
 }  # fmt: skip
@@ -106,7 +110,7 @@ YES = (
     "<answer>Yes</answer>", "<think>No grain. But blur.</think><answer>Yes</answer>",
     "<think>Is there blur? No. Or yes.</think>Yes", "是", "是的", "是的。", "有", "有。", "答案是：是",
     "答案：有",
-    "Ｙｅｓ", "Yes, no doubt about it.", "Sure, yes.",
+    "Ｙｅｓ", "Yes, no doubt about it.", "Sure, yes.", "Definitely yes", "Absolutely, yes.",
 )  # fmt: skip
 
 NO = (
@@ -116,7 +120,7 @@ NO = (
     "The answer is [No].", "Answer: No", "Final answer: No.", "So, no.", "<answer>No</answer>",
     "<think>Yes?</think><answer>No</answer>", "否", "否。", "没有", "没有。", "不是", "无", "答案是：否",
     "答案：没有",
-    "yes</think>No", "I think no", "No, not at all.", "No, the yes-men are wrong.",
+    "yes</think>No", "I think no", "No, not at all.", "Clearly no.", "No, the yes-men are wrong.",
 )  # fmt: skip
 
 NEITHER_YES_NOR_NO = (
@@ -129,7 +133,7 @@ NEITHER_YES_NOR_NO = (
     "Nobody can say.", "Northern light", "<answer></answer>", "<think>Yes</think>", "<think>yes",
     "<answer>Yes</answer><answer>No</answer>", "There is no blur.", "Sorry, no video was given.", "A", "3",
     "No doubt, yes", "No. Yes, there is.", "No noise is visible, so yes", "No way to tell", "对比度低",
-    "是否有模糊", "不错", "是不是", "是否", "不知道", "不确定", "无法判断", "是还是否",
+    "是否有模糊", "不错", "Definitely not sure", "是不是", "是否", "不知道", "不确定", "无法判断", "是还是否",
     "The answer is unclear.",
 )  # fmt: skip
 
@@ -199,7 +203,8 @@ def test_options_that_begin_with_an_article(text: str, choice: int | None) -> No
         "噪声。": B,
         "是噪声": B, "答案是噪声": B, "B. 噪声": B, "B、噪声": B, "（B）噪声": B, "B，因为画面有噪点": B,
         "不是B": None,
-        "B. 模糊": None, "A和B": None, "A或B": None, "都是": None, "不知道": None, "没有噪声": None, "": None,
+        "B选项": B, "选择B选项。": B, "我认为是B": B, "应该是B": B, "我觉得应该是噪声": B, "B. 模糊": None,
+        "A和B": None, "A或B": None, "都是": None, "不知道": None, "没有噪声": None, "": None,
     }.items(),
 )  # fmt: skip
 def test_chinese(text: str, choice: int | None) -> None:

@@ -21,7 +21,7 @@ SENTENCE_END = re.compile(r"[.\n。;]")
 
 # what states an answer, wherever it stands; the last one counts
 STATED = re.compile(
-    r"\b(?:answer|choice|option)\s*(?:(?:is|would be|must be|should be)\s*:?|[:=-])\s*"
+    r"\b(?:ans|answer|choice|option)\s*(?:(?:is|would be|must be|should be)\s*:?|[:=-])\s*"
     r"(?:(?:most likely|likely|probably|clearly|definitely)\s+)?"
     r"|(?:答案|选项)(?:应该|应当)?(?:是|为|选)?\s*:?\s*(?:是(?=\S))?"
     r"|(?:应|我|应该|所以|因此)选择?\s*",
@@ -30,14 +30,18 @@ STATED = re.compile(
 STATED_OTHERWISE = re.compile(r"(?:wrong|incorrect|other|false|worst|least(?:\s+\w+)?)\s+$", re.IGNORECASE)
 # what stands before an answer and says nothing of it
 LEAD = re.compile(
-    r"^(?:so|thus|therefore|hence|well|sure|okay|ok|certainly|of course)[,.:!]?\s+", re.IGNORECASE
+    r"^(?:so|thus|therefore|hence|well|sure|okay|ok|certainly|of course|definitely|absolutely|clearly|"
+    r"obviously|probably|most likely)[,.:!]?\s+",
+    re.IGNORECASE,
 )
 CHOSEN = re.compile(
-    r"^(?:i\s+(?:would\s+)?(?:choose|pick|select|say|think|believe)(?:\s+(?:that\s+)?it(?:'s| is))?|"
-    r"it(?:'s| is)|this is|that is|是(?=[^的否不])|选择|选)\s*",
+    r"^(?:i(?:'d|\s+would)?\s+(?:choose|pick|select|say|think|believe|go\s+(?:with|for))"
+    r"(?:\s+(?:that\s+)?it(?:'s| is))?|it(?:'s| is)|this is|that is|"
+    r"(?:我(?:认为|觉得))?(?:应该)?是(?=[^的否不])|选择|选)\s*",
     re.IGNORECASE,
 )
 NAMED = re.compile(r"^(?:the\s+)?(?:option|choice|letter|选项)\s*:?\s*", re.IGNORECASE)
+CALLED = re.compile(r"(?<=[A-H])\s*选项[。.]?\s*$")  # "B选项"
 NOT_THE_OTHER = re.compile(r",?\s*(?:and\s+)?not\s+(?:option\s+)?[\(\[]?[A-Z][\)\]]?(?=\W*$)", re.IGNORECASE)
 
 # a letter that stands for an option: marked, at the start of a line of its own, or with its reason
@@ -46,7 +50,7 @@ MARKED = re.compile(
     r"|(?P<dotted>[A-Za-z])\s*[.):、](?!\s*[A-Za-z][.):,])\s*"  # neither "e.g." nor "A.I."
     r"|(?P<parted>[A-Z])\s*,\s*"
     r"|(?P<lined>[A-Z])(?:\s+[-–—]|\s*\n)\s*"
-    r"|(?P<reasoned>[A-Z])\s+(?:is\s+(?:the\s+)?(?:most\s+)?(?:correct|right|best|better|accurate)|because|as|since)\b"
+    r"|(?P<reasoned>[A-Z])\s+(?:is\s+(?:the\s+)?(?:most\s+)?(?:correct|right|best|better|accurate|answer)|because|as|since)\b"
 )
 JOINED = re.compile(r"^(?:and|or|/|&|和|或|与)", re.IGNORECASE)
 REFUSED = re.compile(r"^(?:is\s+|are\s+)?(?:not|wrong|incorrect|错误|不对)", re.IGNORECASE)
@@ -99,7 +103,7 @@ def parse_choice(text: str, options: Sequence[str]) -> int | None:
     (None, None, None)
     """
     names = [_words(OWN_LABEL.sub("", option)) for option in options]
-    return _choice(_stated(said(text)), names)
+    return _choice(_stated(CALLED.sub("", said(text))), names)
 
 
 def parse_yes_no(text: str) -> bool | None:
