@@ -562,7 +562,7 @@ def test_questions_that_only_seem_to_list_their_options() -> None:
 
 @pytest.mark.slow
 def test_an_interrupt_keeps_the_answers(checkpoint: Path, labelled_videos: Path, tmp_path: Path) -> None:
-    write_samples(tmp_path / "set.jsonl", [sample(i, NAMES[i % 3], answer="light") for i in range(60)])
+    write_samples(tmp_path / "set.jsonl", [sample(i, f"{i:02}.mp4", answer="light") for i in range(12)])
     command = [
         sys.executable,
         "-m",
@@ -572,7 +572,7 @@ def test_an_interrupt_keeps_the_answers(checkpoint: Path, labelled_videos: Path,
         str(tmp_path / "set.jsonl"),
     ]
     command += ["--videos", str(labelled_videos), "--out", str(tmp_path / "out"), "--batch-size", "1"]
-    process = subprocess.Popen([*command, "--max-new-tokens", "200"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*command, "--max-new-tokens", "600"], stderr=subprocess.PIPE, text=True)
     journal = tmp_path / "out/journal-0-of-1.jsonl"
     while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 2):
         time.sleep(0.05)
