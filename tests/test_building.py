@@ -733,14 +733,16 @@ def interrupt(process: subprocess.Popen[str]) -> str:
 
 def test_an_interrupt_is_one_line(media: Path, tmp_path: Path) -> None:
     program = "from vqathinker.cli import app; app()"
-    stages = {"samples": {"stage": "annotate", "annotators": ["command:sleep 60"]}}
+    # what the interrupt is to end says that it has begun
+    annotator = f"command:touch {tmp_path}/begun; sleep 60"
+    stages = {"samples": {"stage": "annotate", "annotators": [annotator]}}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"stages": stages}))
     words = ["build", str(tmp_path / "recipe.yaml"), "--media", str(media), "--out", str(tmp_path / "out")]
     process = subprocess.Popen(
         [sys.executable, "-c", program, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     started = time.monotonic()
-    while not (tmp_path / "out" / "stages" / "samples").is_dir():
+    while not (tmp_path / "begun").exists():
         assert process.poll() is None
         assert time.monotonic() - started < 120
         time.sleep(0.05)
