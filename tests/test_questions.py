@@ -511,6 +511,20 @@ def test_a_judge_that_writes_nonsense_is_asked_again_and_named(
     assert "1 answers not graded" in result.stderr
 
 
+def test_a_single_readable_round_is_a_part() -> None:
+    """An empty answer has its one grade whole: nobody is asked about it."""
+    replies = iter(["no score", "no score", '{"score": 2}', "none", "none"])
+    with ChatServer(lambda text: next(replies)) as server:
+        report = report_of([sample(1, "a.mp4", answer="light")], "light")
+        report.judge("judge", grader(server, rounds=3, concurrency=1), [0])
+    assert report.grades["judge"][0] == Grade((2,), num_unread=2)
+    assert (report.judging("judge")["graded"], report.judging("judge")["partly graded"]) == (1, 1)
+    with ChatServer(words_shared) as server:
+        empty = report_of([sample(1, "a.mp4", answer="light")], "")
+        empty.judge("judge", grader(server), [0])
+    assert empty.judging("judge")["partly graded"] == 0
+
+
 def test_one_missing_judge_leaves_an_answer_ungraded() -> None:
     samples = [sample(1, "a.mp4", answer="light")]
     report = report_of(samples, "light")

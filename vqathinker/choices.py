@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from string import ascii_uppercase
 
 ANSWER_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 THOUGHT = re.compile(r".*</think>", re.DOTALL | re.IGNORECASE)  # its opening may stand in the prompt
@@ -57,6 +58,7 @@ REFUSED = re.compile(r"^(?:is\s+|are\s+)?(?:not|wrong|incorrect|错误|不对)",
 OTHER_LETTER = re.compile(r"(?<![A-Za-z'’])(?:[\(\[]?([A-Z])[.):\]]|([B-H]))(?![A-Za-z'’])")
 OWN_LABEL = re.compile(r"^[\(\[]?[A-Z][.):]\s+")  # of an option that is given with its letter
 
+YES_NO = ("Yes", "No")  # as options
 YES_WORDS = ("yes", "yeah", "yep", "是的", "是", "对", "有", "存在")
 NO_WORDS = ("no", "nope", "不是", "没有", "不存在", "否", "不", "无")
 YES_OR_NO = re.compile(
@@ -84,6 +86,15 @@ def said(text: str) -> str:
     # full-width letters and brackets become plain ones
     plain = unicodedata.normalize("NFKC", blocks[0] if blocks else rest)
     return MARKUP.sub("", BOXED.sub(r"\1", plain)).strip()
+
+
+def lettered(place: int, option: str) -> str:
+    """An option with its letter.
+
+    >>> lettered(1, "fair")
+    'B. fair'
+    """
+    return f"{ascii_uppercase[place]}. {option}"
 
 
 def parse_choice(text: str, options: Sequence[str]) -> int | None:

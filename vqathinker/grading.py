@@ -52,10 +52,12 @@ class Grade:
     Attributes:
         votes: a grade for each round that could be read.
         error: why there are none; None if there are.
+        num_unread: rounds without a grade.
     """
 
     votes: tuple[int, ...] = ()
     error: str | None = None
+    num_unread: int = 0
 
     @property
     def value(self) -> float:
@@ -146,7 +148,7 @@ def _grade(found: list[int | str]) -> Grade:
         return Grade((WORST,))
     votes = tuple(vote for vote in found if isinstance(vote, int))
     faults = [fault for fault in found if isinstance(fault, str)]
-    return Grade(votes, faults[0] if faults and not votes else None)
+    return Grade(votes, faults[0] if faults and not votes else None, len(faults))
 
 
 def read_vote(reply: str) -> int | None:

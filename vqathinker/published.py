@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
+from vqathinker.choices import YES_NO
 from vqathinker.samples import IMAGE, MOST_MEDIA, SCORE, VIDEO, Media, Sample
 from vqathinker.scale import from_share
 
@@ -42,7 +43,6 @@ ANSWERED = re.compile(r"^\(?([A-H])\)?(?:[.:)]\s*(.*)|)$", re.DOTALL)
 BETWEEN = re.compile(r"[,;]?\s+(?:or|and)\s*$")
 AROUND = " \t\n,.;?[](){}'\""
 REMARK = re.compile(r"\s*\([^()]*\)\s*$")  # "(Just answer the corresponding letter)"
-YES_NO = ("Yes", "No")
 FORMS = ("llava", "llama-factory", "swift")
 
 

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import ascii_uppercase
 
+from vqathinker.choices import YES_NO
 from vqathinker.samples import Sample
 
 KIND = "question_type"
-NUM_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -109,5 +110,5 @@ def missing_media(samples: Sequence[Sample], folder: Path) -> list[str]:
 def _key(sample: Sample) -> str:
     """The right answer: the word of a yes-or-no question whose options are these, else the letter."""
     assert sample.correct is not None
-    is_yes_no = KIND not in sample.columns and set(sample.options) == {"Yes", "No"}
-    return sample.options[sample.correct] if is_yes_no else "ABCDEFGH"[sample.correct]
+    is_yes_no = KIND not in sample.columns and set(sample.options) == set(YES_NO)
+    return sample.options[sample.correct] if is_yes_no else ascii_uppercase[sample.correct]

@@ -124,8 +124,7 @@ class QuestionReport:
         """How many answers a judge has graded, in how many all rounds agree, and what is missing."""
         found = list(self.grades[name].values())
         asked = [grade for grade in found if len(grade.votes) > 1]
-        rounds = self.judges[name]["rounds"]
-        partly = [grade for grade in found if 1 < len(grade.votes) < rounds]
+        partly = [grade for grade in found if grade.votes and grade.num_unread]
         return {
             "graded": len([grade for grade in found if grade.votes]),
             "ungraded": len([grade for grade in found if not grade.votes]),
@@ -254,8 +253,9 @@ class QuestionReport:
         writer.writeheader()
         writer.writerows(map(self._row, range(len(self.samples))))
         write_whole(directory / ANSWERS_FILE, table.getvalue())
+        header, rows = self.table()
         for name, layout in zip(TABLE_FILES, (markdown, latex), strict=True):
-            write_whole(directory / name, layout(*self.table()))
+            write_whole(directory / name, layout(header, rows))
 
     def _row(self, row: int) -> dict[str, Any]:
         sample = self.samples[row]

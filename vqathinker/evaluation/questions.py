@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from string import ascii_uppercase
 
-from vqathinker.choices import OWN_LABEL, named
+from vqathinker.choices import OWN_LABEL, lettered, named
 from vqathinker.choices import parse_choice as parse_choice
 from vqathinker.choices import parse_yes_no as parse_yes_no
 from vqathinker.samples import SCORE, Sample
@@ -60,7 +60,7 @@ def wording(sample: Sample) -> str | None:
     if question is None or not is_closed(sample) or _lists_options(question, sample.options):
         return question
     options = [OWN_LABEL.sub("", option) for option in sample.options]
-    lines = [f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False)]
+    lines = [lettered(place, option) for place, option in enumerate(options)]
     return "\n".join([question, *lines, LETTER_ALONE])
 
 

@@ -65,13 +65,18 @@ def read_run(path: str | os.PathLike[str]) -> RunScores:
     return run
 
 
-def _read_predictions(file: Path) -> dict[str, Scores]:
+def read_table(file: Path) -> list[dict[str, str]]:
+    """The rows of a table of predictions as they are written."""
     limit = csv.field_size_limit(sys.maxsize)  # many long responses to one video
     try:
         with file.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
+            return list(csv.DictReader(stream))
     finally:
         csv.field_size_limit(limit)  # of the whole process
+
+
+def _read_predictions(file: Path) -> dict[str, Scores]:
+    rows = read_table(file)
     try:
         names = dict.fromkeys(row["dataset"] for row in rows)
         parts = {name: [row for row in rows if row["dataset"] == name] for name in names}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
 
+from vqathinker.choices import lettered
 from vqathinker.media.container import VideoError
 from vqathinker.samples import IMAGE, Sample
 
@@ -148,15 +148,6 @@ def closed(
         options=tuple(shown),
         correct=right,
     )
-
-
-def lettered(place: int, option: str) -> str:
-    """An option with its letter.
-
-    >>> lettered(1, "fair")
-    'B. fair'
-    """
-    return f"{ascii_uppercase[place]}. {option}"
 
 
 def kind_word(sample: Sample) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vqathinker.chat import ChatClient, Question
-from vqathinker.choices import parse_choice
+from vqathinker.choices import YES_NO, parse_choice
 from vqathinker.instructions.base import Built, kind_word, unreadable
 from vqathinker.instructions.showing import Show
 from vqathinker.instructions.wording import JUDGE_PROMPT, SELF_JUDGE_PROMPTS
@@ -19,7 +19,6 @@ REVISE = 1
 KEEP = 2
 LONGEST = 400  # letters of what a judge writes
 SECOND_TRY = 1000  # added to the round of a question whose answer could not be read
-AGREE = ("Yes", "No")  # the options that a self-judge has
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -125,7 +124,7 @@ def agrees(said: str) -> bool:
     >>> agrees("A. Yes"), agrees("**A**"), agrees("**B**"), agrees("A statement like that is wrong.")
     (True, True, False, False)
     """
-    return parse_choice(said, AGREE) == 0
+    return parse_choice(said, YES_NO) == 0
 
 
 def _judge(judge: ChatClient, sample: Sample, images: Sequence[bytes], number: int) -> Judgement | None:

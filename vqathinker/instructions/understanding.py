@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vqathinker.chat import ChatClient, Question
+from vqathinker.choices import YES_NO
 from vqathinker.distortions import DISTORTIONS
 from vqathinker.instructions.base import (
     MODEL,
@@ -46,7 +47,6 @@ from vqathinker.instructions.wording import (
 from vqathinker.samples import VIDEO, Sample
 
 TASK = "question"
-YES_NO = ("Yes", "No")
 NUM_OPTIONS = 4
 LONGEST = 300  # letters that a model may write
 LONGEST_OPTION = 100

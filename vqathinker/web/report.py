@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from vqathinker.evaluation.folder import PREDICTIONS_FILE, SUMMARY_FILE
+from vqathinker.evaluation.runs import read_table
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.web.html import Card, ReportPage, ReportTable, histogram, sparkline, svg, thumbnails
 
@@ -36,8 +35,9 @@ def report_of(folder: Path) -> ReportPage:
     if (folder / SCORES_FILE).is_file():
         lines = (folder / SCORES_FILE).read_text(encoding="utf-8").splitlines()
         return scores_page([json.loads(line) for line in lines], title=folder.name)
-    if _state_of(folder) is not None:
-        return training_page(folder)
+    state = _state_of(folder)
+    if state is not None:
+        return training_page(folder, state)
     raise ValueError(
         f"{folder} holds neither {PREDICTIONS_FILE}, {SCORES_FILE} nor {STATE_FILE}: give a folder that "
         "evaluate, score --out or training has finished"
@@ -146,23 +146,21 @@ def evaluation_page(folder: Path) -> ReportPage:
 
 
 def _predictions(path: Path) -> list[dict[str, Any]]:
-    """The rows of an evaluation's table."""
-    limit = csv.field_size_limit(sys.maxsize)  # of many long responses
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows: list[dict[str, Any]] = list(csv.DictReader(file))
-    finally:
-        csv.field_size_limit(limit)  # of the whole process
-    for row in rows:
-        row["score"] = float(row["score"] or "nan")
-        row["target"] = float(row["target"])
-        row["error"] = row["error"] or None
-    return rows
+    """The rows of an evaluation's table, their numbers as such."""
+    return [
+        {
+            **row,
+            "score": float(row["score"] or "nan"),
+            "target": float(row["target"]),
+            "error": row["error"] or None,
+        }
+        for row in read_table(path)
+    ]
 
 
-def training_page(folder: Path) -> ReportPage:
+def training_page(folder: Path, state_file: Path) -> ReportPage:
     """A run of training: its figures over the steps, its validations and settings."""
-    state = json.loads(_needed(_state_of(folder)).read_text(encoding="utf-8"))
+    state = json.loads(state_file.read_text(encoding="utf-8"))
     logs = [entry for entry in state["log_history"] if "reward" in entry or "loss" in entry]
     validations = [entry for entry in state["log_history"] if "eval_srcc" in entry]
     parts = [
@@ -205,11 +203,6 @@ def _state_of(folder: Path) -> Path | None:
         return folder / STATE_FILE
     found = sorted(folder.glob(f"checkpoint-*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else None
-
-
-def _needed(path: Path | None) -> Path:
-    assert path is not None, "looked for before"
-    return path
 
 
 def _curves(entries: Rows, names: Sequence[str], title: str) -> str:
