@@ -210,6 +210,22 @@ def write_audio(path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of frames of each video that the vision tower encodes, as the test goes on."""
+    from vqathinker.rollout.encoder import VideoEncoder
+
+    counts: list[int] = []
+    features = VideoEncoder._frame_features
+
+    def counting(self: VideoEncoder, pixels: Any) -> Any:  # noqa: ANN401
+        counts.extend(map(len, pixels))
+        return features(self, pixels)
+
+    monkeypatch.setattr(VideoEncoder, "_frame_features", counting)
+    return counts
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless Chromium, where there is one."""

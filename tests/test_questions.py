@@ -32,7 +32,6 @@ from vqathinker.evaluation.questions import is_closed, is_open, is_right, wordin
 from vqathinker.grading import Grade, Grader, read_vote
 from vqathinker.metrics import kappa, mean_of_answers
 from vqathinker.published import parse_published
-from vqathinker.rollout.encoder import VideoEncoder
 from vqathinker.samples import Media, Sample, write_samples
 from vqathinker.scoring import Scorer
 
@@ -256,16 +255,8 @@ def questions() -> list[Sample]:
 
 
 def test_a_medium_is_read_and_encoded_once(
-    checkpoint: Path, labelled_videos: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, labelled_videos: Path, encoded: list[int]
 ) -> None:
-    encoded: list[int] = []
-    features = VideoEncoder._frame_features
-
-    def counting(self: VideoEncoder, pixels: Any) -> Any:  # noqa: ANN401
-        encoded.extend(map(len, pixels))
-        return features(self, pixels)
-
-    monkeypatch.setattr(VideoEncoder, "_frame_features", counting)
     with Scorer.from_pretrained(checkpoint, batch_size=4, max_new_tokens=6) as scorer:
         run = QuestionRun(scorer, questions(), labelled_videos, Keeping())
         assert (len(run.samples), run.num_left_out) == (12, 1)

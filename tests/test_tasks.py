@@ -24,7 +24,6 @@ from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.data.dataset import load_labels
 from vqathinker.evaluation import Evaluating, Keeping, evaluate
 from vqathinker.rollout import HFEngine
-from vqathinker.rollout.encoder import VideoEncoder
 from vqathinker.samples import SCORE, Media, Sample, to_line, write_samples
 from vqathinker.scoring import Mode, Scorer
 from vqathinker.training import TrainingConfig, VQAThinkerTrainer
@@ -126,16 +125,8 @@ def check_batch(run: VQAThinkerTrainer, folder: Path) -> None:
 
 
 def test_one_batch_of_two_tasks(
-    tiny_checkpoint: Path, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Path, samples: Path, tmp_path: Path, encoded: list[int]
 ) -> None:
-    encoded: list[int] = []
-    features = VideoEncoder._frame_features
-
-    def counting(self: VideoEncoder, pixels: Any) -> Any:  # noqa: ANN401
-        encoded.extend(map(len, pixels))
-        return features(self, pixels)
-
-    monkeypatch.setattr(VideoEncoder, "_frame_features", counting)
     run = train(tiny_checkpoint, samples, tmp_path / "out")
     check_batch(run, tmp_path / "out")
     # a video that is asked twice is encoded once
