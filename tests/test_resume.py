@@ -19,7 +19,8 @@ import torch
 from conftest import PROCESSES, redirect_output, rounds
 
 from vqathinker.cli import app
-from vqathinker.journal import Journal, read, read_all, remove
+from vqathinker.evaluation import Keeping
+from vqathinker.journal import Journal, read, read_entries, remove
 
 NUM_VIDEOS = rounds(18, 32)
 
@@ -132,7 +133,7 @@ def test_killed_at_random_moments(arguments: list[str], undisturbed: Path, tmp_p
     process.join()
     assert process.exitcode == 1, (tmp_path / "said").read_text()
     assert_same(out, undisturbed)
-    assert len(read_all(out)) == NUM_VIDEOS
+    assert len({entry["row"] for entry in read_entries(out)}) == NUM_VIDEOS
 
 
 @pytest.mark.slow
@@ -230,7 +231,7 @@ def test_a_line_cut_anywhere_is_dropped(tmp_path: Path) -> None:
         folder = tmp_path / str(length)
         folder.mkdir()
         (folder / journal.path.name).write_bytes(whole[:length])
-        kept = list(read_all(folder).values())
+        kept = list(read_entries(folder))
         assert kept == entries[: max(0, whole[:length].count(b"\n") - 1)]
         with Journal(folder, {"size": 56}) as again:
             for entry in entries[len(kept) :]:
@@ -300,4 +301,6 @@ def test_a_result_takes_the_place_of_an_unreadable_file(tmp_path: Path) -> None:
         first.append({"row": 1, "score": 3.0, "error": None})
         second.append({"row": 0, "score": 4.0, "error": None})
         second.append({"row": 1, "score": float("nan"), "error": "no such file"})
-    assert {row: entry["score"] for row, entry in read_all(tmp_path).items()} == {0: 4.0, 1: 3.0}
+    kept = Keeping(tmp_path, shard=(0, 2)).open({})
+    kept.close()
+    assert {row: entry["score"] for row, entry in kept.entries.items()} == {0: 4.0, 1: 3.0}

@@ -11,7 +11,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -98,6 +98,70 @@ class Journal(Lines):
         super().__init__(directory / PATTERN.replace("*", "{}").format(*shard))
         if not self.path.stat().st_size:
             self.append({"settings": settings})
+        self.settings = settings
+
+    def read_all(self) -> list[dict[str, Any]]:
+        """The entries of all shards, each shard's in the order of writing.
+
+        Raises:
+            ValueError: if a shard belongs to a run with other settings: two may have started at once.
+        """
+        require_same_settings(self.path.parent, self.settings)
+        return list(read_entries(self.path.parent))
+
+
+class Kept:
+    """The results of a run by their keys: those on disk, of all shards, and those that come.
+
+    A result takes the place of an unreadable file.
+
+    Args:
+        journal: of this shard; None keeps nothing on disk.
+        key: what an entry is known by.
+
+    Attributes:
+        entries: key to entry.
+    """
+
+    def __init__(self, journal: Journal | None, key: Callable[[Mapping[str, Any]], Hashable]) -> None:
+        self.entries: dict[Any, Mapping[str, Any]] = {}
+        self._journal = journal
+        self._key = key
+        self.read()
+
+    def read(self) -> None:
+        """Take up what all shards have written.
+
+        Raises:
+            ValueError: if one of them belongs to a run with other settings: two may have started at once.
+        """
+        if self._journal is not None:
+            for entry in self._journal.read_all():
+                self._take(entry)
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Keep an entry; the operating system has it when this returns.
+
+        Raises:
+            OSError: if the disk is full.
+        """
+        self._take(entry)
+        if self._journal is not None:
+            self._journal.append(entry)
+
+    def _take(self, entry: Mapping[str, Any]) -> None:
+        key = self._key(entry)
+        if key not in self:
+            self.entries[key] = entry
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether there is a result that stays."""
+        return key in self.entries and not has_failed(self.entries[key])
+
+    def close(self) -> None:
+        """Let another process go on."""
+        if self._journal is not None:
+            self._journal.close()
 
 
 def _lock(file: int, path: Path) -> None:
@@ -157,14 +221,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def read_all(directory: Path) -> dict[int, dict[str, Any]]:
-    """Return the entries of all journals by their row; a result takes the place of an unreadable file."""
-    found: dict[int, dict[str, Any]] = {}
-    for entry in read_entries(directory):
-        if entry["row"] in found and found[entry["row"]]["error"] is None:
-            continue
-        found[entry["row"]] = entry | {"score": math.nan if entry["score"] is None else entry["score"]}
-    return found
+def has_failed(entry: Mapping[str, Any]) -> bool:
+    """Whether a file of an entry could not be read; such a file is tried again by the next run."""
+    return any(result["error"] is not None for result in entry.get("results", [entry]))
 
 
 def read_entries(directory: Path) -> Iterator[dict[str, Any]]:
@@ -184,7 +243,8 @@ def left_to_score(
     [2, 3, 6]
     """
     index, num_shards = shard
-    batches = [range(start, min(start + batch_size, num_rows)) for start in range(0, num_rows, batch_size)]
+    rows = range(num_rows)
+    batches = [rows[start : start + batch_size] for start in rows[::batch_size]]
     return [row for batch in batches[index::num_shards] if not kept.issuperset(batch) for row in batch]
 
 

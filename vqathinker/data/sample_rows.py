@@ -6,15 +6,12 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vqathinker.media.names import is_image_name
 from vqathinker.published import parse_published
 from vqathinker.samples import IMAGE, SCORE, Sample, holds_samples, parse_samples
 from vqathinker.scale import SCALE
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 def samples_in(text: str, *, dataset: str) -> list[Sample] | None:
@@ -30,12 +27,6 @@ def samples_in(text: str, *, dataset: str) -> list[Sample] | None:
     if holds_samples(text):
         return list(parse_samples(text.split("\n"), dataset=dataset))
     return parse_published(text, dataset=dataset)
-
-
-def tasks_of(dataset: Dataset) -> list[str]:
-    """The task of each row; rows of a label file are scored."""
-    given = dataset["task"][:] if "task" in dataset.column_names else [None] * len(dataset)
-    return [task or SCORE for task in given]
 
 
 def sample_columns(samples: Sequence[Sample], folder: str | os.PathLike[str]) -> dict[str, list[Any]]:

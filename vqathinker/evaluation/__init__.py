@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vqathinker.evaluation.folder import Keeping as Keeping
-from vqathinker.journal import read_all as read_all
 
 if TYPE_CHECKING:
     from vqathinker.evaluation.evaluating import Evaluating as Evaluating

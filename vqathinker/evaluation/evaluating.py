@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -14,14 +11,11 @@ from typing import Any, Self
 
 from datasets import Dataset
 
-from vqathinker.data.sample_rows import tasks_of
+from vqathinker.data.label_rows import label_settings, scored_rows
 from vqathinker.evaluation.folder import Keeping
 from vqathinker.evaluation.summary import Evaluation, summarise
-from vqathinker.journal import left_to_score, read_all, require_same_settings
-from vqathinker.samples import SCORE
+from vqathinker.journal import left_to_score
 from vqathinker.scoring import Mode, Score, Scorer
-
-logger = logging.getLogger(__name__)
 
 LIBRARIES = ("vqathinker", "torch", "transformers", "trl", "decord", "av")
 
@@ -50,22 +44,19 @@ class Evaluating:
 
     def __init__(self, scorer: Scorer, dataset: Dataset, keeping: Keeping, mode: Mode) -> None:
         self.scorer = scorer
-        dataset = _scored(dataset)
-        self.dataset = dataset
+        self.dataset = scored_rows(dataset)
         self.keeping = keeping
         self.mode = mode
-        self.settings = {**keeping.origin, **scorer_settings(scorer, mode), **_label_settings(dataset)}
-        self._journal = keeping.open(self.settings)
-        self._results = {} if keeping.folder is None else read_all(keeping.folder)
-        self.kept = {row for row, result in self._results.items() if result["error"] is None}
-        self.left = left_to_score(dataset.num_rows, scorer.batch_size, self.kept, keeping.shard)
+        self.settings = {**keeping.origin, **scorer_settings(scorer, mode), **label_settings(self.dataset)}
+        self._results = keeping.open(self.settings)
+        self.kept = {row for row in range(self.dataset.num_rows) if row in self._results}
+        self.left = left_to_score(self.dataset.num_rows, scorer.batch_size, self.kept, keeping.shard)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._journal is not None:
-            self._journal.close()
+        self._results.close()
 
     def __iter__(self) -> Iterator[Score]:
         """Score what is left, keeping each result before it is handed out."""
@@ -74,21 +65,15 @@ class Evaluating:
         scores = self.scorer.stream(rows["path"][:], expand=False, questions=questions, **asdict(self.mode))
         for row, video_id, score in zip(self.left, rows["video_id"], scores, strict=True):
             if row not in self.kept:
-                entry = _entry(row, video_id, score, self.scorer.batch_size)
-                self._results[row] = entry
-                if self._journal is not None:
-                    self._journal.append(entry)
+                self._results.add(_entry(row, video_id, score, self.scorer.batch_size))
             yield score
 
     def result(self) -> Evaluation:
         """Sum up, with what other shards have found meanwhile; written once every row has its result."""
-        folder = self.keeping.folder
-        if folder is None:
-            return summarise(self.dataset, self._results, self.settings)
-        require_same_settings(folder, self.settings)  # two runs may have started at the same time
-        result = summarise(self.dataset, read_all(folder), self.settings)
-        if not result.num_pending:
-            result.write(folder, overwrite=True)
+        self._results.read()
+        result = summarise(self.dataset, self._results.entries, self.settings)
+        if self.keeping.folder is not None and not result.num_pending:
+            result.write(self.keeping.folder, overwrite=True)
         return result
 
 
@@ -125,19 +110,6 @@ def evaluate(
     return scores.result()
 
 
-def _scored(dataset: Dataset) -> Dataset:
-    """The samples that have a score to compare with."""
-    tasks = tasks_of(dataset)
-    rows = [row for row, task in enumerate(tasks) if task == SCORE]
-    others = ", ".join(sorted(set(tasks) - {SCORE}))
-    if not rows:
-        raise ValueError(f"all samples are of {others}: none has a score to compare with")
-    if others:
-        left_out = len(tasks) - len(rows)
-        logger.warning("%d samples of %s are left out: they have no score to compare with", left_out, others)
-    return dataset.select(rows) if others else dataset
-
-
 def _entry(row: int, video_id: str, score: Score, batch_size: int) -> dict[str, Any]:
     """What a journal keeps of one video; `batch_size` may differ between the runs that it took."""
     answer: dict[str, Any] = {"score": score.score, "clipped": score.clipped, "error": score.error}
@@ -165,16 +137,3 @@ def scorer_settings(scorer: Scorer, mode: Mode) -> dict[str, Any]:
         "think": scorer.think,
         "versions": versions,
     }
-
-
-def _label_settings(dataset: Dataset) -> dict[str, Any]:
-    """The number of labels, a digest of them, and the distinct MOS ranges of each data set."""
-    names = ["dataset", "video_id", "mos", "target"]
-    names += ["question"] if "question" in dataset.column_names else []
-    columns = [dataset[name][:] for name in names]
-    digest = hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]
-    ranges: dict[str, list[list[float]]] = {}
-    bounds = (dataset[name] for name in ("dataset", "mos_low", "mos_high"))
-    for name, low, high in sorted(set(zip(*bounds, strict=True))):
-        ranges.setdefault(name, []).append([low, high])
-    return {"num_labels": dataset.num_rows, "labels_digest": digest, "native_ranges": ranges}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from vqathinker.atomic import write_whole
 from vqathinker.evaluation.folder import SUMMARY_FILE, Keeping
-from vqathinker.journal import left_to_score, read_entries, require_same_settings
+from vqathinker.journal import left_to_score
 from vqathinker.media.container import VideoError
 from vqathinker.scoring.lines import flat_row, json_line
 from vqathinker.scoring.result import Reply, Score
@@ -129,10 +129,11 @@ class ScoringFiles:
         self.output = output
         asked = {"question": task.question, "window": task.window, "stride": task.stride}
         self.settings = {**keeping.origin, **scorer_settings(scorer, task.mode), **asked}
-        self.stamps = {_name(path): _stamp(_name(path)) for path in paths}
-        self._journal = keeping.open(self.settings)
-        found = self._results()
-        self.kept = {row for row, results in found.items() if all(r["error"] is None for r in results)}
+        names = [_name(path) for path in paths]
+        stamps = {name: _stamp(name) for name in names}
+        self._files = [(name, stamps[name]) for name in names]
+        self._results = keeping.open(self.settings, key=_file)
+        self.kept = {row for row, file in enumerate(self._files) if file in self._results}
         # windows of one video are a batch of their own
         batch_size = 1 if task.window is not None else scorer.batch_size
         self.left = left_to_score(len(paths), batch_size, self.kept, keeping.shard)
@@ -141,32 +142,28 @@ class ScoringFiles:
         return self
 
     def __exit__(self, *error: object) -> None:
-        assert self._journal is not None, "a target has a folder"
-        self._journal.close()
+        self._results.close()
 
     def __iter__(self) -> Iterator[list[Score | Reply]]:
         """Answer what is left, keeping the results of a file before they are handed out."""
-        assert self._journal is not None
         answered = self.task.run(self.scorer, [self.paths[row] for row in self.left])
         for row, answers in zip(self.left, answered, strict=True):
             results = list(answers)
-            name = _name(self.paths[row])
             if row not in self.kept:
+                name, stamp = self._files[row]
                 kept = [result.to_dict() for result in results]
-                self._journal.append({"path": name, "file": self.stamps[name], "results": kept})
+                self._results.add({"path": name, "file": stamp, "results": kept})
             yield results
 
     def result(self) -> StoredResults:
         """What is kept, with what other shards have found meanwhile; written once every file has its own."""
-        require_same_settings(self.output.folder, self.settings)  # two runs may have started at once
-        done = StoredResults(self._results(), len(self.paths))
+        self._results.read()
+        entries = self._results.entries
+        found = {row: entries[file]["results"] for row, file in enumerate(self._files) if file in entries}
+        done = StoredResults(found, len(self.paths))
         if not done.num_pending:
             _write(self.output, done, self.settings)
         return done
-
-    def _results(self) -> dict[int, Results]:
-        """The results of the files as they are now, by position."""
-        return _current_results(self.output.folder, list(map(_name, self.paths)), self.stamps)
 
 
 def _name(path: str | VideoError) -> str:
@@ -174,27 +171,19 @@ def _name(path: str | VideoError) -> str:
     return os.path.abspath(path.path if isinstance(path, VideoError) else path)
 
 
-def _stamp(name: str) -> list[int] | None:
+def _stamp(name: str) -> tuple[int, int] | None:
     """Size and time of change of a file, None if there is none."""
     try:
         found = os.stat(name)
     except OSError:  # said when it is read
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return found.st_size, found.st_mtime_ns
 
 
-def _current_results(
-    folder: Path, names: Sequence[str], stamps: Mapping[str, list[int] | None]
-) -> dict[int, Results]:
-    """The results of the files as they are now, by row; a result takes the place of an unreadable file."""
-    found: dict[str, Results] = {}
-    for entry in read_entries(folder):
-        name = entry["path"]
-        is_current = name in stamps and entry["file"] == stamps[name]
-        is_better = name not in found or any(row["error"] is not None for row in found[name])
-        if is_current and is_better:
-            found[name] = entry["results"]
-    return {row: found[name] for row, name in enumerate(names) if name in found}
+def _file(entry: Mapping[str, Any]) -> tuple[str, tuple[int, ...] | None]:
+    """The file as it was when its results were kept."""
+    stamp = entry["file"]
+    return entry["path"], None if stamp is None else tuple(stamp)
 
 
 def _write(output: OutputFiles, done: StoredResults, settings: Mapping[str, Any]) -> None:

@@ -6,12 +6,13 @@ Imports no torch: a wrong folder is told before a model is loaded.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from vqathinker.journal import PATTERN, Journal, remove
+from vqathinker.journal import PATTERN, Journal, Kept, remove
 
 PREDICTIONS_FILE = "predictions.csv"
 SUMMARY_FILE = "summary.json"
@@ -54,22 +55,28 @@ class Keeping:
         has_journal = any(self.folder.glob(PATTERN))
         require_free(self.folder, files=self.files, overwrite=self.overwrite or has_journal)
 
-    def open(self, settings: Mapping[str, Any]) -> Journal | None:
+    def open(
+        self, settings: Mapping[str, Any], key: Callable[[Mapping[str, Any]], Hashable] = itemgetter("row")
+    ) -> Kept:
         """Take the folder over for this process; what it holds goes if it may be overwritten.
+
+        Args:
+            settings: what shapes the results.
+            key: what a result is known by.
 
         Raises:
             ValueError: as `check` and `Journal`.
             OSError: if it cannot be written.
         """
         if self.folder is None:
-            return None
+            return Kept(None, key)
         self.check()
         if self.overwrite:
             for path in self.folder.glob(PATTERN):
                 remove(path)
             for name in self.files:
                 (self.folder / name).unlink(missing_ok=True)
-        return Journal(self.folder, settings, self.shard)
+        return Kept(Journal(self.folder, settings, self.shard), key)
 
 
 def require_free(

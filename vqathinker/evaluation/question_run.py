@@ -14,7 +14,6 @@ from vqathinker.evaluation.evaluating import scorer_settings
 from vqathinker.evaluation.folder import SUMMARY_FILE, TABLE_FILES, Keeping
 from vqathinker.evaluation.question_report import ANSWERS_FILE, QuestionReport
 from vqathinker.evaluation.questions import is_closed, is_named, is_open, problem, wording
-from vqathinker.journal import read_entries, require_same_settings
 from vqathinker.samples import Sample
 from vqathinker.scoring.mode import Mode
 from vqathinker.scoring.result import Reply
@@ -74,17 +73,15 @@ class QuestionRun:
             "num_questions": len(self.samples),
             "labels_digest": hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16],
         }
-        self._journal = keeping.open(self.settings)
-        self._answers = self._read()
-        self.kept = {row for row, entry in self._answers.items() if entry["error"] is None}
+        self._answers = keeping.open(self.settings)
+        self.kept = {row for row in range(len(self.samples)) if row in self._answers}
         self.left = self._left()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._journal is not None:
-            self._journal.close()
+        self._answers.close()
 
     def __iter__(self) -> Iterator[list[Reply]]:
         """Ask what is left, keeping the answers about a medium before they are handed out."""
@@ -95,27 +92,16 @@ class QuestionRun:
         for rows, replies in zip(self.left, self.scorer.interview(asked), strict=True):
             for row, reply in zip(rows, replies, strict=True):
                 entry = {"row": row, "id": self.samples[row].id, "text": reply.text, "error": reply.error}
-                self._answers[row] = entry
-                if self._journal is not None:
-                    self._journal.append(entry)
+                self._answers.add(entry)
             yield replies
 
     def report(self) -> QuestionReport:
         """The answers so far, with those that other shards have found meanwhile; not judged yet."""
-        if self.keeping.folder is not None:
-            require_same_settings(self.keeping.folder, self.settings)
-            self._answers = self._read()
-        texts = {row: entry["text"] for row, entry in self._answers.items() if entry["error"] is None}
-        errors = {row: entry["error"] for row, entry in self._answers.items() if entry["error"] is not None}
+        self._answers.read()
+        answers = self._answers.entries
+        texts = {row: entry["text"] for row, entry in answers.items() if entry["error"] is None}
+        errors = {row: entry["error"] for row, entry in answers.items() if entry["error"] is not None}
         return QuestionReport(self.samples, texts, errors, self.settings)
-
-    def _read(self) -> dict[int, dict[str, Any]]:
-        """The answers that are kept, by question; one takes the place of an unreadable file."""
-        found: dict[int, dict[str, Any]] = {}
-        for entry in read_entries(self.keeping.folder) if self.keeping.folder is not None else ():
-            if entry["row"] not in found or found[entry["row"]]["error"] is not None:
-                found[entry["row"]] = entry
-        return found
 
     def _left(self) -> list[list[int]]:
         """The media of this shard with a question that has no answer."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -141,7 +142,8 @@ def summarise(
             continue
         result = results[row]
         known = {name: label[name] for name in LABEL_COLUMNS}
-        rows.append(known | {name: result[name] for name in ("score", "error", "text")})
+        score = math.nan if result["score"] is None else result["score"]  # as journals have it
+        rows.append(known | {"score": score, "error": result["error"], "text": result["text"]})
         if result["clipped"]:
             num_clipped += 1
     names = list(dict.fromkeys(row["dataset"] for row in rows))

@@ -14,24 +14,31 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from vqathinker.media.clips import iter_clips
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.windows import check_windows
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.fingerprint import fingerprint
 from vqathinker.prompts import DESCRIBE_QUESTION
-from vqathinker.rollout import Response, RolloutEngine, Sampling
-from vqathinker.rollout.answer import Answerer, Asking, Viewing
+from vqathinker.rollout import Response, RolloutEngine
+from vqathinker.rollout.answer import Answerer, Asking
 from vqathinker.scoring.load import load
 from vqathinker.scoring.mode import Mode
 from vqathinker.scoring.reading import read
 from vqathinker.scoring.result import Reply, Score
-from vqathinker.scoring.search import Source, Sources, find_sources, is_single
-from vqathinker.scoring.sources import Part, read_parts, read_windows
+from vqathinker.scoring.sources import (
+    Media,
+    Part,
+    Source,
+    Sources,
+    find_sources,
+    is_single,
+    read_media,
+    read_parts,
+    read_windows,
+)
 
 MAX_NEW_TOKENS = 2048
-Answered = tuple[Part, list[Response], dict[str, Any]]
 
 
 class Scorer:
@@ -138,7 +145,7 @@ class Scorer:
         Raises:
             VideoError: if a single file cannot be used; in a list that is the score's `error`.
         """
-        scores = list(self._score_files(find_sources(source), Mode(**mode)))
+        scores = list(self.stream(source, **mode))
         if not is_single(source):
             return scores
         (score,) = scores
@@ -169,14 +176,14 @@ class Scorer:
         """
         found = find_sources(sources, expand=expand)
         how = Mode(**mode)
-        if questions is not None:
-            if len(questions) != len(found):
-                raise ValueError(f"{len(questions)} questions for {len(found)} videos")
-            if how.levels and any(questions):
-                raise ValueError(
-                    "levels asks a question of its own, and the videos have theirs: leave one out"
-                )
-        return self._score_files(found, how, questions)
+        asking = self._asking(how)
+        if questions is None:
+            questions = [None] * len(found)
+        elif len(questions) != len(found):
+            raise ValueError(f"{len(questions)} questions for {len(found)} videos")
+        elif how.levels and any(questions):
+            raise ValueError("levels asks a question of its own, and the videos have theirs: leave one out")
+        return self._scores(read_parts(found, questions, self.reader, self.setting, self._ahead), how, asking)
 
     def timeline(
         self, path: str | os.PathLike[str], window: float, stride: float | None = None, **mode: Any
@@ -200,7 +207,7 @@ class Scorer:
         how = Mode(**mode)
         asking = self._asking(how)
         parts = read_windows(os.fspath(path), self.reader, self.setting, window, stride)
-        return self._score_parts(parts, how, asking)
+        return self._scores(parts, how, asking)
 
     def ask(self, sources: Sources, question: str, *, expand: bool = True) -> Iterator[Reply]:
         """Yield the model's answer to a free question about every video; it is never read as a score.
@@ -213,15 +220,12 @@ class Scorer:
         Raises:
             TypeError: if a source is none of these.
         """
-        return self._replies(find_sources(sources, expand=expand), question)
+        found = find_sources(sources, expand=expand)
+        parts = read_parts(found, [question] * len(found), self.reader, self.setting, self._ahead)
+        replies = self._replies(self._batches(parts), Asking(sampling=Mode().sampling(self.max_new_tokens)))
+        return (reply for (reply,) in replies)
 
-    def interview(
-        self,
-        media: Sequence[tuple[Sequence[str], Sequence[str | None]]],
-        *,
-        samples: int = 1,
-        seed: int = 0,
-    ) -> Iterator[list[Reply]]:
+    def interview(self, media: Media, *, samples: int = 1, seed: int = 0) -> Iterator[list[Reply]]:
         """Yield the answers to several questions about each medium, or about two that are shown together.
 
         Every file is decoded and encoded once for its questions; `batch_size` counts questions.
@@ -233,43 +237,8 @@ class Scorer:
         """
         sampling = Mode(samples=samples).sampling(self.max_new_tokens)
         asking = Asking(num_responses=samples, sampling=sampling, seed=seed)
-        batches = list(self._batches(media))
-        # within a batch a file that is shown beside several others is read once
-        files = [list(dict.fromkeys(path for shown, _ in batch for path in shown)) for batch in batches]
-        clips = iter_clips(self.reader, itertools.chain(*files), self.setting, self._ahead)
-        for batch, paths in zip(batches, files, strict=True):
-            read = {path: next(clips) for path in paths}
-            viewings = [Viewing(tuple(read[path] for path in shown), tuple(asked)) for shown, asked in batch]
-            yield from self._interviewed(viewings, asking)
-
-    def _batches(
-        self, media: Sequence[tuple[Sequence[str], Sequence[str | None]]]
-    ) -> Iterator[list[tuple[Sequence[str], Sequence[str | None]]]]:
-        """Media with about as many questions as are answered at a time; those of one medium stay together."""
-        batch: list[tuple[Sequence[str], Sequence[str | None]]] = []
-        for one in media:
-            batch.append(one)
-            if sum(len(asked) for _, asked in batch) >= self.batch_size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-    def _interviewed(self, viewings: Sequence[Viewing], asking: Asking) -> Iterator[list[Reply]]:
-        start = time.perf_counter()
-        answered = self.answerer.answer(viewings, asking)
-        seconds = (time.perf_counter() - start) / len(viewings)
-        for viewing, found in zip(viewings, answered, strict=True):
-            seen = self._seen(Part(viewing.error or viewing.clips[0]), seconds)
-            yield [
-                Reply(question=question or "", text=text, **seen)
-                for question, responses in zip(viewing.questions, found, strict=True)
-                for text in list(map(self._text, responses)) or [""]
-            ]
-
-    def _text(self, response: Response) -> str:
-        text: str = self.processor.tokenizer.decode(response.token_ids, skip_special_tokens=True)
-        return text
+        batches = read_media(media, self.reader, self.setting, self.batch_size, self._ahead)
+        return self._replies(batches, asking)
 
     def describe(self, sources: Sources) -> Iterator[Reply]:
         """Yield a description of every video's quality."""
@@ -307,16 +276,6 @@ class Scorer:
     def _ahead(self) -> int:
         return max(self.batch_size, 2 * self.reader.num_workers)
 
-    def _score_files(
-        self,
-        sources: Sequence[Source | VideoError],
-        mode: Mode,
-        questions: Sequence[str | None] | None = None,
-    ) -> Iterator[Score]:
-        asking = self._asking(mode)
-        parts = read_parts(sources, self.reader, self.setting, ahead=self._ahead)
-        return self._score_parts(parts, mode, asking, questions)
-
     def _asking(self, mode: Mode) -> Asking:
         """What a mode asks of the engine.
 
@@ -335,55 +294,38 @@ class Scorer:
             seed=mode.seed,
         )
 
-    def _score_parts(
-        self,
-        parts: Iterator[Part],
-        mode: Mode,
-        asking: Asking,
-        questions: Sequence[str | None] | None = None,
-    ) -> Iterator[Score]:
+    def _scores(self, parts: Iterator[Part], mode: Mode, asking: Asking) -> Iterator[Score]:
         tokenizer = self.processor.tokenizer
-        for part, responses, seen in self._answers(parts, asking, questions):
-            if isinstance(part.clip, VideoError):
+        for part, (responses,), seen in self._answers(self._batches(parts), asking):
+            if part.error is not None:
                 yield Score(mode=mode.name, **seen)
             else:
                 yield replace(read(responses, tokenizer, mode, think=self.think), **seen)
 
-    def _replies(self, sources: Sequence[Source | VideoError], question: str) -> Iterator[Reply]:
-        parts = read_parts(sources, self.reader, self.setting, ahead=self._ahead)
-        asking = Asking(question, sampling=Sampling(max_new_tokens=self.max_new_tokens))
-        for part, responses, seen in self._answers(parts, asking):
-            if isinstance(part.clip, VideoError):
-                yield Reply(question=question, **seen)
-            else:
-                yield Reply(question=question, text=self._text(responses[0]), **seen)
+    def _replies(self, batches: Iterator[list[Part]], asking: Asking) -> Iterator[list[Reply]]:
+        for part, answered, seen in self._answers(batches, asking):
+            yield [
+                Reply(question=question or "", text=text, **seen)
+                for question, responses in zip(part.questions, answered, strict=True)
+                for text in list(map(self._text, responses)) or [""]  # there are none without a clip
+            ]
+
+    def _text(self, response: Response) -> str:
+        text: str = self.processor.tokenizer.decode(response.token_ids, skip_special_tokens=True)
+        return text
+
+    def _batches(self, parts: Iterator[Part]) -> Iterator[list[Part]]:
+        while batch := list(itertools.islice(parts, self.batch_size)):
+            yield batch
 
     def _answers(
-        self, parts: Iterator[Part], asking: Asking, questions: Sequence[str | None] | None = None
-    ) -> Iterator[Answered]:
-        """Every part with its responses (none where there is no clip) and the attributes of `Seen`."""
+        self, batches: Iterator[list[Part]], asking: Asking
+    ) -> Iterator[tuple[Part, list[list[Response]], dict[str, Any]]]:
+        """Every part with the responses to each of its questions and the attributes of `Seen`."""
         start = time.perf_counter()
-        own = itertools.repeat(None) if questions is None else iter(questions)
-        while batch := list(itertools.islice(parts, self.batch_size)):
-            asked = list(itertools.islice(own, len(batch)))
-            viewings = [Viewing((p.clip,), (question,)) for p, question in zip(batch, asked, strict=True)]
-            found = self.answerer.answer(viewings, asking)
+        for batch in batches:
+            found = self.answerer.answer(batch, asking)
             seconds = (time.perf_counter() - start) / len(batch)
-            for part, (responses,) in zip(batch, found, strict=True):
-                yield part, responses, self._seen(part, seconds)
+            for part, answered in zip(batch, found, strict=True):
+                yield part, answered, part.seen(self.setting.size, seconds)
             start = time.perf_counter()
-
-    def _seen(self, part: Part, seconds: float) -> dict[str, Any]:
-        clip = part.clip
-        span = {"start": part.start, "end": part.end, "seconds": seconds}
-        if isinstance(clip, VideoError):
-            return {"path": clip.path, "error": clip.reason, **span}
-        return {
-            "path": clip.path,
-            "indices": tuple(clip.indices.tolist()),
-            "num_frames": clip.num_frames,
-            "num_lost": clip.num_lost,
-            "fps": clip.fps,
-            "size": self.setting.size,
-            **span,
-        }

@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import Trainer
 
 from vqathinker import answers
-from vqathinker.data.sample_rows import tasks_of
+from vqathinker.data.label_rows import tasks_of
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.metrics import correlations
 from vqathinker.model import VQAThinkerProcessor

@@ -20,7 +20,7 @@ from perturbations import draw
 from rewards import evaluate
 from rewards.check import metrics_of
 from vqathinker import answers
-from vqathinker.data.sample_rows import tasks_of
+from vqathinker.data.label_rows import tasks_of
 from vqathinker.records import Record, collect
 from vqathinker.training.grpo.config import TrainingConfig
 from vqathinker.types import Perturbation, Reward, RolloutBatch
