@@ -30,27 +30,20 @@ def compose(settings: Settings) -> Composed[VQAThinkerTrainer]:
     from trl import ModelConfig
 
     from vqathinker.training import TrainingConfig, VQAThinkerTrainer
-    from vqathinker.training.setup import DataConfig, begin, load_model, load_sets, lora
+    from vqathinker.training.setup import DataConfig, composed, load_start
 
     data, args, model_config = settings.build(DataConfig, TrainingConfig, ModelConfig)
     rewards = build_plugins(settings, "rewards")
     perturbations = build_plugins(settings, "perturbations")
-    train, validation = load_sets(data, max_missing=args.max_unreadable)
-    model, processor = load_model(model_config, settings.given)
+    start = load_start(settings, data, model_config, max_missing=args.max_unreadable)
     trainer = VQAThinkerTrainer(
-        model,
-        args,
-        processor=processor,
+        args=args,
         rewards={plugin.label: plugin.function for plugin in rewards},
         reward_weights={plugin.label: plugin.weight for plugin in rewards},
         perturbations={plugin.label: plugin.function for plugin in perturbations},
-        train_dataset=train,
-        eval_dataset=validation,
-        peft_config=lora(model_config, model),
-        base=model_config.model_name_or_path,
+        **start,
     )
-    checkpoint = begin(settings)  # nothing has failed: the output folder is this run's
-    return Composed(trainer, checkpoint, data.save_to or str(Path(args.output_dir, "final")))
+    return composed(settings, data, trainer)
 
 
 if __name__ == "__main__":

@@ -28,27 +28,20 @@ def compose(settings: Settings) -> Composed[SupervisedTrainer]:
     # torch takes seconds to import
     from trl import ModelConfig, SFTConfig
 
-    from vqathinker.training.setup import SupervisedDataConfig, begin, load_model, load_sets, lora
+    from vqathinker.training.setup import SupervisedDataConfig, composed, load_start
     from vqathinker.training.sft.trainer import SupervisedTrainer
 
     data, args, model_config = settings.build(SupervisedDataConfig, SFTConfig, ModelConfig)
-    train, validation = load_sets(data, max_missing=data.max_unreadable)
-    model, processor = load_model(model_config, settings.given)
+    start = load_start(settings, data, model_config, max_missing=data.max_unreadable)
     trainer = SupervisedTrainer(
-        model,
-        args,
-        processor=processor,
-        train_dataset=train,
-        eval_dataset=validation,
+        args=args,
         max_unreadable=data.max_unreadable,
         think=data.think,
         eval_num_videos=data.eval_num_videos,
         eval_max_completion_length=data.eval_max_completion_length,
-        peft_config=lora(model_config, model),
-        base=model_config.model_name_or_path,
+        **start,
     )
-    checkpoint = begin(settings)  # nothing has failed: the output folder is this run's
-    return Composed(trainer, checkpoint, data.save_to or str(Path(args.output_dir, "final")))
+    return composed(settings, data, trainer)
 
 
 if __name__ == "__main__":

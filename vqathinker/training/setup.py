@@ -11,12 +11,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, TypeVar
 
 import torch
 from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
+from transformers import Trainer
 from transformers.utils.logging import disable_progress_bar
 from trl.trainer.model_config import ModelConfig
 from trl.trainer.utils import get_peft_config
@@ -25,7 +26,7 @@ from vqathinker.checkpoints.assemble import load_adapted, load_policy
 from vqathinker.checkpoints.folders import checkpoint_folder, is_adapter
 from vqathinker.data.dataset import LabelReading, read_labels
 from vqathinker.data.overlap import find_overlap
-from vqathinker.launch import Settings
+from vqathinker.launch import Composed, Settings
 from vqathinker.launch.lora import LANGUAGE_LAYERS, other_settings
 from vqathinker.launch.resume import checkpoint_of, record
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
@@ -34,6 +35,7 @@ from vqathinker.training.missing import check_files
 logger = logging.getLogger(__name__)
 
 VISION_LAYERS = r".*vision_tower.*"
+T = TypeVar("T", bound=Trainer)
 
 
 @dataclass
@@ -103,6 +105,47 @@ class SupervisedDataConfig(DataConfig):
     think: bool = True
     eval_num_videos: int = 0
     eval_max_completion_length: int = 2048
+
+
+class Start(TypedDict):
+    """What both trainers start from, by the names of their arguments."""
+
+    model: VQAThinkerForConditionalGeneration | PeftModel
+    processor: VQAThinkerProcessor
+    train_dataset: Dataset
+    eval_dataset: Dataset | None
+    peft_config: PeftConfig | None
+    base: str | None
+
+
+def load_start(settings: Settings, data: DataConfig, model: ModelConfig, *, max_missing: float) -> Start:
+    """Labels and checkpoint of a run, the labels first: they are wrong more often.
+
+    Args:
+        settings: of the run.
+        data: names the labels; training labels and videos are given.
+        model: names the checkpoint, and how it is trained.
+        max_missing: share of the videos of each set that may be missing.
+
+    Raises:
+        ValueError: as `load_sets` and `load_model`.
+    """
+    train, validation = load_sets(data, max_missing=max_missing)
+    policy, processor = load_model(model, settings.given)
+    return Start(
+        model=policy,
+        processor=processor,
+        train_dataset=train,
+        eval_dataset=validation,
+        peft_config=lora(model, policy),
+        base=model.model_name_or_path,
+    )
+
+
+def composed(settings: Settings, data: DataConfig, trainer: T) -> Composed[T]:
+    """A trainer that could be made: the output folder is its run's from now on."""
+    checkpoint = begin(settings)
+    return Composed(trainer, checkpoint, data.save_to or str(Path(str(trainer.args.output_dir), "final")))
 
 
 def begin(settings: Settings) -> str | None:
