@@ -183,7 +183,8 @@ class Scorer:
             raise ValueError(f"{len(questions)} questions for {len(found)} videos")
         elif how.levels and any(questions):
             raise ValueError("levels asks a question of its own, and the videos have theirs: leave one out")
-        return self._scores(read_parts(found, questions, self.reader, self.setting, self._ahead), how, asking)
+        parts = read_parts(found, questions, self.reader, self.setting, self._ahead)
+        return self._scores(parts, how, asking)
 
     def timeline(
         self, path: str | os.PathLike[str], window: float, stride: float | None = None, **mode: Any
