@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from vqathinker.cli import app
 from vqathinker.media.container import VideoError
-from vqathinker.scoring import Scorer
+from vqathinker.scoring import Asked, Scorer
 from vqathinker.scoring.comparison import PRIOR, Votes, fit, vote_by_questions, vote_by_scores
 from vqathinker.scoring.result import Reply, Score
 from vqathinker.types import FloatArray
@@ -41,12 +41,12 @@ class ScriptedScorer:
             else:
                 yield Score(path=path, samples=tuple(self.scores[path]))
 
-    def interview(
-        self, media: Sequence[tuple[Sequence[str], Sequence[str]]], *, samples: int = 1, seed: int = 0
-    ) -> Iterator[list[Reply]]:
-        for paths, questions in media:
-            text = self.answers.get((paths[0], paths[-1]), "A")
-            yield [Reply(path=paths[0], question=q, text=text) for q in questions for _ in range(samples)]
+    def interview(self, media: Sequence[Asked], *, samples: int = 1, seed: int = 0) -> Iterator[list[Reply]]:
+        for asked in media:
+            path = asked.paths[0]
+            text = self.answers.get((path, asked.paths[-1]), "A")
+            replies = [Reply(path=path, question=str(question), text=text) for question in asked.questions]
+            yield [reply for reply in replies for _ in range(samples)]
 
 
 def votes_of(truth: FloatArray, rounds: int, seed: int = 0) -> FloatArray:
@@ -148,7 +148,7 @@ def test_two_by_questions(checkpoint: Path, labelled_videos: Path) -> None:
     assert result.exit_code == 2
     assert "no answer chooses one of the two" in result.stderr
     with Scorer.from_pretrained(checkpoint, max_new_tokens=4, num_workers=1) as scorer:
-        (once,) = scorer.interview([((str(files[0]),), ("Why?",))], samples=3)
+        (once,) = scorer.interview([Asked((str(files[0]),), ("Why?",))], samples=3)
         assert len(once) == 3
 
 

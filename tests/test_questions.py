@@ -20,6 +20,7 @@ import pytest
 from chat_server import ChatServer
 from click.testing import Result
 from conftest import rounds
+from filelock import FileLock
 from scipy import stats
 from typer.testing import CliRunner
 
@@ -30,10 +31,12 @@ from vqathinker.evaluation.question_report import QuestionReport
 from vqathinker.evaluation.question_run import QuestionRun
 from vqathinker.evaluation.questions import is_closed, is_open, is_right, wording
 from vqathinker.grading import Grade, Grader, read_vote
+from vqathinker.journal import Lines
 from vqathinker.metrics import kappa, mean_of_answers
 from vqathinker.published import parse_published
 from vqathinker.samples import Media, Sample, write_samples
-from vqathinker.scoring import Scorer
+from vqathinker.scoring import Asked, Scorer
+from vqathinker.scoring.sources import cut_batches
 
 # of Q-Bench-Video's dev set, single videos: the letter that is right, by type
 QBENCH = {"yes-or-no": {"A": 143, "B": 151}, "what/how": {"A": 84, "B": 76, "C": 88, "D": 80}}
@@ -282,7 +285,11 @@ def test_the_order_of_two_media_matters(checkpoint: Path, labelled_videos: Path)
         scorer.engine.generate = spy  # type: ignore[method-assign]
         list(
             scorer.interview(
-                [((one, other), ("Which?",)), ((other, one), ("Which?",)), ((one,), ("Which?",))]
+                [
+                    Asked((one, other), ("Which?",)),
+                    Asked((other, one), ("Which?",)),
+                    Asked((one,), ("Which?",)),
+                ]
             )
         )
     both, turned, single = requests
@@ -372,6 +379,65 @@ def test_wrong_files(
     result = call("ask-set", checkpoint, asked, *options)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_a_judge_without_open_answers(checkpoint: Path, labelled_videos: Path, tmp_path: Path) -> None:
+    write_samples(tmp_path / "set.jsonl", questions()[:3])
+    with ChatServer(lambda text: '{"score": 1}') as server:
+        options = ["--videos", labelled_videos, *LIMITS, "--judge", f"judge@{server.url}"]
+        result = call("ask-set", checkpoint, tmp_path / "set.jsonl", *options)
+        assert not server.seen
+    assert result.exit_code == 0, result.output
+    assert "no answer is open, there is nothing to judge" in result.stderr
+
+
+def test_one_process_judges(checkpoint: Path, labelled_videos: Path, asked: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with ChatServer(lambda text: '{"score": 1}') as server:
+        options = ["--videos", labelled_videos, "--out", out, *LIMITS]
+        call("ask-set", checkpoint, asked, *options)
+        with FileLock(out / ".judging.lock"):
+            result = call("ask-set", checkpoint, asked, *options, "--judge", f"judge@{server.url}")
+        assert not server.seen
+    assert result.exit_code == 0
+    assert "another process judges" in result.stdout
+
+
+def test_grades_stay_until_the_answers_are_replaced(
+    checkpoint: Path, labelled_videos: Path, asked: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with ChatServer(lambda text: '{"score": 1}') as server:
+        options = ["--videos", labelled_videos, "--out", out, *LIMITS, "--judge", f"judge@{server.url}"]
+        call("ask-set", checkpoint, asked, *options)
+        grades = next(out.glob("judges/*/answers-0.jsonl"))
+        with Lines(out / "journal-0-of-1.jsonl"):  # another process answers
+            refused = call("ask-set", checkpoint, asked, *options, "--overwrite")
+        assert refused.exit_code == 2
+        assert grades.is_file()
+        num_asked = len(server.seen)
+        call("ask-set", checkpoint, asked, *options, "--overwrite")
+        assert len(server.seen) == 2 * num_asked
+
+
+def test_a_run_that_goes_on_asks_in_the_same_batches(
+    checkpoint: Path, labelled_videos: Path, tmp_path: Path
+) -> None:
+    with Scorer.from_pretrained(checkpoint, batch_size=6, max_new_tokens=6) as scorer:
+        whole = QuestionRun(scorer, questions(), labelled_videos, Keeping()).left
+        run = QuestionRun(scorer, questions(), labelled_videos, Keeping(tmp_path))
+        with run as replies:
+            next(iter(replies))  # of the first medium, whose batch has another one
+        again = QuestionRun(scorer, questions(), labelled_videos, Keeping(tmp_path))
+        again.__exit__()
+        assert again.left == whole
+        shards = [
+            QuestionRun(scorer, questions(), labelled_videos, Keeping(shard=(number, 2))).left
+            for number in range(2)
+        ]
+    first = cut_batches([len(rows) for rows in whole], 6)[0]
+    assert whole[first] == shards[0][first]
+    assert sorted(shards[0] + shards[1]) == sorted(whole)
 
 
 JUDGING = """

@@ -20,7 +20,7 @@ from conftest import PROCESSES, redirect_output, rounds
 
 from vqathinker.cli import app
 from vqathinker.evaluation import Keeping
-from vqathinker.journal import Journal, read, read_entries, remove
+from vqathinker.journal import Journal, read, read_entries, remove_all
 
 NUM_VIDEOS = rounds(18, 32)
 
@@ -289,10 +289,57 @@ def test_what_is_being_written_is_not_overwritten(tmp_path: Path) -> None:
         Journal(tmp_path, {}) as journal,
         pytest.raises(ValueError, match=r"another process is writing .*journal-0-of-1"),
     ):
-        remove(journal.path)
+        remove_all(tmp_path)
     assert journal.path.exists()
-    remove(journal.path)
+    remove_all(tmp_path)
     assert not journal.path.exists()
+
+
+def test_a_refused_removal_removes_nothing(tmp_path: Path) -> None:
+    with Journal(tmp_path, {}, (0, 2)) as done:
+        done.append({"row": 0, "score": 3.0, "error": None})
+    with Journal(tmp_path, {}, (1, 2)), pytest.raises(ValueError, match="another process is writing"):
+        remove_all(tmp_path)
+    assert [entry["score"] for entry in read_entries(tmp_path)] == [3.0]
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    with Journal(tmp_path, {}) as journal:
+        journal.append({"row": 0, "text": "short"})
+        size = journal.path.stat().st_size
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limit[1]))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                journal.append({"row": 1, "text": "x" * 100})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+            signal.signal(signal.SIGXFSZ, before)
+        assert journal.path.stat().st_size == size
+        journal.append({"row": 1, "text": "fits now"})
+    assert [entry["text"] for entry in read_entries(tmp_path)] == ["short", "fits now"]
+
+
+def test_every_shard_reads_the_same(tmp_path: Path) -> None:
+    first = Keeping(tmp_path, shard=(0, 2)).open({})
+    second = Keeping(tmp_path, shard=(1, 3)).open({})  # another division, so that both answer a row
+    first.add({"row": 0, "score": 1.0, "error": None})
+    second.add({"row": 0, "score": float("nan"), "error": None})
+    for kept in (first, second):
+        kept.read()
+        kept.close()
+    assert first.entries == second.entries == {0: {"row": 0, "score": 1.0, "error": None}}
+
+
+def test_a_journal_that_cannot_be_read_is_let_go(tmp_path: Path) -> None:
+    with Journal(tmp_path, {}) as journal:
+        journal.append({"row": 0, "score": 1.0, "error": None})
+    with journal.path.open("a") as file:
+        file.write("no JSON\n")
+    for _ in range(2):  # the second one finds it free
+        with pytest.raises(ValueError, match="line 3 is damaged"):
+            Keeping(tmp_path).open({})
 
 
 def test_a_result_takes_the_place_of_an_unreadable_file(tmp_path: Path) -> None:

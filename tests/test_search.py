@@ -15,7 +15,7 @@ from conftest import frame_number
 from vqathinker.media.names import VIDEO_SUFFIXES
 from vqathinker.media.search import find_videos
 from vqathinker.media.video import VideoError, keyframe_indices, read_keyframes
-from vqathinker.scoring.sources import is_single
+from vqathinker.scoring.search import is_single
 
 
 def errors(found: list[str | VideoError]) -> dict[str, str]:

@@ -11,7 +11,8 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,25 +47,30 @@ class Lines:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            _lock(self._file, path)
-        except (ValueError, OSError):
-            os.close(self._file)
-            raise
-        whole = path.read_bytes()
-        os.ftruncate(self._file, whole.rfind(b"\n") + 1)
+        self._file = _open_locked(path)
+        self._drop_cut_line()
+
+    def _drop_cut_line(self) -> None:
+        size = os.fstat(self._file).st_size
+        if size and os.pread(self._file, 1, size - 1) != b"\n":
+            whole = os.pread(self._file, size, 0)
+            os.ftruncate(self._file, whole.rfind(b"\n") + 1)
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Write one line; the operating system has it when this returns.
 
         Raises:
-            OSError: if the disk is full; the next run drops the part of the line that was written.
+            OSError: if the disk is full; nothing of the line stays.
         """
         text = json.dumps(without_nan(entry), ensure_ascii=False, allow_nan=False) + "\n"
         line = text.encode(errors="backslashreplace")  # a file name that is no text becomes a JSON escape
-        while line:
-            line = line[os.write(self._file, line) :]
+        size = os.fstat(self._file).st_size
+        try:
+            while line:
+                line = line[os.write(self._file, line) :]
+        except OSError:
+            os.ftruncate(self._file, size)  # the next line would be glued to half a one
+            raise
 
     def close(self) -> None:
         """Let other processes write the file."""
@@ -93,49 +99,65 @@ class Journal(Lines):
     """
 
     def __init__(self, directory: Path, settings: Mapping[str, Any], shard: tuple[int, int] = (0, 1)) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        self.settings = settings
         require_same_settings(directory, settings)
         super().__init__(directory / PATTERN.replace("*", "{}").format(*shard))
         if not self.path.stat().st_size:
-            self.append({"settings": settings})
-        self.settings = settings
+            try:
+                self.append({"settings": settings})
+            except OSError:
+                self.close()
+                raise
 
-    def read_all(self) -> list[dict[str, Any]]:
-        """The entries of all shards, each shard's in the order of writing.
+    def read_all(self) -> Iterator[dict[str, Any]]:
+        """Yield the entries of all shards, each shard's in the order of writing.
 
         Raises:
             ValueError: if a shard belongs to a run with other settings: two may have started at once.
         """
-        require_same_settings(self.path.parent, self.settings)
-        return list(read_entries(self.path.parent))
+        for path in sorted(self.path.parent.glob(PATTERN)):
+            written, entries = read(path)
+            _compare(path, written or self.settings, self.settings)
+            yield from entries
 
 
 class Kept:
-    """The results of a run by their keys: those on disk, of all shards, and those that come.
+    """The results of a run by their keys: those on disk, of all shards, or in memory where nothing is kept.
 
     A result takes the place of an unreadable file.
 
     Args:
         journal: of this shard; None keeps nothing on disk.
-        key: what an entry is known by.
 
     Attributes:
-        entries: key to entry.
+        entries: key to entry, as JSON has it: None for NaN, lists for tuples.
     """
 
-    def __init__(self, journal: Journal | None, key: Callable[[Mapping[str, Any]], Hashable]) -> None:
+    def __init__(self, journal: Journal | None) -> None:
         self.entries: dict[Any, Mapping[str, Any]] = {}
         self._journal = journal
-        self._key = key
-        self.read()
+        try:
+            self.read()
+        except ValueError:
+            self.close()
+            raise
+
+    def key(self, entry: Mapping[str, Any]) -> Hashable:
+        """What an entry is known by."""
+        return entry["row"]  # type: ignore[no-any-return]
+
+    def has_failed(self, entry: Mapping[str, Any]) -> bool:
+        """Whether it says that a file cannot be read, which the next run tries again."""
+        return entry["error"] is not None
 
     def read(self) -> None:
-        """Take up what all shards have written.
+        """Take up anew what all shards have written; each of them comes to the same.
 
         Raises:
-            ValueError: if one of them belongs to a run with other settings: two may have started at once.
+            ValueError: if one of them belongs to a run with other settings.
         """
         if self._journal is not None:
+            self.entries = {}
             for entry in self._journal.read_all():
                 self._take(entry)
 
@@ -145,23 +167,50 @@ class Kept:
         Raises:
             OSError: if the disk is full.
         """
-        self._take(entry)
         if self._journal is not None:
             self._journal.append(entry)
+        self._take(without_nan(entry))
 
     def _take(self, entry: Mapping[str, Any]) -> None:
-        key = self._key(entry)
+        key = self.key(entry)
         if key not in self:
             self.entries[key] = entry
 
     def __contains__(self, key: Hashable) -> bool:
         """Whether there is a result that stays."""
-        return key in self.entries and not has_failed(self.entries[key])
+        return key in self.entries and not self.has_failed(self.entries[key])
 
     def close(self) -> None:
-        """Let another process go on."""
+        """Let another process write; what there is can still be read."""
         if self._journal is not None:
             self._journal.close()
+
+
+def _open_locked(path: Path) -> int:
+    """Open a file for appending that this process alone writes.
+
+    Raises:
+        ValueError: if another process has it.
+        OSError: if it cannot be opened.
+    """
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            _lock(file, path)
+            if _is_at(file, path):
+                return file
+        except (ValueError, OSError):
+            os.close(file)
+            raise
+        os.close(file)  # it was removed between the two steps
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether an open file is the one that a path names now."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: int, path: Path) -> None:
@@ -179,15 +228,18 @@ def _lock(file: int, path: Path) -> None:
             raise
 
 
-def remove(path: Path) -> None:
-    """Remove a journal that nobody writes.
+def remove_all(directory: Path) -> None:
+    """Remove the journals of a directory, all or none.
 
     Raises:
-        ValueError: if another process does.
+        ValueError: if another process writes one of them.
     """
-    with path.open("rb") as file:
-        _lock(file.fileno(), path)
-        path.unlink()
+    paths = sorted(directory.glob(PATTERN))
+    with ExitStack() as opened:
+        for path in paths:
+            _lock(opened.enter_context(path.open("rb")).fileno(), path)
+        for path in paths:
+            path.unlink()
 
 
 def read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
@@ -199,9 +251,7 @@ def read(path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     entries = read_lines(path)
     if not entries:
         return None, []
-    if "settings" not in entries[0]:
-        raise ValueError(f"{path}: line 1 holds no settings; move the file away")
-    return entries[0]["settings"], entries[1:]
+    return _settings_in(entries[0], path), entries[1:]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -210,20 +260,18 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: if a line other than the last is damaged.
     """
-    entries = []
-    for place, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        try:
-            entries.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(
-                f"{path}: line {place} is damaged; remove it, and what it held is made again"
-            ) from error
-    return entries
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [_parse(line, path, place) for place, line in enumerate(lines, 1)]
 
 
-def has_failed(entry: Mapping[str, Any]) -> bool:
-    """Whether a file of an entry could not be read; such a file is tried again by the next run."""
-    return any(result["error"] is not None for result in entry.get("results", [entry]))
+def _parse(line: bytes, path: Path, place: int) -> dict[str, Any]:
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: line {place} is damaged; remove it, and what it held is made again"
+        ) from error
+    return entry
 
 
 def read_entries(directory: Path) -> Iterator[dict[str, Any]]:
@@ -243,8 +291,7 @@ def left_to_score(
     [2, 3, 6]
     """
     index, num_shards = shard
-    rows = range(num_rows)
-    batches = [rows[start : start + batch_size] for start in rows[::batch_size]]
+    batches = [range(start, min(start + batch_size, num_rows)) for start in range(0, num_rows, batch_size)]
     return [row for batch in batches[index::num_shards] if not kept.issuperset(batch) for row in batch]
 
 
@@ -255,13 +302,30 @@ def require_same_settings(directory: Path, settings: Mapping[str, Any]) -> None:
         ValueError: naming the first setting that differs.
     """
     for path in sorted(directory.glob(PATTERN)):
-        written, _ = read(path)
-        for name, (there, here) in differences(written or settings, settings).items():
-            what = WORDS.get(name, name)
-            raise ValueError(
-                f"{path} belongs to another run: {what} is {there} there and {here} here; choose another "
-                "folder (--out) or replace it (--overwrite)"
-            )
+        _compare(path, _settings_of(path) or settings, settings)
+
+
+def _settings_of(path: Path) -> dict[str, Any] | None:
+    """The settings in a journal's first line, as `read` returns them."""
+    with path.open("rb") as file:
+        line = file.readline()
+    return _settings_in(_parse(line, path, 1), path) if line.endswith(b"\n") else None
+
+
+def _settings_in(entry: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    if "settings" not in entry:
+        raise ValueError(f"{path}: line 1 holds no settings; move the file away")
+    settings: dict[str, Any] = entry["settings"]
+    return settings
+
+
+def _compare(path: Path, written: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    for name, (there, here) in differences(written, settings).items():
+        what = WORDS.get(name, name)
+        raise ValueError(
+            f"{path} belongs to another run: {what} is {there} there and {here} here; choose another "
+            "folder (--out) or replace it (--overwrite)"
+        )
 
 
 def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import csv
 import re
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from filelock import FileLock, Timeout
 
-from vqathinker.cli.evaluate import errors_in_a_line
+from vqathinker.cli.evaluate import say_results
 from vqathinker.cli.label_options import require_folder
 from vqathinker.cli.options import CheckpointName, EngineOptions, KeepOptions, ModeOptions, require_keeping
 from vqathinker.cli.require import require_checkpoint, require_label_file, require_room
-from vqathinker.cli.show import fail, progress_bar
+from vqathinker.cli.show import errors_in_a_line, fail, leave, progress_bar
 from vqathinker.cli.usage import with_options
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 LETTERS_PER_TOKEN = 4  # of English, about
 MILLION = 1_000_000
 NUM_FAULTS = 10  # that are printed
+LOCK_FILE = ".judging.lock"
 SERVED_FILE = "served.txt"  # what a judge's name stands for at its server
 ADDRESS = re.compile(r"https?://.")
 GRADES = {"0": 0, "1": 1, "2": 2}
@@ -62,8 +65,8 @@ class JudgeOptions:
         Path | None, typer.Option(help="CSV with the columns id and grade (0 to 2), to compare judges with.")
     ] = None
 
-    def graders(self, out: Path | None, *, overwrite: bool) -> dict[str, Grader]:
-        """The judges by name, with a journal each; leave if one cannot be asked."""
+    def graders(self, out: Path | None) -> dict[str, Grader]:
+        """The judges by name, each with a journal if results are kept; leave if one cannot be asked."""
         from vqathinker.chat import ChatClient
         from vqathinker.evaluation.question_run import judge_folder
         from vqathinker.grading import Grader
@@ -74,8 +77,6 @@ class JudgeOptions:
             if not model or (url and not ADDRESS.match(url)):
                 fail(f"--judge {name}: expected MODEL or MODEL@URL, such as judge@http://127.0.0.1:8000/v1")
             journal = None if out is None else judge_folder(out, name)
-            if journal is not None and overwrite:
-                shutil.rmtree(journal, ignore_errors=True)
             try:
                 client = ChatClient(
                     model,
@@ -177,21 +178,37 @@ def ask_set(
     origin = {"checkpoint": checkpoint, "labels": questions.name}
     keeping = Keeping(keep.out, QUESTION_FILES, overwrite=keep.overwrite, shard=shard, origin=origin)
     require_keeping(keeping)
-    graders = judging.graders(keep.out, overwrite=keep.overwrite)
-    with errors_in_a_line(keep.out), engine.load(folder) as scorer:
-        report = _ask(QuestionRun(scorer, samples, videos, keeping))
-    if report.num_pending:
-        typer.echo(
-            f"shard {shard[0]} of {shard[1]} is done, {report.num_pending} questions are left to the others"
-        )
-        raise typer.Exit(0)
-    report.human = human
-    with errors_in_a_line(keep.out):
-        for name, grader in graders.items():
-            _judge(report, name, grader, judging.price)
-    if keep.out is not None:
-        report.write(keep.out)
-    raise typer.Exit(1 if _show(report, has_judge=bool(graders)) else 0)
+    # what is wrong with a judge is told before a model is loaded; what is kept of it may be replaced
+    judging.graders(None if keep.overwrite else keep.out)
+    with errors_in_a_line(partial(say_results, [keeping])):
+        with engine.load(folder) as scorer:
+            report = _ask(QuestionRun(scorer, samples, videos, keeping))
+        if report.num_pending:
+            left = f"{report.num_pending} questions are left to the others"
+            typer.echo(f"shard {shard[0]} of {shard[1]} is done, {left}")
+            raise typer.Exit(0)
+        report.human = human
+        with _alone(keep.out):
+            graders = judging.graders(keep.out)
+            for name, grader in graders.items():
+                _judge(report, name, grader, judging.price)
+            if keep.out is not None:
+                report.write(keep.out)
+    leave(failed=_show(report, has_judge=bool(graders)))
+
+
+@contextmanager
+def _alone(out: Path | None) -> Iterator[None]:
+    """Let one of several processes judge, which could find all questions answered at the same time."""
+    if out is None:
+        yield
+        return
+    try:
+        with FileLock(out / LOCK_FILE, timeout=0):
+            yield
+    except Timeout:
+        typer.echo(f"another process judges and writes the results in {out}")
+        raise typer.Exit(0) from None
 
 
 def _read(file: Path) -> list[Sample]:
@@ -224,6 +241,9 @@ def _ask(run: QuestionRun) -> QuestionReport:
 def _judge(report: QuestionReport, name: str, grader: Grader, price: tuple[float, float] | None) -> None:
     """Have a judge grade all open answers, its effort said before; what is kept costs nothing again."""
     rows = report.open_rows
+    if not rows:
+        typer.echo(f"{name}: no answer is open, there is nothing to judge", err=True)
+        return
     prompts = [question.text for asked in report.to_judge(rows) for question in grader.questions(*asked)]
     tokens = sum(map(len, prompts)) // LETTERS_PER_TOKEN
     most = len(prompts) * grader.client.max_tokens

@@ -12,15 +12,13 @@ import typer
 
 from vqathinker.cli.label_options import LabelOptions
 from vqathinker.cli.require import require_label_file
-from vqathinker.cli.show import fail
+from vqathinker.cli.show import INTERRUPTED, fail
 from vqathinker.cli.usage import nearest_path, with_options
 
 if TYPE_CHECKING:
     from vqathinker.building.listing import Listing
     from vqathinker.building.recipe import Recipe
     from vqathinker.building.run import Build
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.evaluate import errors_in_a_line
 from vqathinker.cli.options import CheckpointName, EngineOptions, ModeOptions
 from vqathinker.cli.require import require_checkpoint, require_room
-from vqathinker.cli.show import fail, require_free
+from vqathinker.cli.show import errors_in_a_line, fail, require_free
 from vqathinker.cli.usage import nearest_path, require_choice, with_options
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def compare(
     paths = _paths(media or [], tournament)
     folder = require_checkpoint(checkpoint)
     require_room(folder, engine.max_new_tokens)
-    with errors_in_a_line(None), engine.load(folder) as scorer:
+    with errors_in_a_line(), engine.load(folder) as scorer:
         if tournament is None:
             _compare(scorer, paths, by, samples, seed)
         else:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,13 +13,11 @@ from vqathinker.cli.label_options import LabelOptions
 from vqathinker.cli.options import CheckpointName, EngineOptions, KeepOptions, ModeOptions, require_keeping
 from vqathinker.cli.require import require_checkpoint, require_room
 from vqathinker.cli.sets import LabelledSet, read_sets
-from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar, say_kept, show_metrics
+from vqathinker.cli.show import errors_in_a_line, fail, leave, progress_bar, say_kept, show_metrics
 from vqathinker.cli.usage import with_options
 
 if TYPE_CHECKING:
     from vqathinker.evaluation import Evaluating, Evaluation, Keeping
-
-INTERRUPTED = 130
 
 
 @with_options
@@ -70,7 +67,7 @@ def evaluate(
     loaded = [one.load() for one in chosen]
     from vqathinker.evaluation import Evaluating
 
-    with errors_in_a_line(keep.out), engine.load(folder) as scorer:
+    with errors_in_a_line(partial(say_results, keepings)), engine.load(folder) as scorer:
         results = []
         for one, rows, keeping in zip(chosen, loaded, keepings, strict=True):
             results.append(_run(Evaluating(scorer, rows, keeping, how), one.folder))
@@ -145,35 +142,16 @@ def _leave(chosen: list[LabelledSet], results: list[Evaluation], keep: KeepOptio
         assert keep.out is not None
         report_runs([keep.out])
         typer.echo(f"`vqathinker report {keep.out}` shows this again, beside other runs")
-    # a launcher stops the other processes of one that fails: its shards tell by what they print
-    failed = any(result.num_unreadable for result in results) and "WORLD_SIZE" not in os.environ
-    raise typer.Exit(1 if failed else 0)
+    leave(failed=any(result.num_unreadable for result in results))
 
 
-@contextmanager
-def errors_in_a_line(out: Path | None) -> Iterator[None]:
-    """Leave with one line for what the user can correct, and say what is kept."""
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        fail(f"{OUT_OF_MEMORY}{_and_kept(out)}")
-    except OSError as error:
-        fail(f"{error}{_and_kept(out)}")
-    except (ValueError, ImportError) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        typer.echo(f"interrupted{_and_kept(out) or '; nothing is kept without --out'}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _and_kept(out: Path | None) -> str:
+def say_results(keepings: Sequence[Keeping]) -> str:
     """Say what an ended run leaves."""
-    if out is None:
-        return ""
     from vqathinker.journal import read_entries
 
-    folders = [out, *(path for path in out.glob("*") if path.is_dir())]
+    folders = [keeping.folder for keeping in keepings if keeping.folder is not None]
+    if not folders:
+        return ""
     number = sum(len({entry["row"] for entry in read_entries(folder)}) for folder in folders)
-    return f"; {number} results are in {out}, the same command goes on from there"
+    where = folders[0] if len(folders) == 1 else folders[0].parent
+    return f"; {number} results are in {where}, the same command goes on from there"

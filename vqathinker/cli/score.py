@@ -6,8 +6,7 @@ import csv
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -18,7 +17,7 @@ import typer
 from vqathinker.cli.options import CheckpointName, EngineOptions, KeepOptions, ModeOptions, require_keeping
 from vqathinker.cli.report import require_page
 from vqathinker.cli.require import require_checkpoint, require_room
-from vqathinker.cli.show import OUT_OF_MEMORY, fail, progress_bar, say_kept
+from vqathinker.cli.show import FAILED, errors_in_a_line, fail, leave, progress_bar, say_kept
 from vqathinker.cli.usage import nearest_path, with_options
 from vqathinker.prompts import DESCRIBE_QUESTION
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from vqathinker.scoring import Reply, Score
     from vqathinker.scoring.task import Task
 
-FAILED = 1
-INTERRUPTED = 130
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 Found = list["str | VideoError"]
 
@@ -132,7 +129,7 @@ def score(
     found = _find(paths)
     tally = Tally(print_options, task, is_kept=output is not None)
     scorer = engine.load(folder)
-    with _errors_in_a_line(tally), scorer:
+    with errors_in_a_line(tally.say_kept), scorer:
         if output is None or keeping is None:
             _print(task.run(scorer, found), len(found), tally)
             if print_options.html is not None:
@@ -182,9 +179,7 @@ def _leave(kept: StoredResults, output: OutputFiles, shard: tuple[int, int], tal
         f"{counts['videos']} videos, {counts['unreadable']} unreadable, "
         f"{counts['unparsed']} answers without a score; {names}"
     )
-    # a launcher stops the other processes of one that fails
-    failed = (counts["unreadable"] or counts["unparsed"]) and "WORLD_SIZE" not in os.environ
-    raise typer.Exit(FAILED if failed else 0)
+    leave(failed=counts["unreadable"] + counts["unparsed"] > 0)
 
 
 class Tally:
@@ -226,6 +221,11 @@ class Tally:
         if failed and not (result.error is not None and result.path == self.last_unusable):
             typer.echo(f"{result.path}: {result.error or 'the response holds no score'}", err=True)
             self.last_unusable = result.path if result.error is not None else None
+
+    def say_kept(self) -> str:
+        """Say what an ended run leaves."""
+        so_far = "kept, the same command goes on" if self.is_kept else "written"
+        return f"; every result so far is {so_far}"
 
     def report(self) -> None:
         """Say on standard error what the numbers do not show."""
@@ -280,23 +280,6 @@ def _find(paths: list[str]) -> Found:
         reason = f"{first}: no such file{nearest_path(first)}" if isinstance(first, str) else str(first)
         fail(reason if len(found) == 1 else f"none of {len(found)} videos is there; {reason}")
     return found
-
-
-@contextmanager
-def _errors_in_a_line(tally: Tally) -> Iterator[None]:
-    """Leave with one line where a person can do something."""
-    import torch
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        so_far = "kept, the same command goes on" if tally.is_kept else "written"
-        typer.echo(f"interrupted; every result so far is {so_far}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    except torch.OutOfMemoryError:
-        fail(OUT_OF_MEMORY)
-    except (ValueError, OSError) as error:
-        fail(error)
 
 
 def _take_any_name(stream: TextIO, errors: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from vqathinker.evaluation import Evaluation
 
 NUM_SHOWN = 10
+FAILED = 1
 USER_ERROR = 2
+INTERRUPTED = 130
 RANGE_DOUBTFUL = "more than half of the targets lie outside 1-5: give the native range as --range LOW HIGH"
 OUT_OF_MEMORY = "out of memory; give a smaller --batch-size, or --dtype auto"
 
@@ -25,6 +29,36 @@ def fail(message: object) -> NoReturn:
     """Say what the user can correct in one line and leave with code 2."""
     typer.echo(f"Error: {' '.join(str(message).split())}", err=True)
     raise typer.Exit(USER_ERROR)
+
+
+def leave(*, failed: bool) -> NoReturn:
+    """Leave with code 1 if something is missing from the results.
+
+    A launcher stops the other processes of one that fails; its processes tell by what they print.
+    """
+    raise typer.Exit(FAILED if failed and "WORLD_SIZE" not in os.environ else 0)
+
+
+@contextmanager
+def errors_in_a_line(kept: Callable[[], str] = str) -> Iterator[None]:
+    """Leave with one line for what the user can correct.
+
+    Args:
+        kept: says what an ended run leaves, as the rest of a sentence; empty for nothing.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        fail(f"{OUT_OF_MEMORY}{kept()}")
+    except OSError as error:
+        fail(f"{error}{kept()}")
+    except (ValueError, ImportError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted{kept() or '; nothing is kept without --out'}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def require_free(report: Path | None, *, overwrite: bool, option: str = "--report") -> None:

@@ -28,14 +28,13 @@ def scored_rows(dataset: Dataset) -> Dataset:
         ValueError: if there is none.
     """
     tasks = tasks_of(dataset)
-    others = sorted(set(tasks) - {SCORE})
-    if not others:
-        return dataset
     rows = [row for row, task in enumerate(tasks) if task == SCORE]
-    names = ", ".join(others)
+    names = ", ".join(sorted(set(tasks) - {SCORE}))
     if not rows:
-        raise ValueError(f"all samples are of {names}: none has a score to compare with")
+        raise ValueError(f"none of {len(tasks)} samples has a score to compare with; they are of {names}")
     left_out = len(tasks) - len(rows)
+    if not left_out:
+        return dataset
     logger.warning("%d samples of %s are left out: they have no score to compare with", left_out, names)
     return dataset.select(rows)
 

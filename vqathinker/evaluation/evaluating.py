@@ -122,6 +122,8 @@ def _entry(row: int, video_id: str, score: Score, batch_size: int) -> dict[str, 
 def scorer_settings(scorer: Scorer, mode: Mode) -> dict[str, Any]:
     """What shapes the numbers, but for the labels and what only the caller knows."""
     processor = scorer.processor
+    # what is drawn for a video depends on who is answered with it
+    company = {"batch_size": scorer.batch_size} if mode.samples > 1 else {}
     versions = {name: version(name) for name in LIBRARIES} | scorer.engine.versions()
     return {
         "fingerprint": scorer.fingerprint,
@@ -136,4 +138,5 @@ def scorer_settings(scorer: Scorer, mode: Mode) -> dict[str, Any]:
         "sampling": asdict(mode.sampling(scorer.max_new_tokens)),
         "think": scorer.think,
         "versions": versions,
+        **company,
     }

@@ -6,14 +6,14 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from vqathinker.atomic import write_whole
 from vqathinker.evaluation.folder import SUMMARY_FILE, Keeping
-from vqathinker.journal import left_to_score
+from vqathinker.journal import Kept, left_to_score
 from vqathinker.media.container import VideoError
 from vqathinker.scoring.lines import flat_row, json_line
 from vqathinker.scoring.result import Reply, Score
@@ -91,6 +91,19 @@ class StoredResults:
         }
 
 
+class KeptFiles(Kept):
+    """Results by file, as it was when they were made: one or, of windows, several."""
+
+    def key(self, entry: Mapping[str, Any]) -> Hashable:
+        """Path, size and time of change."""
+        stamp = entry["file"]
+        return entry["path"], None if stamp is None else tuple(stamp)
+
+    def has_failed(self, entry: Mapping[str, Any]) -> bool:
+        """Whether a part of the file cannot be read."""
+        return any(result["error"] is not None for result in entry["results"])
+
+
 class ScoringFiles:
     """The scoring of files: iterate over it for the results of each as they come, then ask for the `result`.
 
@@ -132,7 +145,7 @@ class ScoringFiles:
         names = [_name(path) for path in paths]
         stamps = {name: _stamp(name) for name in names}
         self._files = [(name, stamps[name]) for name in names]
-        self._results = keeping.open(self.settings, key=_file)
+        self._results = keeping.open(self.settings, KeptFiles)
         self.kept = {row for row, file in enumerate(self._files) if file in self._results}
         # windows of one video are a batch of their own
         batch_size = 1 if task.window is not None else scorer.batch_size
@@ -178,12 +191,6 @@ def _stamp(name: str) -> tuple[int, int] | None:
     except OSError:  # said when it is read
         return None
     return found.st_size, found.st_mtime_ns
-
-
-def _file(entry: Mapping[str, Any]) -> tuple[str, tuple[int, ...] | None]:
-    """The file as it was when its results were kept."""
-    stamp = entry["file"]
-    return entry["path"], None if stamp is None else tuple(stamp)
 
 
 def _write(output: OutputFiles, done: StoredResults, settings: Mapping[str, Any]) -> None:

@@ -6,13 +6,13 @@ Imports no torch: a wrong folder is told before a model is loaded.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from vqathinker.journal import PATTERN, Journal, Kept, remove
+from vqathinker.journal import PATTERN, Journal, Kept, remove_all
 
 PREDICTIONS_FILE = "predictions.csv"
 SUMMARY_FILE = "summary.json"
@@ -27,7 +27,8 @@ class Keeping:
 
     Attributes:
         folder: of the journals; None keeps nothing.
-        files: what is written once every video has its result, relative to the folder or absolute.
+        files: what is written once every video has its result, relative to the folder or absolute; also
+            folders of what is kept meanwhile.
         overwrite: whether to start anew, whatever the folder holds.
         shard: index and number of processes that share the videos and the folder.
         origin: what only the caller knows, e.g. checkpoint and label file; stored with the settings.
@@ -55,28 +56,29 @@ class Keeping:
         has_journal = any(self.folder.glob(PATTERN))
         require_free(self.folder, files=self.files, overwrite=self.overwrite or has_journal)
 
-    def open(
-        self, settings: Mapping[str, Any], key: Callable[[Mapping[str, Any]], Hashable] = itemgetter("row")
-    ) -> Kept:
+    def open(self, settings: Mapping[str, Any], kind: type[Kept] = Kept) -> Kept:
         """Take the folder over for this process; what it holds goes if it may be overwritten.
 
         Args:
             settings: what shapes the results.
-            key: what a result is known by.
+            kind: of results.
 
         Raises:
             ValueError: as `check` and `Journal`.
             OSError: if it cannot be written.
         """
         if self.folder is None:
-            return Kept(None, key)
+            return kind(None)
         self.check()
         if self.overwrite:
-            for path in self.folder.glob(PATTERN):
-                remove(path)
+            remove_all(self.folder)
             for name in self.files:
-                (self.folder / name).unlink(missing_ok=True)
-        return Kept(Journal(self.folder, settings, self.shard), key)
+                path = self.folder / name
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        return kind(Journal(self.folder, settings, self.shard))
 
 
 def require_free(

@@ -122,7 +122,7 @@ class QuestionReport:
 
     def judging(self, name: str) -> dict[str, int]:
         """How many answers a judge has graded, in how many all rounds agree, and what is missing."""
-        found = list(self.grades[name].values())
+        found = list(self.grades.get(name, {}).values())
         asked = [grade for grade in found if len(grade.votes) > 1]
         partly = [grade for grade in found if grade.votes and grade.num_unread]
         return {
@@ -135,7 +135,7 @@ class QuestionReport:
 
     def faults(self, name: str) -> list[str]:
         """Why a judge has not graded, each reason once."""
-        errors = [grade.error for grade in self.grades[name].values()]
+        errors = [grade.error for grade in self.grades.get(name, {}).values()]
         return list(dict.fromkeys(error for error in errors if error is not None))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -14,15 +15,17 @@ from vqathinker.evaluation.evaluating import scorer_settings
 from vqathinker.evaluation.folder import SUMMARY_FILE, TABLE_FILES, Keeping
 from vqathinker.evaluation.question_report import ANSWERS_FILE, QuestionReport
 from vqathinker.evaluation.questions import is_closed, is_named, is_open, problem, wording
-from vqathinker.samples import Sample
+from vqathinker.samples import Media, Sample
 from vqathinker.scoring.mode import Mode
 from vqathinker.scoring.result import Reply
+from vqathinker.scoring.sources import cut_batches
+from vqathinker.scoring.task import Asked
 
 if TYPE_CHECKING:
     from vqathinker.scoring.scorer import Scorer
 
 JUDGES_FOLDER = "judges"
-QUESTION_FILES = (ANSWERS_FILE, SUMMARY_FILE, *TABLE_FILES)
+QUESTION_FILES = (ANSWERS_FILE, SUMMARY_FILE, *TABLE_FILES, JUDGES_FOLDER)
 
 
 class QuestionRun:
@@ -85,14 +88,12 @@ class QuestionRun:
 
     def __iter__(self) -> Iterator[list[Reply]]:
         """Ask what is left, keeping the answers about a medium before they are handed out."""
-        asked = []
-        for rows in self.left:
-            media = [os.path.join(self.folder, medium.path) for medium in self.samples[rows[0]].media]
-            asked.append((media, [wording(self.samples[row]) for row in rows]))
+        asked = [self._asked(rows) for rows in self.left]
         for rows, replies in zip(self.left, self.scorer.interview(asked), strict=True):
             for row, reply in zip(rows, replies, strict=True):
-                entry = {"row": row, "id": self.samples[row].id, "text": reply.text, "error": reply.error}
-                self._answers.add(entry)
+                if row not in self.kept:
+                    entry = {"row": row, "id": self.samples[row].id, "text": reply.text, "error": reply.error}
+                    self._answers.add(entry)
             yield replies
 
     def report(self) -> QuestionReport:
@@ -103,15 +104,27 @@ class QuestionRun:
         errors = {row: entry["error"] for row, entry in answers.items() if entry["error"] is not None}
         return QuestionReport(self.samples, texts, errors, self.settings)
 
+    def _asked(self, rows: Sequence[int]) -> Asked:
+        """The questions about one medium, or about two that are shown together."""
+        media = self.samples[rows[0]].media
+        paths = [os.path.join(self.folder, medium.path) for medium in media]
+        return Asked(tuple(paths), tuple(wording(self.samples[row]) for row in rows))
+
     def _left(self) -> list[list[int]]:
-        """The media of this shard with a question that has no answer."""
-        media: dict[tuple[Any, ...], list[int]] = {}
+        """The media of this shard's batches in which an answer is missing, each with its questions' places.
+
+        Batches are cut at the same media whatever was answered before and by whom, as in `Evaluating`.
+        """
+        about: dict[tuple[Media, ...], list[int]] = {}
         for row, sample in enumerate(self.samples):
-            media.setdefault(sample.media, []).append(row)
+            about.setdefault(sample.media, []).append(row)
+        media = list(about.values())
         index, number = self.keeping.shard
-        own = list(media.values())[index::number]
-        open_rows = [[row for row in rows if row not in self.kept] for rows in own]
-        return [rows for rows in open_rows if rows]
+        cuts = cut_batches([len(rows) for rows in media], self.scorer.batch_size)
+        batches = [media[cut] for cut in cuts[index::number]]
+        return [
+            rows for batch in batches if not self.kept.issuperset(itertools.chain(*batch)) for rows in batch
+        ]
 
 
 def judge_folder(out: Path, name: str) -> Path:

@@ -148,7 +148,7 @@ def summarise(
             num_clipped += 1
     names = list(dict.fromkeys(row["dataset"] for row in rows))
     datasets = {name: measure([row for row in rows if row["dataset"] == name]) for name in names}
-    # a run may have gone on with another size, which can change a score in its last digits
+    # a greedy run may have gone on with another size, which can change a score in its last digits
     sizes = sorted({result["batch_size"] for result in results.values()})
     return Evaluation(
         metrics=datasets[names[0]] if len(names) == 1 else measure(rows),

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import uuid4
 
 import torch
 
@@ -84,7 +85,8 @@ class Answerer:
         self.model = model
         self.encoder = VideoEncoder(model, processor, setting or processor.scoring)
         self.engine = engine or HFEngine(model, processor)
-        self._keys = itertools.count()
+        # features of other weights or frames may be in the same engine's cache
+        self._keys = (f"{uuid4()}-{number}" for number in itertools.count())
 
     def answer(self, viewings: Sequence[Viewing], asking: Asking) -> list[list[list[Response]]]:
         """The responses to each question of each viewing, in one call of the engine; none without a clip.
@@ -114,7 +116,7 @@ class Answerer:
         requests = []
         for viewing in viewings:
             first, *others = [encoded[id(clip)] for clip in viewing.clips]
-            key = str(next(self._keys))
+            key = next(self._keys)
             for question in viewing.questions:
                 asked = asking.question if question is None else question
                 requests.append(self.encoder.request(first, key, asked, *others))

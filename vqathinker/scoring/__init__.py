@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vqathinker.scoring.mode import Mode as Mode
 from vqathinker.scoring.result import Reply as Reply
 from vqathinker.scoring.result import Score as Score
+from vqathinker.scoring.task import Asked as Asked
 
 if TYPE_CHECKING:
     from vqathinker.scoring.scorer import Scorer as Scorer

@@ -17,6 +17,7 @@ from vqathinker.choices import parse_choice
 from vqathinker.media.container import VideoError
 from vqathinker.metrics import Estimate, interval, with_spread
 from vqathinker.scoring.scorer import Scorer
+from vqathinker.scoring.task import Asked
 from vqathinker.types import FloatArray
 
 QUESTION = (
@@ -140,8 +141,10 @@ def vote_by_scores(scorer: Scorer, paths: Sequence[str], samples: int, seed: int
         seed: of the samples.
 
     Raises:
-        VideoError: if fewer than two files can be read.
+        ValueError: if fewer than two are given.
+        VideoError: if fewer than two can be read.
     """
+    _require_two(paths)
     scores = list(scorer.stream(paths, expand=False, samples=samples, seed=seed))
     errors = {score.path: score.error for score in scores if score.error is not None}
     found = [score for score in scores if score.error is None]
@@ -173,13 +176,15 @@ def vote_by_questions(scorer: Scorer, paths: Sequence[str], samples: int = 1, se
         seed: of the samples.
 
     Raises:
-        VideoError: if fewer than two files can be read.
+        ValueError: if fewer than two are given.
+        VideoError: if fewer than two can be read.
     """
+    _require_two(paths)
     # both orders of two media follow one another, so that each file is read once for them
     pairs = [
         pair for one, other in combinations(range(len(paths)), 2) for pair in ((one, other), (other, one))
     ]
-    media = [((paths[one], paths[other]), (QUESTION,)) for one, other in pairs]
+    media = [Asked((paths[one], paths[other]), (QUESTION,)) for one, other in pairs]
     votes = np.full((samples, len(paths), len(paths)), np.nan)
     errors: dict[str, str] = {}
     for (one, other), replies in zip(pairs, scorer.interview(media, samples=samples, seed=seed), strict=True):
@@ -202,6 +207,11 @@ def vote_by_questions(scorer: Scorer, paths: Sequence[str], samples: int = 1, se
     )
 
 
+def _require_two(paths: Sequence[str]) -> None:
+    if len(paths) < LEAST:
+        raise ValueError(f"{len(paths)} files: at least {LEAST} can be compared")
+
+
 def vote_of(text: str) -> float:
     """The vote of an answer for what was shown first; NaN where it chooses nothing.
 
@@ -214,7 +224,7 @@ def vote_of(text: str) -> float:
 
 def reasons_for(scorer: Scorer, first: str, second: str) -> Iterator[str]:
     """What the model says of two media shown together, in both orders."""
-    media = [((first, second), (REASON,)), ((second, first), (REASON,))]
+    media = [Asked((first, second), (REASON,)), Asked((second, first), (REASON,))]
     for (reply,) in scorer.interview(media):
         yield reply.text
 

@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
@@ -26,19 +26,26 @@ from vqathinker.scoring.load import load
 from vqathinker.scoring.mode import Mode
 from vqathinker.scoring.reading import read
 from vqathinker.scoring.result import Reply, Score
-from vqathinker.scoring.sources import (
-    Media,
-    Part,
-    Source,
-    Sources,
-    find_sources,
-    is_single,
-    read_media,
-    read_parts,
-    read_windows,
-)
+from vqathinker.scoring.search import Source, Sources, find_sources, is_single
+from vqathinker.scoring.sources import Part, read_media, read_parts, read_windows
+from vqathinker.scoring.task import Asked
 
 MAX_NEW_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A part with the responses to each of its questions, none where it cannot be read.
+
+    Attributes:
+        part: what was shown and asked.
+        responses: of each question.
+        seen: the attributes of `Seen`.
+    """
+
+    part: Part
+    responses: list[list[Response]]
+    seen: dict[str, Any]
 
 
 class Scorer:
@@ -145,7 +152,7 @@ class Scorer:
         Raises:
             VideoError: if a single file cannot be used; in a list that is the score's `error`.
         """
-        scores = list(self.stream(source, **mode))
+        scores = list(self.stream(source, **asdict(Mode(**mode))))
         if not is_single(source):
             return scores
         (score,) = scores
@@ -181,7 +188,7 @@ class Scorer:
             questions = [None] * len(found)
         elif len(questions) != len(found):
             raise ValueError(f"{len(questions)} questions for {len(found)} videos")
-        elif how.levels and any(questions):
+        elif how.levels and any(question is not None for question in questions):
             raise ValueError("levels asks a question of its own, and the videos have theirs: leave one out")
         parts = read_parts(found, questions, self.reader, self.setting, self._ahead)
         return self._scores(parts, how, asking)
@@ -226,13 +233,13 @@ class Scorer:
         replies = self._replies(self._batches(parts), Asking(sampling=Mode().sampling(self.max_new_tokens)))
         return (reply for (reply,) in replies)
 
-    def interview(self, media: Media, *, samples: int = 1, seed: int = 0) -> Iterator[list[Reply]]:
+    def interview(self, media: Sequence[Asked], *, samples: int = 1, seed: int = 0) -> Iterator[list[Reply]]:
         """Yield the answers to several questions about each medium, or about two that are shown together.
 
         Every file is decoded and encoded once for its questions; `batch_size` counts questions.
 
         Args:
-            media: paths of one file or two, and the questions about them; None for the checkpoint's own.
+            media: files with the questions about them.
             samples: answers to each question, which follow one another; greedy if it is one.
             seed: of the samples.
         """
@@ -297,19 +304,22 @@ class Scorer:
 
     def _scores(self, parts: Iterator[Part], mode: Mode, asking: Asking) -> Iterator[Score]:
         tokenizer = self.processor.tokenizer
-        for part, (responses,), seen in self._answers(self._batches(parts), asking):
-            if part.error is not None:
-                yield Score(mode=mode.name, **seen)
+        for answered in self._answers(self._batches(parts), asking):
+            if answered.part.error is not None:
+                yield Score(mode=mode.name, **answered.seen)
             else:
-                yield replace(read(responses, tokenizer, mode, think=self.think), **seen)
+                (responses,) = answered.responses
+                yield replace(read(responses, tokenizer, mode, think=self.think), **answered.seen)
 
     def _replies(self, batches: Iterator[list[Part]], asking: Asking) -> Iterator[list[Reply]]:
-        for part, answered, seen in self._answers(batches, asking):
-            yield [
-                Reply(question=question or "", text=text, **seen)
-                for question, responses in zip(part.questions, answered, strict=True)
-                for text in list(map(self._text, responses)) or [""]  # there are none without a clip
-            ]
+        for answered in self._answers(batches, asking):
+            replies = []
+            for question, responses in zip(answered.part.questions, answered.responses, strict=True):
+                texts = [self._text(response) for response in responses]
+                # what cannot be read has a reply too, which says why
+                for text in texts or [""]:
+                    replies.append(Reply(question=question or "", text=text, **answered.seen))
+            yield replies
 
     def _text(self, response: Response) -> str:
         text: str = self.processor.tokenizer.decode(response.token_ids, skip_special_tokens=True)
@@ -319,14 +329,11 @@ class Scorer:
         while batch := list(itertools.islice(parts, self.batch_size)):
             yield batch
 
-    def _answers(
-        self, batches: Iterator[list[Part]], asking: Asking
-    ) -> Iterator[tuple[Part, list[list[Response]], dict[str, Any]]]:
-        """Every part with the responses to each of its questions and the attributes of `Seen`."""
+    def _answers(self, batches: Iterator[list[Part]], asking: Asking) -> Iterator[Answered]:
         start = time.perf_counter()
         for batch in batches:
             found = self.answerer.answer(batch, asking)
             seconds = (time.perf_counter() - start) / len(batch)
-            for part, answered in zip(batch, found, strict=True):
-                yield part, answered, part.seen(self.setting.size, seconds)
+            for part, responses in zip(batch, found, strict=True):
+                yield Answered(part, responses, part.seen(self.setting.size, seconds))
             start = time.perf_counter()

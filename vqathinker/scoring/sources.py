@@ -1,74 +1,37 @@
-"""What is to be scored: found by name, and read as clips, whole or in windows."""
+"""What is shown and asked, read: whole files, windows of one, media with several questions."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vqathinker.media.clips import iter_clips
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
-from vqathinker.media.search import find_videos, is_pattern
 from vqathinker.media.square import square
 from vqathinker.media.video import Clip, clip_of, read_spans
 from vqathinker.media.windows import find_windows
 from vqathinker.rollout.answer import Viewing
+from vqathinker.scoring.search import Source
+from vqathinker.scoring.task import Asked
 from vqathinker.types import FrameSetting
 
-Source = str | os.PathLike[str] | NDArray[np.uint8]
-Sources = Source | VideoError | Iterable[Source | VideoError]
-SINGLE = (str, os.PathLike, np.ndarray, VideoError)
-Media = Sequence[tuple[Sequence[str], Sequence[str | None]]]
 WINDOWS_PER_JOB = 4  # read in one pass; also what bounds the memory of a job's frames
-
-
-def find_sources(sources: Sources, *, expand: bool = True) -> list[Source | VideoError]:
-    """What is to be scored, one after the other: paths of files, and arrays of frames.
-
-    Args:
-        sources: files, folders, patterns and arrays of frames, one or several.
-        expand: False takes every path as the name of one file.
-
-    Raises:
-        TypeError: if a source is none of these.
-    """
-    are_several = isinstance(sources, Iterable) and not isinstance(sources, SINGLE)
-    found: list[Source | VideoError] = []
-    for source in sources if are_several else [sources]:  # type: ignore[union-attr]
-        if not isinstance(source, SINGLE):
-            raise TypeError(
-                f"a {type(source).__name__} is no video: give paths, or uint8 arrays (T, H, W, 3)"
-            )
-        if not isinstance(source, str | os.PathLike):
-            found.append(source)
-        elif expand:
-            found += find_videos([os.fspath(source)])
-        else:
-            found.append(os.fspath(source))
-    return found
-
-
-def is_single(source: Source | Sequence[Source]) -> bool:
-    """Whether a source is one video: an array, or the name of one file, whether there is one or not."""
-    if isinstance(source, np.ndarray):
-        return True
-    if not isinstance(source, str | os.PathLike):
-        return False
-    path = os.fspath(source)
-    return not os.path.isdir(path) and not is_pattern(path)
 
 
 @dataclass(frozen=True)
 class Part(Viewing):
-    """What is shown and asked, and the seconds of the video that it stands for."""
+    """What is shown and asked, as read.
+
+    Attributes:
+        start: first second of the video that it stands for.
+        end: last second; NaN where the file does not tell its frame rate.
+    """
 
     start: float = 0.0
     end: float = math.nan
@@ -77,22 +40,29 @@ class Part(Viewing):
         """The attributes of `Seen`.
 
         Args:
-            size: of the frames.
+            size: side of the frames in pixels.
             seconds: that the answer took.
         """
-        clip = self.error or self.clips[0]
-        span = {"start": self.start, "end": self.end, "seconds": seconds}
-        if isinstance(clip, VideoError):
-            return {"path": clip.path, "error": clip.reason, **span}
-        return {
+        found: dict[str, Any] = {"start": self.start, "end": self.end, "seconds": seconds}
+        if self.error is not None:
+            return found | {"path": self.error.path, "error": self.error.reason}
+        clip = self.clips[0]
+        assert isinstance(clip, Clip)
+        return found | {
             "path": clip.path,
             "indices": tuple(clip.indices.tolist()),
             "num_frames": clip.num_frames,
             "num_lost": clip.num_lost,
             "fps": clip.fps,
             "size": size,
-            **span,
         }
+
+
+def whole(clips: Sequence[Clip | VideoError], questions: Sequence[str | None]) -> Part:
+    """All of what is shown; of two files the first tells the seconds."""
+    clip = clips[0]
+    seconds = math.nan if isinstance(clip, VideoError) else clip.num_frames / clip.fps
+    return Part(tuple(clips), tuple(questions), end=seconds)
 
 
 def read_parts(
@@ -105,6 +75,13 @@ def read_parts(
     """Read the keyframes of every source, in order, those of files in the reader's processes.
 
     Frames from files arrive at the size that the model sees.
+
+    Args:
+        sources: N of them.
+        questions: one about each.
+        reader: of files.
+        setting: keyframes.
+        ahead: files that are read before they are asked for.
     """
     files = [os.fspath(source) for source in sources if isinstance(source, str | os.PathLike)]
     clips = iter_clips(reader, files, setting, ahead)
@@ -114,9 +91,7 @@ def read_parts(
         elif not isinstance(source, str | os.PathLike):
             yield Part((clip_of(source, setting.num_frames),), (question,))
         else:
-            clip = next(clips)
-            seconds = math.nan if isinstance(clip, VideoError) else clip.num_frames / clip.fps
-            yield Part((clip,), (question,), end=seconds)
+            yield whole([next(clips)], [question])
 
 
 def read_windows(
@@ -144,28 +119,47 @@ def _job(setting: FrameSetting, spans: list[Any], num_frames: int) -> partial[li
 
 
 def read_media(
-    media: Media, reader: GuardedReader, setting: FrameSetting, batch_size: int, ahead: int
+    media: Sequence[Asked], reader: GuardedReader, setting: FrameSetting, batch_size: int, ahead: int
 ) -> Iterator[list[Part]]:
-    """Read media that are asked about, in batches of about as many questions as are answered at a time.
+    """Read media that are asked about, in the batches of `cut_batches`.
 
-    The questions of one medium stay together. A file that is shown several times in a batch is read once.
+    A file that is shown several times in a batch is read once.
+
+    Args:
+        media: N of them.
+        reader: of files.
+        setting: keyframes.
+        batch_size: questions that are answered at a time.
+        ahead: files that are read before they are asked for.
     """
-    batches = list(_batches_of_questions(media, batch_size))
-    files = [list(dict.fromkeys(path for shown, _ in batch for path in shown)) for batch in batches]
+    cuts = cut_batches([len(asked.questions) for asked in media], batch_size)
+    batches = [media[cut] for cut in cuts]
+    files = [list(dict.fromkeys(path for asked in batch for path in asked.paths)) for batch in batches]
     clips = iter_clips(reader, itertools.chain(*files), setting, ahead)
     for batch, paths in zip(batches, files, strict=True):
         read = {path: next(clips) for path in paths}
-        yield [Part(tuple(read[path] for path in shown), tuple(asked)) for shown, asked in batch]
+        yield [whole([read[path] for path in asked.paths], asked.questions) for asked in batch]
 
 
-def _batches_of_questions(media: Media, batch_size: int) -> Iterator[Media]:
+def cut_batches(numbers: Sequence[int], batch_size: int) -> list[slice]:
+    """Where media are cut into batches of `batch_size` questions; the last one of a batch may bring more.
+
+    Whole batches, one after the other, are cut into the same again.
+
+    Args:
+        numbers: of questions about each medium.
+        batch_size: questions that are answered at a time.
+
+    >>> cut_batches([3, 2, 1, 1], 4)
+    [slice(0, 2, None), slice(2, 4, None)]
+    """
+    batches = []
     start = 0
     number = 0
-    for place, (_, asked) in enumerate(media, 1):
-        number += len(asked)
-        if number >= batch_size:
-            yield media[start:place]
+    for place, more in enumerate(numbers, 1):
+        number += more
+        if number >= batch_size or place == len(numbers):
+            batches.append(slice(start, place))
             start = place
             number = 0
-    if start < len(media):
-        yield media[start:]
+    return batches

@@ -1,4 +1,4 @@
-"""What is asked of every video: a score, a score for each of its windows, or an answer to a question."""
+"""What is asked: a score of every video or of each of its windows, an answer, or questions about media."""
 
 from __future__ import annotations
 
@@ -12,6 +12,19 @@ from vqathinker.scoring.result import Reply, Score
 if TYPE_CHECKING:
     from vqathinker.media.container import VideoError
     from vqathinker.scoring.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Files that are shown together, and the questions about them.
+
+    Attributes:
+        paths: of one file, or of two that are compared.
+        questions: one or more; None for the checkpoint's own.
+    """
+
+    paths: tuple[str, ...]
+    questions: tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
