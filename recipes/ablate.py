@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -42,6 +42,7 @@ from world.runs import (
 from world.starts import BASE, STARTS, folder_of, make_start
 
 from vqathinker.evaluation.ablations import AblationRow, read_table
+from vqathinker.launch.resume import checkpoints_in
 
 SEEDS = (10, 11, 12, 13, 14)  # on which no setting was chosen
 WORLD_SEED = 2  # likewise
@@ -95,7 +96,7 @@ class Setup:
         if row.labels:
             words += ["--train_labels", self.labels[row.labels]]
         words += ["--model_name_or_path", self.starts[row.start], "--seed", str(seed)]
-        goes_on = any(out.glob("checkpoint-*"))
+        goes_on = bool(checkpoints_in(out))
         words += ["--resume_from_checkpoint" if goes_on else "--overwrite_output_dir", "true"]
         return [*words, "--output_dir", str(out)]
 
@@ -113,6 +114,7 @@ class Job:
         seed: of the training.
         scale: of data and model.
         settings: of the recipe with the row's over them.
+        setup: what its rows share, where that is not the laptop's.
         folder: of its training and its scores.
         result: where its figures go.
     """
@@ -121,6 +123,7 @@ class Job:
     seed: int
     scale: Scale
     settings: Mapping[str, Any]
+    setup: Mapping[str, Any] | None
     folder: Path
     result: Path
 
@@ -137,6 +140,7 @@ class Job:
             "seed": self.seed,
             "scale": self.scale.value,
             "settings": self.settings,
+            "setup": self.setup,
         }
 
     def is_done(self) -> bool:
@@ -179,6 +183,7 @@ def main(
                 seed=number,
                 scale=scale,
                 settings=read_layers(shared.configs(one)),
+                setup=None if scale is Scale.LAPTOP else asdict(shared),
                 folder=folder / one.name / f"seed{number}",
                 result=results / f"{one.name}-{number}.json",
             )

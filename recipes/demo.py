@@ -52,9 +52,22 @@ def main(
 ) -> None:
     """Run what has not been run, print one table, write the plots."""
     world = world or out / "world"
+    require_same(out, {"seed": seed, "engine": engine.value})
     if not (out / "summary.json").exists():
         run(out, world, seed, engine)
     show(json.loads((out / "summary.json").read_text()), out)
+
+
+def require_same(out: Path, settings: dict[str, Any]) -> None:
+    """Take an output folder over for a demo with these settings, or leave if it is of another one."""
+    file = out / "demo.json"
+    for earlier in (file, out / "summary.json"):
+        before = json.loads(earlier.read_text()) if earlier.exists() else settings
+        if {name: before[name] for name in settings} != settings:
+            begun = f"seed {before['seed']} and engine {before['engine']}"
+            raise typer.BadParameter(f"{out} holds a demo of {begun}; choose another folder (--out)")
+    out.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings) + "\n")
 
 
 def run(out: Path, world: Path, seed: int, engine: Engine) -> None:

@@ -140,7 +140,10 @@ def test_the_commands_of_the_full_scale(tmp_path: Path) -> None:
 def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     options = ["--table", 4, "--row", "full", "--seed", 3, "--out", tmp_path, "--dry-run"]
     assert "--overwrite_output_dir true" in run_ablate(*options).stdout
-    (tmp_path / "laptop/full/seed3/train/checkpoint-20").mkdir(parents=True)
+    checkpoint = tmp_path / "laptop/full/seed3/train/checkpoint-20"
+    checkpoint.mkdir(parents=True)
+    assert "--overwrite_output_dir true" in run_ablate(*options).stdout  # one that was never finished
+    (checkpoint / "trainer_state.json").write_text("{}")
     again = run_ablate(*options).stdout
     assert "--resume_from_checkpoint true" in again
     assert "--overwrite_output_dir" not in again

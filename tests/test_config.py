@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from trl import ModelConfig
 
+from vqathinker.samples import Media, Sample, write_samples
 from vqathinker.training import TrainingConfig
 from vqathinker.training.missing import check_precision
 from vqathinker.training.setup import DataConfig, load_data, lora
@@ -55,12 +56,35 @@ def test_defaults_are_those_of_the_paper() -> None:
         ({"vllm_enforce_eager": False}, "vllm_enforce_eager needs use_vllm and vllm_mode: colocate"),
         ({"cache_implementation": "static"}, "cache_implementation='static'"),
         ({"use_transformers_continuous_batching": True}, "use_transformers_continuous_batching=True"),
+        (
+            {"gradient_accumulation_steps": 2, "steps_per_generation": 3, "save_strategy": "no"},
+            "gradient_accumulation_steps=2 and .* = 3: one must be a multiple of the other",
+        ),
+        ({"metric_for_best_model": "loss"}, "metric_for_best_model='loss': expected one of srcc, plcc, rmse"),
         ({"num_generations": 1}, "GRPO requires at least 2 generations"),
     ],
 )
 def test_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainingConfig(**CPU, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "metric", "is_more_better"),
+    [
+        ({"load_best_model_at_end": True}, "srcc", True),
+        ({"save_strategy": "best"}, "srcc", True),
+        ({"metric_for_best_model": "eval_rmse"}, "rmse", False),
+        ({"metric_for_best_model": "rmse", "greater_is_better": True}, "rmse", True),
+        ({}, None, None),
+    ],
+)
+def test_the_best_checkpoint_is_best_by_what_validation_tells(
+    options: dict[str, Any], metric: str | None, is_more_better: bool | None
+) -> None:
+    validates = {"eval_strategy": "steps", "eval_steps": 10, "save_steps": 10}
+    args = TrainingConfig(**CPU, **validates, **options)
+    assert (args.metric_for_best_model, args.greater_is_better) == (metric, is_more_better)
 
 
 def test_a_group_is_not_split_between_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +136,34 @@ def test_validation_has_its_own_range_and_a_column_names_the_sets(tmp_path: Path
     renamed = load_data(data, "eval", max_missing=1)
     assert renamed is not None
     assert list(renamed["dataset"]) == ["all"]
+
+
+def test_validation_labels_may_tell_their_range(tmp_path: Path) -> None:
+    train, validation = tmp_path / "train.csv", tmp_path / "validation.csv"
+    train.write_text("video,mos\na.mp4,5\n")
+    validation.write_text("video,mos,mos_low,mos_high\nb.mp4,100,0,100\n")
+    data = DataConfig(train_labels=str(train), train_videos=str(tmp_path), eval_labels=str(validation))
+    data.mos_low, data.mos_high = 1, 5
+    for file, target in ((validation, 5), (train, 5)):
+        data.eval_labels = str(file)
+        rows = load_data(data, "eval", max_missing=1)
+        assert rows is not None
+        assert list(rows["target"]) == [target]
+    data.eval_mos_low = 1
+    with pytest.raises(ValueError, match="eval_mos_low and eval_mos_high need one another"):
+        load_data(data, "eval", max_missing=1)
+
+
+def test_a_video_of_many_questions_is_missing_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked = [
+        Sample(f"{i}", "set", (Media("a.mp4"),), "question", f"What, {i}?", answer="A") for i in range(9)
+    ]
+    asked.append(Sample("9", "set", (Media("b.mp4"),), "question", "What?", answer="A"))
+    write_samples(tmp_path / "set.jsonl", asked)
+    (tmp_path / "b.mp4").touch()
+    data = DataConfig(train_labels=str(tmp_path / "set.jsonl"), train_videos=str(tmp_path))
+    assert load_data(data, "train", max_missing=0.5) is not None
+    assert "1 of 2 videos do not exist" in caplog.text
 
 
 def test_columns_are_named_for_each_label_file(tmp_path: Path) -> None:

@@ -21,7 +21,17 @@ from vqathinker.launch.checks import check, not_installed
 from vqathinker.launch.fields import UNKNOWN, read_fields
 from vqathinker.launch.help import show_help
 from vqathinker.launch.processes import became_one
-from vqathinker.launch.resume import as_yaml, changes, check_output, checkpoint_of, notes, record
+from vqathinker.launch.resume import (
+    as_yaml,
+    changes,
+    check_output,
+    checkpoint_of,
+    checkpoints_in,
+    notes,
+    num_processes_of,
+    record,
+    set_aside,
+)
 from vqathinker.launch.settings import FIXED, RECIPES, Settings, merge, options_of
 from vqathinker.training import TrainingConfig
 from vqathinker.training.setup import DataConfig, SupervisedDataConfig
@@ -288,6 +298,26 @@ def test_nothing_is_overwritten_without_being_asked(run_folder: Path, tmp_path: 
     assert not check_output(settings("grpo", "--output_dir", tmp_path / "new"))
 
 
+def test_an_earlier_run_is_set_aside(run_folder: Path) -> None:
+    """Nothing goes on from its checkpoints, and the run that overwrites does not count or remove them."""
+    for name in ("earlier-checkpoint-3", "earlier-checkpoint-3-2"):
+        (moved,) = [path for path in set_aside(run_folder) if path.name.startswith("earlier-checkpoint-3")]
+        assert moved.name == name
+        assert (moved / "trainer_state.json").is_file()
+        assert checkpoints_in(run_folder) == {}
+        (run_folder / "checkpoint-3").mkdir()
+        (run_folder / "checkpoint-3" / "trainer_state.json").write_text("{}")
+
+
+def test_the_number_of_processes_is_kept(run_folder: Path) -> None:
+    where = ["--output_dir", run_folder]
+    again = settings("grpo", *where, "--resume_from_checkpoint", "true")
+    assert num_processes_of(again) is None  # not known
+    for number in (1, 8):
+        record(settings("grpo", *where, "--overwrite_output_dir", "true"), number)
+        assert num_processes_of(again) == number
+
+
 def test_resume(run_folder: Path, tmp_path: Path) -> None:
     last = run_folder / "checkpoint-3"
     for wish in ("true", last):
@@ -320,6 +350,10 @@ def test_a_resumed_run_says_what_differs(run_folder: Path) -> None:
     assert "learning_rate: 1e-06 -> 1e-05: has no effect on a resumed run" in "\n".join(notes(rate))
     record(rate, 1)
     assert yaml.safe_load((run_folder / "settings.yaml").read_text())["learning_rate"] == 1e-6
+    record(settings("grpo", *again, "--beta", 0.1, "--learning_rate", 1e-5, "--save_steps", 7), 1)
+    kept = yaml.safe_load((run_folder / "settings.yaml").read_text())
+    assert (kept["learning_rate"], kept["save_steps"]) == (1e-6, 7)
+    (run_folder / "settings_until_checkpoint-3.yaml").replace(run_folder / "settings.yaml")
     allowed = settings("grpo", *again, "--allow_changes", "true")
     assert check_output(allowed) == []
     record(allowed, 1)

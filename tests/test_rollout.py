@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from vqathinker import answers
@@ -230,6 +231,21 @@ def test_every_frame_is_encoded_once(policies: Policies) -> None:
     for i, video in enumerate([*clean, *twins]):
         encoder.request(video, str(i))
     assert sum(seen) == encoder.num_encoded_frames == 12
+
+
+def test_frames_are_encoded_without_dropout(policies: Policies) -> None:
+    """Engine and update see the same features of an adapted vision tower."""
+    model, processor = policies()
+    targets = r".*vision_tower.*(q_proj|v_proj)"
+    adapted = get_peft_model(
+        model, LoraConfig(target_modules=targets, lora_dropout=0.5, init_lora_weights=False)
+    )
+    adapted.train()
+    encoder = VideoEncoder(model, processor, processor.scoring)
+    frames = [np.random.default_rng(0).integers(0, 256, (12, 56, 56, 3), np.uint8)]
+    one, other = (encoder.encode(frames)[0].frame_features for _ in range(2))
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert adapted.training
 
 
 @pytest.mark.parametrize("motion", ["slowfast", "fast", "none"])

@@ -21,6 +21,7 @@ from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import read_keyframes
 from vqathinker.rollout.answer import predict
 from vqathinker.scale import LEVELS
+from vqathinker.training.packing import IGNORE
 from vqathinker.training.sft.trainer import (
     SupervisedCollator,
     SupervisedTrainer,
@@ -122,8 +123,51 @@ def test_unreadable_video_raises(
     collator = SupervisedCollator(processor, unreadable=unreadable, decoders=decoders)
     assert len(collator(rows)["input_ids"]) == 1
     assert unreadable.report.is_file()
-    with pytest.raises(RunStopped, match=r"no video of a batch can be read, the last one is .*text"):
-        collator(rows[1:])
+    model, _ = policies()
+    blank = collator(rows[1:])  # a batch of it alone teaches nothing
+    assert (blank["labels"] == IGNORE).all()
+    assert blank["pixel_values"].shape == collator(rows[:1])["pixel_values"].shape
+    assert torch.isfinite(model(**{**blank, "labels": blank["input_ids"]}).loss)
+    rows[0]["path"] = str(broken_videos["cut"])
+    with pytest.raises(RunStopped, match=r"2 of 2 videos cannot be read, more than max_unreadable=0.5"):
+        collator(rows)
+
+
+def test_a_batch_without_a_readable_video_does_no_harm(
+    tiny_checkpoint: Path,
+    rows: list[dict[str, Any]],
+    broken_videos: dict[str, Path],
+    tmp_path: Path,
+    decoders: GuardedReader,
+) -> None:
+    """Batches of one: the loss of the broken one is 0, and the weights go on by the other."""
+    model, processor = load_policy(tiny_checkpoint)
+    columns = {"dataset": "a", "video_id": ""}
+    rows = [row | columns | {"target": 3.0, "video_id": str(i)} for i, row in enumerate(rows)]
+    rows[1]["path"] = str(broken_videos["text"])
+    args = SFTConfig(
+        str(tmp_path), use_cpu=True, bf16=False, num_train_epochs=2, per_device_train_batch_size=1,
+        per_device_eval_batch_size=1, eval_strategy="epoch", logging_steps=1, save_strategy="no",
+        report_to="none", gradient_checkpointing=False, remove_unused_columns=False, max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True}, disable_tqdm=True,
+    )  # fmt: skip
+    trainer = SupervisedTrainer(
+        model,
+        args,
+        processor=processor,
+        train_dataset=Dataset.from_list(rows),
+        eval_dataset=Dataset.from_list(rows),
+        max_unreadable=0.5,
+        decoders=decoders,
+        eval_max_completion_length=4,
+    )
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert len(losses) == 4
+    assert sorted(loss > 0 for loss in losses) == [False, False, True, True]
+    found = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    assert all(math.isfinite(loss) for loss in found)
+    assert all(torch.isfinite(weight).all() for weight in model.parameters())
 
 
 def test_a_column_of_reasoning_is_what_is_learned(

@@ -74,7 +74,11 @@ class ScriptedEngine:
     def generate(
         self, requests: Sequence[RolloutRequest], num_responses: int, sampling: Sampling
     ) -> list[list[Response]]:
-        return [[self._respond(request.cache_key, k) for k in range(num_responses)] for request in requests]
+        keys = [request.cache_key for request in requests]
+        named = [
+            key if key.startswith("[") else key.rpartition("-")[2] for key in keys
+        ]  # without the process's
+        return [[self._respond(key, k) for k in range(num_responses)] for key in named]
 
     def _respond(self, key: str, k: int) -> Response:
         score = 1 + sum(map(ord, key + "!" * k)) * 37 % 400 / 100
@@ -673,7 +677,7 @@ def test_a_trl_function_is_a_reward(make: Callable[..., VQAThinkerTrainer]) -> N
         (
             {
                 "train_dataset": Dataset.from_dict(
-                    {**dict.fromkeys(NAMES, ["a"] * 3), "target": [0.2, 0.5, 3.0]}
+                    {key: list("abc") for key in NAMES} | {"target": [0.2, 0.5, 3.0]}
                 )
             },
             "2 of 3 training targets lie outside 1 to 5, .* mos_low and mos_high",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,7 +41,8 @@ class LabelReading:
     Attributes:
         dataset: name of the data set for every row; None takes the column `dataset`, else the file's stem.
         mos_range: lowest and highest possible MOS, or a function that tells them from the (N,) MOS; None
-            takes the columns `mos_low` and `mos_high`, without them 0 to 100.
+            takes the columns `mos_low` and `mos_high`, without them `usual_range`.
+        usual_range: the range of files that tell none; 0 to 100 if omitted.
         scale: one of `SCALES`, native range to the prompt's 1-5 scale.
         split: only rows of this split, by the column `split`, or `is_test` for "train" and "test".
         outside: only rows outside of this split.
@@ -53,6 +55,7 @@ class LabelReading:
 
     dataset: str | None = None
     mos_range: MOSRange | Callable[[FloatArray], MOSRange] | None = None
+    usual_range: MOSRange | Callable[[FloatArray], MOSRange] | None = None
     scale: str = "divide"
     split: str | None = None
     outside: str | None = None
@@ -155,7 +158,8 @@ def read_labels(
                 names = [_with_suffix(name, labels.suffix) for name in labels.names]
                 matches = match(names, video_dir)
                 pairs = zip(names, columns["path"], strict=True)
-                columns["path"] = [matches.found.get(name, place) for name, place in pairs]
+                found = matches.found
+                columns["path"] = [found.get(name, place) for name, place in pairs]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     paths = columns["path"]
@@ -173,6 +177,13 @@ def chosen_samples(samples: Sequence[Sample], reading: LabelReading) -> Sequence
     samples = samples if rows is None else [samples[row] for row in rows]
     if reading.dataset is None:
         return samples
+    counts = Counter(sample.id for sample in samples)
+    if counts and max(counts.values()) > 1:
+        twice = max(counts, key=lambda name: counts[name])
+        raise ValueError(
+            f"in one data set {reading.dataset!r} the id {twice!r} would stand for {counts[twice]} samples; "
+            "leave the name of the data set out"
+        )
     return [replace(sample, dataset=reading.dataset) for sample in samples]
 
 
@@ -237,7 +248,7 @@ def _build(
     datasets = named if reading.dataset is None else [reading.dataset] * len(labels.names)
     _require_distinct(labels, datasets)
     mos = _parse_mos(labels)
-    low, high = _native_range(labels, mos, reading.mos_range)
+    low, high = _native_range(labels, mos, reading)
     _require_in_range(labels, mos, low, high)
     return {
         "prompt": list(map(_prompt, datasets, labels.names)),
@@ -256,10 +267,9 @@ def _with_suffix(name: str, suffix: str) -> str:
     return name if has_video_suffix(name) or is_image_name(name) else name + suffix
 
 
-def _native_range(
-    labels: Labels, mos: FloatArray, mos_range: MOSRange | Callable[[FloatArray], MOSRange] | None
-) -> tuple[FloatArray, FloatArray]:
+def _native_range(labels: Labels, mos: FloatArray, reading: LabelReading) -> tuple[FloatArray, FloatArray]:
     """(N,) lowest and (N,) highest possible MOS."""
+    mos_range = reading.mos_range
     written = [name for name in ("mos_low", "mos_high") if name in labels.columns]
     if written and mos_range is None:
         if len(written) < 2:
@@ -268,6 +278,7 @@ def _native_range(
     else:
         if written:
             raise ValueError(f"the column {written[0]!r} contradicts the range given; leave one of them out")
+        mos_range = mos_range or reading.usual_range
         bounds = mos_range(mos) if callable(mos_range) else mos_range or DEFAULT_RANGE
         low, high = (np.full(len(labels.names), bound, dtype=np.float64) for bound in bounds)
     wrong = np.flatnonzero(~((low < high) & (high > 0) & np.isfinite(low) & np.isfinite(high)))

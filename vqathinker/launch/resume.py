@@ -17,6 +17,7 @@ from vqathinker.launch.settings import Settings, read_yaml, values_of
 SETTINGS_FILE = "settings.yaml"
 STATE_FILE = "trainer_state.json"
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+PROCESSES = re.compile(r"^# The settings of a run in (one|\d+) process", re.MULTILINE)
 OURS = {"DataConfig", "SupervisedDataConfig", "TrainingConfig"}
 PACKAGES = ("vqathinker", "trl", "transformers", "torch")
 # about one launch, not about the run; a token is nobody else's to read
@@ -73,14 +74,43 @@ def checkpoint_of(settings: Settings) -> Path | None:
         if not Path(wish, STATE_FILE).is_file():
             raise ValueError(f"resume_from_checkpoint: {wish} is no checkpoint of a run (no {STATE_FILE})")
         return Path(wish)
-    found = {
+    found = checkpoints_in(output)
+    if not found:
+        raise ValueError(f"resume_from_checkpoint: there is no checkpoint in {output}")
+    return found[max(found)]
+
+
+def checkpoints_in(output: Path) -> dict[int, Path]:
+    """The whole checkpoints in an output folder by their steps."""
+    return {
         int(match[1]): path
         for path in (output.iterdir() if output.is_dir() else ())
         if (match := CHECKPOINT.fullmatch(path.name)) and (path / STATE_FILE).is_file()
     }
-    if not found:
-        raise ValueError(f"resume_from_checkpoint: there is no checkpoint in {output}")
-    return found[max(found)]
+
+
+def set_aside(output: Path) -> list[Path]:
+    """Give checkpoints of an earlier run names under which nothing goes on from them, or removes them."""
+    moved = []
+    for path in sorted(output.glob("checkpoint-*")):
+        place = path.with_name(f"earlier-{path.name}")
+        number = 2
+        while place.exists():
+            place = path.with_name(f"earlier-{path.name}-{number}")
+            number += 1
+        moved.append(path.rename(place))
+    return moved
+
+
+def num_processes_of(settings: Settings) -> int | None:
+    """In how many processes the run began that is resumed; None for a new one, or where it is not known."""
+    file = _kept(settings)
+    if file is None:
+        return None
+    match = PROCESSES.search(file.read_text(encoding="utf-8"))
+    if match is None:
+        return None
+    return 1 if match[1] == "one" else int(match[1])
 
 
 def check_output(settings: Settings) -> list[str]:
@@ -144,19 +174,27 @@ def record(settings: Settings, num_processes: int) -> Path:
     checkpoint = checkpoint_of(settings)
     folder = _output(settings)
     file = folder / SETTINGS_FILE
+    changed = changes(settings)
+    kept = {change.name: change.before for change in changed if change.name in KEPT_BY_OPTIMISER}
     if checkpoint is not None and file.exists():
-        if not any(change.name not in KEPT_BY_OPTIMISER for change in changes(settings)):
+        if len(kept) == len(changed):
             return file
         until = folder / f"settings_until_{checkpoint.name}.yaml"
         if not until.exists():  # at a second start from here, what led to the checkpoint is kept already
             file.rename(until)
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(as_yaml(settings, num_processes), encoding="utf-8")
+    file.write_text(as_yaml(settings, num_processes, kept), encoding="utf-8")
     return file
 
 
-def as_yaml(settings: Settings, num_processes: int) -> str:
-    """Everything told and our own defaults, as a YAML that a recipe reads."""
+def as_yaml(settings: Settings, num_processes: int, kept: Mapping[str, Any] | None = None) -> str:
+    """Everything told and our own defaults, as a YAML that a recipe reads.
+
+    Args:
+        settings: of the run.
+        num_processes: that it runs in.
+        kept: what holds in spite of the settings, by name.
+    """
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     processes = "one process" if num_processes == 1 else f"{num_processes} processes"
     lines = [
@@ -170,6 +208,7 @@ def as_yaml(settings: Settings, num_processes: int) -> str:
         and (name in settings.given or field.owner in OURS)
         and settings[name] not in (None, UNKNOWN)
     }
+    shown |= kept or {}
     shown |= {name: None for name, value in settings.given.items() if value is None}
     return "\n".join([*lines, yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=110)])
 

@@ -6,14 +6,15 @@ A perturbed copy re-uses its original's frame features by index; only its motion
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.rollout.engine import RolloutRequest
@@ -40,6 +41,17 @@ class EncodedVideo:
     frame_features: Tensor
     motion_features: Tensor
     is_image: bool = False
+
+
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Compute as in scoring, whatever mode the model is in; it is in that mode again afterwards."""
+    was_training = model.training
+    model.train(False)
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 class VideoEncoder:
@@ -155,9 +167,10 @@ class VideoEncoder:
     def _frame_features(self, pixels: Sequence[Tensor]) -> list[Tensor]:
         stacked = torch.cat(list(pixels))
         self.num_encoded_frames += len(stacked)
-        features = torch.cat(
-            [self.model.model.frame_features(part) for part in stacked.split(FRAMES_PER_CALL)]
-        )
+        with without_dropout(self.model):
+            features = torch.cat(
+                [self.model.model.frame_features(part) for part in stacked.split(FRAMES_PER_CALL)]
+            )
         return list(features.split([len(video) for video in pixels]))
 
     def _motion_features(self, pixels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
+from vqathinker.rollout.encoder import without_dropout
 from vqathinker.rollout.engine import DIVERGED, Response, RolloutRequest, Sampling, check_room
 
 
@@ -69,9 +70,7 @@ class HFEngine:
         """
         context: int = self.model.config.text_config.max_position_embeddings  # type: ignore[union-attr]
         check_room(requests, sampling, context)
-        was_training = self.model.training
-        self.model.train(False)
-        try:
+        with without_dropout(self.model):
             step = max(1, self.max_sequences // num_responses)
             chunks = [requests[i : i + step] for i in range(0, len(requests), step)]
             return [
@@ -79,8 +78,6 @@ class HFEngine:
                 for chunk in chunks
                 for row in self._generate_chunk(chunk, num_responses, sampling, watched)
             ]
-        finally:
-            self.model.train(was_training)
 
     def _generate_chunk(
         self,

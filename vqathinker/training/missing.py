@@ -14,25 +14,45 @@ from vqathinker.launch.processes import became_one
 logger = logging.getLogger(__name__)
 
 NUM_SHOWN = 5
+TRL_COLUMNS = ("image", "images")
 
 
 def check_files(dataset: Dataset, max_missing: float, option: str = "train_videos") -> None:
-    """Look whether the videos are there; report the missing ones.
+    """Look whether the files are there; report the missing ones.
+
+    Args:
+        dataset: rows of `load_labels`.
+        max_missing: share of the files.
+        option: which names their folder.
 
     Raises:
-        ValueError: if the share of missing videos is larger than `max_missing`.
+        ValueError: if a larger share is missing.
     """
-    missing = [path for path in dataset["path"] if not Path(path).is_file()]
+    paths = list(dict.fromkeys(dataset["path"]))  # several samples may ask about one
+    missing = [path for path in paths if not Path(path).is_file()]
     if not missing:
         return
     shown = ", ".join(missing[:NUM_SHOWN]) + (", ..." if len(missing) > NUM_SHOWN else "")
-    message = f"{len(missing)} of {len(dataset)} videos do not exist: {shown}"
-    if len(missing) > max_missing * len(dataset):
+    message = f"{len(missing)} of {len(paths)} videos do not exist: {shown}"
+    if len(missing) > max_missing * len(paths):
         raise ValueError(
             f"{message}; more than the allowed share of {max_missing}. Is --{option} right? `vqathinker "
             "prepare` lists all"
         )
     logger.warning("%s; they will be skipped", message)
+
+
+def check_columns(dataset: Dataset) -> None:
+    """Refuse columns that TRL reads as pictures of a conversation.
+
+    Raises:
+        ValueError: naming the column.
+    """
+    for name in TRL_COLUMNS:
+        if name in dataset.column_names:
+            raise ValueError(
+                f"the column {name!r} of the training data has a meaning of its own in TRL; rename it"
+            )
 
 
 def check_processes(num_processes: int) -> None:

@@ -28,7 +28,7 @@ from vqathinker.data.dataset import LabelReading, read_labels
 from vqathinker.data.overlap import find_overlap
 from vqathinker.launch import Composed, Settings
 from vqathinker.launch.lora import LANGUAGE_LAYERS, other_settings
-from vqathinker.launch.resume import checkpoint_of, record
+from vqathinker.launch.resume import checkpoint_of, num_processes_of, record, set_aside
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.training.missing import check_files
 
@@ -149,15 +149,30 @@ def composed(settings: Settings, data: DataConfig, trainer: T) -> Composed[T]:
 
 
 def begin(settings: Settings) -> str | None:
-    """Write `settings.yaml` into the output folder.
+    """Write `settings.yaml` into the output folder, where checkpoints of an earlier run are set aside.
+
+    All processes call it together.
 
     Returns:
         The checkpoint to resume from, None for a new run.
+
+    Raises:
+        ValueError: if the run that is resumed began in another number of processes.
     """
     checkpoint = checkpoint_of(settings)
     state = PartialState()
+    before = num_processes_of(settings)
+    if before not in (None, state.num_processes) and not settings["allow_changes"]:
+        raise ValueError(
+            f"the run that is resumed began in {before} processes, these are {state.num_processes}: its "
+            "batches would be others, and so would the videos that are left of its epoch. Launch as many, or "
+            "give --allow_changes true"
+        )
     state.wait_for_everyone()  # nobody writes before everybody has looked
     if state.is_main_process:
+        if checkpoint is None:
+            for path in set_aside(Path(str(settings["output_dir"])).expanduser()):
+                logger.warning("a checkpoint of an earlier run is kept as %s", path)
         record(settings, state.num_processes)
     state.wait_for_everyone()
     return None if checkpoint is None else str(checkpoint)
@@ -221,7 +236,7 @@ def load_data(data: DataConfig, split: str, *, max_missing: float) -> Dataset | 
 def _reading(data: DataConfig, split: str, labels: str) -> LabelReading:
     """How the "train" or "eval" labels are read; a file that marks no splits is read whole."""
     reading = LabelReading(
-        mos_range=_native_range(data.mos_low, data.mos_high),
+        mos_range=_native_range(data.mos_low, data.mos_high, ""),
         scale=data.scale,
         split=data.train_split or None,
         need_split=False,
@@ -230,14 +245,13 @@ def _reading(data: DataConfig, split: str, labels: str) -> LabelReading:
     )
     if split == "train":
         return reading
-    # what is not said of the validation labels is as for training, but for the split
-    low = data.mos_low if data.eval_mos_low is None else data.eval_mos_low
-    high = data.mos_high if data.eval_mos_high is None else data.eval_mos_high
+    # what neither settings nor file say of the validation labels is as for training, but for the split
     is_same_file = data.train_labels is not None and os.path.samefile(labels, data.train_labels)
     takes_the_rest = is_same_file and not data.eval_split
     return replace(
         reading,
-        mos_range=_native_range(low, high),
+        mos_range=_native_range(data.eval_mos_low, data.eval_mos_high, "eval_"),
+        usual_range=reading.mos_range,
         split=data.eval_split or None,
         outside=reading.split if takes_the_rest else None,
         video_column=data.eval_video_column or data.video_column,
@@ -245,12 +259,12 @@ def _reading(data: DataConfig, split: str, labels: str) -> LabelReading:
     )
 
 
-def _native_range(low: float | None, high: float | None) -> tuple[float, float] | None:
-    """The range that the settings tell; None leaves it to the label file."""
+def _native_range(low: float | None, high: float | None, prefix: str) -> tuple[float, float] | None:
+    """The range that the settings tell, whose names have a prefix; None leaves it to the label file."""
     if low is None and high is None:
         return None
     if low is None or high is None:
-        raise ValueError("mos_low and mos_high need one another: give both, or none")
+        raise ValueError(f"{prefix}mos_low and {prefix}mos_high need one another: give both, or none")
     return low, high
 
 

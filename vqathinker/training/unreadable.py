@@ -57,13 +57,13 @@ class UnreadableVideos:
             self.report.unlink(missing_ok=True)
 
     def add(
-        self, errors: Sequence[tuple[str, str]], batch_size: int, step: int | None, *, write: bool
+        self, errors: Sequence[tuple[str, str]], batch_size: int | None, step: int | None, *, write: bool
     ) -> None:
         """Take note of one batch.
 
         Args:
             errors: path and reason of every unreadable video.
-            batch_size: number of videos in the batch.
+            batch_size: number of videos in the batch; None where one without any is no reason to stop.
             step: of the training, None where it is not known.
             write: whether this process writes the report.
 
@@ -83,7 +83,7 @@ class UnreadableVideos:
         if len(self.paths) > self.max_share * self.num_videos:
             share = f"max_unreadable={self.max_share}"
             found = f"{len(self.paths)} of {self.num_videos} videos cannot be read, more than {share}"
-        elif batch_size > 1 and len(errors) == batch_size:
+        elif batch_size is not None and 1 < batch_size == len(errors):
             found = f"none of the {batch_size} videos of a batch can be read"
         if errors and found:
             path, reason = errors[-1]

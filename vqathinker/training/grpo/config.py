@@ -20,6 +20,16 @@ NONE = "none"
 VLLM_MODES = ("colocate", "server")
 PACKED_ATTENTION = ("segments", "dense", "flex")
 
+# of what validation tells, by name
+MORE_IS_BETTER = {
+    "srcc": True,
+    "plcc": True,
+    "rmse": False,
+    "parse_failures": False,
+    "clipped": False,
+    "unreadable": False,
+}
+
 
 @dataclass
 class TrainingConfig(GRPOConfig):
@@ -92,6 +102,7 @@ class TrainingConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         self._refuse_ignored()
+        self._choose_metric()
         super().__post_init__()  # type: ignore[no-untyped-call]
         self.perturbations = _listed(self.perturbations)
         if self.motion_cache is None:
@@ -100,6 +111,23 @@ class TrainingConfig(GRPOConfig):
         self._check_values()
         self._check_engine()
         self._check_batches()
+
+    def _choose_metric(self) -> None:
+        """What the best checkpoint is best by: one of validation's numbers, SRCC unless another is named.
+
+        transformers takes the loss, which validation by correlations does not have, and more for better.
+        """
+        if not (self.load_best_model_at_end or self.save_strategy == "best" or self.metric_for_best_model):
+            return
+        name = (self.metric_for_best_model or "srcc").removeprefix("eval_")
+        if name not in MORE_IS_BETTER:
+            raise ValueError(
+                f"metric_for_best_model={name!r}: expected one of {', '.join(MORE_IS_BETTER)}, which "
+                "validation tells"
+            )
+        self.metric_for_best_model = name
+        if self.greater_is_better is None:
+            self.greater_is_better = MORE_IS_BETTER[name]
 
     def _check_values(self) -> None:
         """Refuse numbers that cannot be."""
@@ -152,6 +180,13 @@ class TrainingConfig(GRPOConfig):
             raise ValueError(
                 f"per_device_train_batch_size × steps_per_generation = {local} must be a multiple of "
                 f"num_generations = {self.num_generations}, so that no group is split between processes"
+            )
+        cycle = self.steps_per_generation * self.num_iterations
+        accumulated = self.gradient_accumulation_steps
+        if cycle % accumulated and accumulated % cycle:
+            raise ValueError(
+                f"gradient_accumulation_steps={accumulated} and steps_per_generation × num_iterations = "
+                f"{cycle}: one must be a multiple of the other, so that an epoch ends with both"
             )
         period = self.steps_per_cycle
         saves = self.save_steps if self.save_strategy == "steps" else 0

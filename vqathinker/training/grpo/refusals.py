@@ -13,6 +13,7 @@ from vqathinker.scale import SCALE, off_scale
 from vqathinker.training.grpo.batch import accepts_answer_only
 from vqathinker.training.grpo.config import TrainingConfig
 from vqathinker.training.grpo.rehearsal import rehearse_perturbations, rehearse_rewards
+from vqathinker.training.missing import check_columns
 from vqathinker.types import FloatArray, Perturbation, Reward
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,13 @@ def check_setup(
         raise ValueError(
             f"the training data lacks the columns {', '.join(missing)}; "
             "load it with vqathinker.data.dataset.load_labels"
+        )
+    check_columns(dataset)
+    repeated = len(dataset) - len(set(zip(dataset["dataset"], dataset["video_id"], strict=True)))
+    if repeated:
+        raise ValueError(
+            f"{repeated} rows of the training data have the data set and the id of another row; groups of "
+            "responses go by them, so give each its own"
         )
     if args.packed_attention == "flex" and args.device.type in WITHOUT_FLEX:
         raise ValueError(

@@ -48,6 +48,8 @@ def rehearse_rewards(
     twins = _made_up(dataset, args)
     batch = twins if with_twins else replace(twins, perturbed=None)
     for label, reward in rewards.items():
+        if getattr(reward, "runs_once", False) and args.process_index != 0:
+            continue  # the main process asks whom it asks
         with time_limit(f"reward {label!r}", args.rehearsal_seconds):
             try:
                 evaluate(reward, batch, label)

@@ -349,7 +349,7 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
         """Add columns to the table of sample responses."""
         self.log_column("target", [record.target for record in records])
         self.log_column("score", [answers.score(record.text, think=self.think) for record in records])
-        if batch.twins:
+        if self.perturbations:  # TRL keeps what a column had before where a step gives it nothing
             modes = {key: twin.mode for key, twin in batch.twins.items()}
             self.log_column("perturbation", [modes.get(record.key) for record in records])
             self.log_column("twin", [record.twin_text for record in records])

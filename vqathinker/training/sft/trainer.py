@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl.trainer.sft_config import SFTConfig
@@ -29,11 +29,10 @@ from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProce
 from vqathinker.scale import level_of
 from vqathinker.training.card import Origin, WritesCard
 from vqathinker.training.live import SUPERVISED_COLUMNS, log_file, show_live
-from vqathinker.training.missing import check_processes
+from vqathinker.training.missing import check_columns, check_precision, check_processes
 from vqathinker.training.packing import IGNORE
-from vqathinker.training.unreadable import UnreadableVideos
+from vqathinker.training.unreadable import UnreadableVideos, black_video
 from vqathinker.training.validation import validate
-from vqathinker.types import RunStopped
 
 REASONING = "The quality is {level}."
 
@@ -87,16 +86,21 @@ class SupervisedCollator:
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         """Build `input_ids`, `attention_mask`, `labels` (B, L) and `pixel_values` (B·T, 3, S, S).
 
+        Where no video of the batch can be read, a black one stands for it, of which nothing is learned.
+
         Raises:
             VideoError: if a video cannot be read and `unreadable` is None.
-            RunStopped: if too many cannot be read, or none of the batch.
+            RunStopped: if too many cannot be read.
         """
         read = self._read(rows)
         setting = self.processor.training
-        examples = [self._example(row) for row, _ in read]
+        examples = [self._example(row) for row, _ in read] or [self._example(rows[0])]
+        pixels = [self.processor.pixels(clip.frames, setting.size) for _, clip in read]
         ids = [torch.tensor(prompt + response) for prompt, response in examples]
         # the prompt is given, only the response is learned
         labels = [torch.tensor([IGNORE] * len(prompt) + response) for prompt, response in examples]
+        if not read:
+            labels = [torch.full_like(ids[0], IGNORE)]
         pad = partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
         padded = pad(ids, padding_value=self.processor.tokenizer.pad_token_id)
         lengths = torch.tensor(list(map(len, ids)))
@@ -104,7 +108,7 @@ class SupervisedCollator:
             "input_ids": padded,
             "attention_mask": (torch.arange(padded.shape[1]) < lengths[:, None]).long(),
             "labels": pad(labels, padding_value=IGNORE),
-            "pixel_values": torch.cat([self.processor.pixels(clip.frames, setting.size) for _, clip in read]),
+            "pixel_values": torch.cat(pixels or [black_video(self.processor)]),
         }
 
     def _read(self, rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], Clip]]:
@@ -115,12 +119,7 @@ class SupervisedCollator:
             raise errors[0]
         if errors and self.unreadable is not None:
             noted = [(error.path, error.reason) for error in errors]
-            self.unreadable.add(noted, len(clips), None, write=True)
-        if len(errors) == len(clips):
-            raise RunStopped(
-                f"no video of a batch can be read, the last one is {errors[-1]}; take it out of the labels, "
-                "or give larger batches (--per_device_train_batch_size, --per_device_eval_batch_size)"
-            )
+            self.unreadable.add(noted, None, None, write=True)
         return [(row, clip) for row, clip in zip(rows, clips, strict=True) if isinstance(clip, Clip)]
 
     def _example(self, row: Mapping[str, Any]) -> tuple[list[int], list[int]]:
@@ -193,6 +192,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         self.rows = (train_dataset, eval_dataset)
         files: set[str] = set()
         for rows in filter(None, self.rows):
+            check_columns(rows)
             check_samples(rows)
             files.update(rows["path"])
         self.unreadable = UnreadableVideos(str(args.output_dir), len(files), max_unreadable, is_shared=True)
@@ -212,6 +212,8 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         )
         show_live(self, SUPERVISED_COLUMNS)
         check_processes(self.accelerator.num_processes)
+        policy = self.accelerator.unwrap_model(self.model)
+        check_precision(policy, has_master_weights=self.is_deepspeed_enabled)
         self.processing_class = processor  # what is saved with every checkpoint
 
     def origin(self) -> Origin:
@@ -219,6 +221,19 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         settings = {"learning rate": self.args.learning_rate, "seed": self.args.seed}
         answers_only = not self.collator.think
         return Origin("Fine-tuned on templated answers", self.base, *self.rows, settings, answers_only)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:  # noqa: ANN401  the loss, or with it what the model returned
+        """As TRL's; of a batch without a readable video 0, where the mean over nothing would be NaN."""
+        if not num_items_in_batch and not (inputs["labels"] != IGNORE).any():
+            num_items_in_batch = torch.ones((), device=inputs["labels"].device)
+        arguments = (model, inputs, return_outputs, num_items_in_batch)
+        return super().compute_loss(*arguments)  # type: ignore[no-untyped-call]
 
     def evaluation_loop(self, dataloader: DataLoader[Any], *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As of `transformers.Trainer`, with what `validate` finds beside the loss."""
