@@ -135,17 +135,34 @@ def signal_to_noise(steps: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, An
     """Squared length of the mean gradient over the variance of one, of all weights and of parts of them.
 
     The squared length is less the part that noise has in it, so a gradient of noise alone has 0 on average.
+    The error of the ratio is the jackknife's, which leaves out one batch at a time.
     """
     found: dict[str, Any] = {}
     # adapters keep the names of the layers that they sit on
     for part, marker in {"all": "", **PARTS}.items():
         names = [name for name in steps[0] if marker in name]
         gradients = torch.stack([torch.cat([step[name] for name in names]) for step in steps]).double()
-        mean = gradients.mean(dim=0)
-        noise = float((gradients - mean).square().sum() / (len(steps) - 1))
-        signal = float(mean.square().sum()) - noise / len(steps)
-        found[part] = {"weights": len(mean), "signal": signal, "noise": noise, "ratio": signal / noise}
+        products = (gradients @ gradients.T).numpy()
+        signal, noise = moments(products)
+        others = [np.delete(np.delete(products, i, axis=0), i, axis=1) for i in range(len(steps))]
+        ratios = np.array([np.divide(*moments(one)) for one in others])
+        error = np.sqrt((len(steps) - 1) * ratios.var())
+        found[part] = {
+            "weights": gradients.shape[1],
+            "signal": signal,
+            "noise": noise,
+            "ratio": signal / noise,
+            "error": float(error),
+        }
     return found
+
+
+def moments(products: np.ndarray) -> tuple[float, float]:
+    """Squared length of the mean and variance of gradients of which the (n, n) products are known."""
+    number = len(products)
+    own = float(np.trace(products))
+    signal = (float(products.sum()) - own) / (number * (number - 1))
+    return signal, own / number - signal
 
 
 def measure_digits(demo: Path, model: str) -> dict[str, Any]:
@@ -195,7 +212,7 @@ def show(report: dict[str, Any]) -> None:
     console = Console()
     table = Table("weights", "batch", *("all", *PARTS), title="signal / noise of one step's gradient")
     for found in report["gradients"]:
-        cells = [f"{found[part]['ratio']:.3f}" for part in ("all", *PARTS)]
+        cells = [f"{found[part]['ratio']:.3f} ± {found[part]['error']:.3f}" for part in ("all", *PARTS)]
         table.add_row(found["weights"], found["batch"], *cells)
     console.print(table)
     columns = ("whole", "first digit", "same first digit")

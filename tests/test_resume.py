@@ -18,9 +18,10 @@ import pytest
 import torch
 from conftest import PROCESSES, redirect_output, rounds
 
+from vqathinker import journal as journal_module
 from vqathinker.cli import app
 from vqathinker.evaluation import Keeping
-from vqathinker.journal import Journal, read, read_entries, remove_all
+from vqathinker.journal import Journal, Lines, read, read_entries, read_lines, remove_all
 
 NUM_VIDEOS = rounds(18, 32)
 
@@ -319,6 +320,26 @@ def test_a_line_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path) -> 
         assert journal.path.stat().st_size == size
         journal.append({"row": 1, "text": "fits now"})
     assert [entry["text"] for entry in read_entries(tmp_path)] == ["short", "fits now"]
+
+
+def test_a_file_that_is_removed_meanwhile_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking another process may remove what it had locked itself."""
+    path = tmp_path / "lines.jsonl"
+    lock = journal_module._lock
+    removed = []
+
+    def lock_too_late(file: int, place: Path) -> None:
+        if not removed:
+            place.unlink()
+            removed.append(place)
+        lock(file, place)
+
+    monkeypatch.setattr(journal_module, "_lock", lock_too_late)
+    with Lines(path) as lines:
+        lines.append({"row": 0})
+    assert read_lines(path) == [{"row": 0}]
 
 
 def test_every_shard_reads_the_same(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def signal() -> Cells:
     parts = ("all", "attention", "MLP", "motion projector")
     rows = [["weights", "batch", *(f"{part} weights" if part == "all" else part for part in parts)]]
     for found in read("learning")["gradients"]:
-        ratios = [f"{found[part]['ratio']:.3f}" for part in parts]
+        ratios = [f"{found[part]['ratio']:.3f} ± {found[part]['error']:.3f}" for part in parts]
         rows.append([found["weights"], found["batch"], *ratios])
     return rows
 

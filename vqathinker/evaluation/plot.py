@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vqathinker.atomic import whole_file
 from vqathinker.metrics import Metrics, fit_logistic
 from vqathinker.scale import SCALE
 
@@ -27,7 +28,8 @@ def scatter(rows: Sequence[Mapping[str, Any]], metrics: Metrics, path: Path) -> 
         metrics: of these rows, for the title.
         path: of the picture.
     """
-    draw(rows, metrics).savefig(path, dpi=150, metadata={"Software": None})
+    with whole_file(path) as part:
+        draw(rows, metrics).savefig(part, format="png", dpi=150, metadata={"Software": None})
 
 
 def draw(rows: Sequence[Mapping[str, Any]], metrics: Metrics) -> Figure:

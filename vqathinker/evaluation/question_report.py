@@ -39,7 +39,7 @@ MOST_ALIKE = 10  # different questions, up to which they are counted one by one
 
 
 @dataclass(frozen=True)
-class Part:
+class Counted:
     """What the answers to some of the questions are worth.
 
     Attributes:
@@ -144,14 +144,17 @@ class QuestionReport:
         return len([row for row in self.open_rows if math.isnan(self.points(row))])
 
     def points(self, row: int) -> float:
-        """What an answer is worth: a choice 0 or 1, an open one its judges' mean, NaN if one is missing."""
+        """What an answer is worth: a choice 0 or 1, an open one the mean of its judges' grades.
+
+        NaN where nobody was asked, or one who was asked has not graded.
+        """
         verdict = is_right(self.samples[row], self.texts[row])
         if verdict is not None:
             return float(verdict)
         values = [graded[row].value for graded in self.grades.values() if row in graded]
         return sum(values) / len(values) if values else math.nan
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[Counted]:
         """All, closed and open questions, then those with each value of what they are counted by."""
         rows = sorted(self.texts)
         named: dict[tuple[str, str], list[int]] = {("", ALL): rows}
@@ -173,11 +176,11 @@ class QuestionReport:
             named[facet] = facet_rows[facet]
         return [self._part(*names, own) for names, own in named.items()]
 
-    def _part(self, name: str, value: str, rows: Sequence[int]) -> Part:
+    def _part(self, name: str, value: str, rows: Sequence[int]) -> Counted:
         graded = [(row, points) for row in rows if not math.isnan(points := self.points(row))]
         samples = [self.samples[row] for row, _ in graded]
         best, share = majority(samples)
-        return Part(
+        return Counted(
             name=name,
             value=value,
             points=mean_of_answers([points for _, points in graded], [sample.media for sample in samples]),

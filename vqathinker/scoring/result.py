@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vqathinker import answers
+from vqathinker.journal import without_nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ class Seen:
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes as JSON knows them: None for NaN."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        found: dict[str, Any] = without_nan(asdict(self))
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ class Score(Seen):
 
     def to_dict(self) -> dict[str, Any]:
         """All attributes as JSON knows them, the derived ones too."""
-        first = {"path": self.path, "score": _plain(self.score), "clipped": self.clipped}
+        first = {"path": self.path, "score": without_nan(self.score), "clipped": self.clipped}
         return first | {"reasoning": self.reasoning} | super().to_dict()
 
 
@@ -96,11 +98,3 @@ class Reply(Seen):
 
     question: str
     text: str = ""
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401  whatever the attributes hold
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
