@@ -26,6 +26,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 DEMO_SETS = {"test": "in-domain", "ood_content": "unseen content", "ood_distortion": "unseen distortions"}
 DEMO_METRICS = ("srcc", "plcc", "rmse")
+ABLATIONS = ("4", "7", "gate", "opponents", "losses", "advantages")  # that have been run
 
 Cells = list[list[str]]
 
@@ -355,14 +356,8 @@ def rewards() -> Cells:
 
 TABLES: dict[str, Callable[[], Cells]] = {
     "speed": speed,
-    "rows_4": partial(rows_of, "4"),
-    "changes_4": partial(row_changes, "4"),
-    "rows_gate": partial(rows_of, "gate"),
-    "changes_gate": partial(row_changes, "gate"),
-    "rows_opponents": partial(rows_of, "opponents"),
-    "changes_opponents": partial(row_changes, "opponents"),
-    "rows_7": partial(rows_of, "7"),
-    "changes_7": partial(row_changes, "7"),
+    **{f"rows_{table}": partial(rows_of, table) for table in ABLATIONS},
+    **{f"changes_{table}": partial(row_changes, table) for table in ABLATIONS},
     "demo": demo,
     "changes": changes,
     "expected": expected_changes,
