@@ -301,7 +301,8 @@ def test_nothing_is_overwritten_without_being_asked(run_folder: Path, tmp_path: 
 def test_an_earlier_run_is_set_aside(run_folder: Path) -> None:
     """Nothing goes on from its checkpoints, and the run that overwrites does not count or remove them."""
     for name in ("earlier-checkpoint-3", "earlier-checkpoint-3-2"):
-        (moved,) = [path for path in set_aside(run_folder) if path.name.startswith("earlier-checkpoint-3")]
+        told = settings("grpo", "--output_dir", run_folder, "--overwrite_output_dir", "true")
+        (moved,) = [path for path in set_aside(told) if "checkpoint-3" in path.name]
         assert moved.name == name
         assert (moved / "trainer_state.json").is_file()
         assert checkpoints_in(run_folder) == {}

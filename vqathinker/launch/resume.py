@@ -89,10 +89,10 @@ def checkpoints_in(output: Path) -> dict[int, Path]:
     }
 
 
-def set_aside(output: Path) -> list[Path]:
+def set_aside(settings: Settings) -> list[Path]:
     """Give checkpoints of an earlier run names under which nothing goes on from them, or removes them."""
     moved = []
-    for path in sorted(output.glob("checkpoint-*")):
+    for path in sorted(_output(settings).glob("checkpoint-*")):
         place = path.with_name(f"earlier-{path.name}")
         number = 2
         while place.exists():

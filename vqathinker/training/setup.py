@@ -171,7 +171,7 @@ def begin(settings: Settings) -> str | None:
     state.wait_for_everyone()  # nobody writes before everybody has looked
     if state.is_main_process:
         if checkpoint is None:
-            for path in set_aside(Path(str(settings["output_dir"])).expanduser()):
+            for path in set_aside(settings):
                 logger.warning("a checkpoint of an earlier run is kept as %s", path)
         record(settings, state.num_processes)
     state.wait_for_everyone()
