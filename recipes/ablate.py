@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -78,6 +78,12 @@ class Setup:
     launch: Sequence[str] = ()
     reading: Sequence[str] = ("--answer-only",)
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    def shaping(self) -> dict[str, Any]:
+        """What shapes figures, as JSON has it; not how and where trainings are launched."""
+        names = ("starts", "sets", "settings", "options", "labels", "reading")
+        found: dict[str, Any] = json.loads(json.dumps({name: getattr(self, name) for name in names}))
+        return found
 
     def configs(self, row: AblationRow) -> tuple[str, str]:
         """The recipe's YAML and the row's, which is laid over it."""
@@ -183,7 +189,7 @@ def main(
                 seed=number,
                 scale=scale,
                 settings=read_layers(shared.configs(one)),
-                setup=None if scale is Scale.LAPTOP else asdict(shared),
+                setup=None if scale is Scale.LAPTOP else shared.shaping(),
                 folder=folder / one.name / f"seed{number}",
                 result=results / f"{one.name}-{number}.json",
             )

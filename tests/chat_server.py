@@ -26,6 +26,7 @@ class ChatServer:
             "400", "garbage", "half", "empty", "silence"; None for an answer.
 
     Attributes:
+        root: what the name "judge" stands for.
         answered: how often each question got its answer.
         asked: how often each came.
         seen: the bodies of all requests.
@@ -33,6 +34,7 @@ class ChatServer:
     """
 
     def __init__(self, answer: Answer, fault: Callable[[str, int], str | None] | None = None) -> None:
+        self.root = "models/first"
         self.answer = answer
         self.fault = fault or (lambda text, times: None)
         self.answered: Counter[str] = Counter()
@@ -46,6 +48,16 @@ class ChatServer:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 owner.serve(self)
+
+            def do_GET(self) -> None:
+                """The list of models, as vLLM's."""
+                model = {"id": "judge", "object": "model", "created": 0, "owned_by": "us", "root": owner.root}
+                body = json.dumps({"object": "list", "data": [model]}).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
             def log_message(self, *arguments: Any) -> None:
                 """Nothing is said."""

@@ -347,3 +347,18 @@ def test_sets_that_are_not_known_or_differ(tmp_path: Path) -> None:
     content["results"] = {"mine": content["results"]["test"]}
     (tmp_path / "full.json").write_text(json.dumps(content))
     assert "mine: neither a set that `vqathinker datasets` lists" in report("--table", 4, tmp_path).stderr
+
+
+def test_figures_of_another_setup_are_not_taken(tmp_path: Path) -> None:
+    (row,) = [row for row in read_table("7").rows.values() if row.name == "full"]
+    setup = ablate.Setup(starts={"base": "init-8b"}, sets="sets.yaml", environment={"KEY": "secret"})
+    job = ablate.Job(
+        row=row, seed=1, scale=ablate.Scale.FULL, settings={"beta": 0.1}, setup=setup.shaping(),
+        folder=tmp_path, result=tmp_path / "full-1.json",
+    )  # fmt: skip
+    job.result.write_text(json.dumps(job.origin))
+    assert job.is_done()
+    assert "secret" not in job.result.read_text()
+    other = dataclasses.replace(setup, starts={"base": "init-1b"})
+    with pytest.raises(ValueError, match="of other settings"):
+        dataclasses.replace(job, setup=other.shaping()).is_done()

@@ -192,3 +192,8 @@ def test_what_cannot_be_compared(
     result = call("compare", checkpoint, *words)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_one_file_is_compared_with_nothing() -> None:
+    with pytest.raises(ValueError, match="1 files: at least 2 can be compared"):
+        vote_by_questions(ScriptedScorer({}), ["a.mp4"])  # type: ignore[arg-type]

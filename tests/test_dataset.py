@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqathinker.data.dataset import load_labels
+from vqathinker.samples import Media, Sample, write_samples
 from vqathinker.scale import SCALES
 
 FASTVQA = "yfcc-batch1/725.mp4, -1, -1, 76.84375\nKoNViD, part 2/7.mp4, 8.008, 29.97, 15\n"
@@ -261,3 +262,11 @@ def test_not_text(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none.csv"):
         load_labels(tmp_path / "none.csv")
+
+
+def test_a_common_name_keeps_samples_apart(tmp_path: Path) -> None:
+    samples = [Sample("1", name, (Media("a.mp4"),), "score", target=3.0) for name in ("one", "other")]
+    write_samples(tmp_path / "set.jsonl", samples)
+    assert len(load_labels(tmp_path / "set.jsonl")) == 2
+    with pytest.raises(ValueError, match="in one data set 'all' the id '1' would stand for 2 samples"):
+        load_labels(tmp_path / "set.jsonl", dataset="all")

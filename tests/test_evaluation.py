@@ -381,3 +381,15 @@ def test_nothing_that_is_there_is_replaced(
             result.write(tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == [name]
         (tmp_path / name).unlink()
+
+
+def test_samples_depend_on_the_batch_and_are_not_mixed(
+    policies: Callable[..., Any], rows: Dataset, tmp_path: Path
+) -> None:
+    with scorer(policies) as ours:
+        evaluate(ours, rows, out=tmp_path / "greedy")
+        evaluate(ours, rows, out=tmp_path / "sampled", samples=2)
+        ours.batch_size = 3
+        evaluate(ours, rows, out=tmp_path / "greedy")
+        with pytest.raises(ValueError, match=r"on which samples depend .* is 2 there and 3 here"):
+            evaluate(ours, rows, out=tmp_path / "sampled", samples=2)

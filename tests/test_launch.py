@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from trl.scripts.utils import TrlParser
 
 from vqathinker.launch import effects, read_settings, user_errors
 from vqathinker.launch.checks import check, not_installed
+from vqathinker.launch.compose import copy_model, is_done
 from vqathinker.launch.fields import UNKNOWN, read_fields
 from vqathinker.launch.help import show_help
 from vqathinker.launch.processes import became_one
@@ -34,7 +37,7 @@ from vqathinker.launch.resume import (
 )
 from vqathinker.launch.settings import FIXED, RECIPES, Settings, merge, options_of
 from vqathinker.training import TrainingConfig
-from vqathinker.training.setup import DataConfig, SupervisedDataConfig
+from vqathinker.training.setup import DataConfig, SupervisedDataConfig, begin
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "recipes"
@@ -308,6 +311,51 @@ def test_an_earlier_run_is_set_aside(run_folder: Path) -> None:
         assert checkpoints_in(run_folder) == {}
         (run_folder / "checkpoint-3").mkdir()
         (run_folder / "checkpoint-3" / "trainer_state.json").write_text("{}")
+
+
+def test_a_run_takes_its_folder_over(run_folder: Path) -> None:
+    where = ["--output_dir", run_folder]
+    new = settings("grpo", *where, "--overwrite_output_dir", "true")
+    assert begin(new) is None
+    assert (run_folder / "earlier-checkpoint-3" / "trainer_state.json").is_file()
+    (run_folder / "earlier-checkpoint-3").rename(run_folder / "checkpoint-3")
+    record(new, 8)
+    again = settings("grpo", *where, "--resume_from_checkpoint", "true")
+    with pytest.raises(ValueError, match="began in 8 processes, these are 1"):
+        begin(again)
+    allowed = settings("grpo", *where, "--resume_from_checkpoint", "true", "--allow_changes", "true")
+    assert begin(allowed) == str(run_folder / "checkpoint-3")
+    assert begin(again) == str(run_folder / "checkpoint-3")  # in one process from now on
+
+
+def test_what_would_be_replaced_is_no_start(run_folder: Path) -> None:
+    start = ["--model_name_or_path", run_folder / "checkpoint-3"]
+    options = ["--output_dir", run_folder, "--overwrite_output_dir", "true"]
+    (problem,) = check_output(settings("grpo", *options, *start))
+    assert "lies in the output folder" in problem
+    assert check_output(settings("grpo", *options, "--model_name_or_path", run_folder.parent)) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "args", "is_over"),
+    [
+        ({"global_step": 5, "epoch": 0.5}, {"max_steps": 5, "num_train_epochs": 3}, True),
+        ({"global_step": 5, "epoch": 0.5}, {"max_steps": 6, "num_train_epochs": 3}, False),
+        ({"global_step": 5, "epoch": 3.0}, {"max_steps": -1, "num_train_epochs": 3}, True),
+        ({"global_step": 5, "epoch": 2.9}, {"max_steps": -1, "num_train_epochs": 3}, False),
+    ],
+)
+def test_a_run_that_has_ended(
+    run_folder: Path, state: dict[str, Any], args: dict[str, int], is_over: bool
+) -> None:
+    checkpoint = run_folder / "checkpoint-3"
+    (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+    assert not is_done(checkpoint, SimpleNamespace(**args))  # it holds no model
+    for name in ("model.safetensors", "config.json", "optimizer.pt", "rng_state_0.pth"):
+        (checkpoint / name).write_text(name)
+    assert is_done(checkpoint, SimpleNamespace(**args)) == is_over
+    copy_model(checkpoint, run_folder / "final", best=False)
+    assert {path.name for path in (run_folder / "final").iterdir()} == {"model.safetensors", "config.json"}
 
 
 def test_the_number_of_processes_is_kept(run_folder: Path) -> None:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from itertools import chain, repeat
@@ -391,16 +392,37 @@ def test_a_judge_without_open_answers(checkpoint: Path, labelled_videos: Path, t
     assert "no answer is open, there is nothing to judge" in result.stderr
 
 
-def test_one_process_judges(checkpoint: Path, labelled_videos: Path, asked: Path, tmp_path: Path) -> None:
+def test_one_process_judges_at_a_time(
+    checkpoint: Path, labelled_videos: Path, asked: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     with ChatServer(lambda text: '{"score": 1}') as server:
         options = ["--videos", labelled_videos, "--out", out, *LIMITS]
         call("ask-set", checkpoint, asked, *options)
-        with FileLock(out / ".judging.lock"):
-            result = call("ask-set", checkpoint, asked, *options, "--judge", f"judge@{server.url}")
-        assert not server.seen
-    assert result.exit_code == 0
-    assert "another process judges" in result.stdout
+        lock = FileLock(out / ".judging.lock", thread_local=False)
+        lock.acquire()
+        refused = call("ask-set", checkpoint, asked, *options, "--overwrite")
+        threading.Timer(5, lock.release).start()  # long after the model is loaded
+        result = call("ask-set", checkpoint, asked, *options, "--judge", f"judge@{server.url}")
+        assert len(server.seen) == 5
+    assert refused.exit_code == 2
+    assert "another process judges the answers in" in refused.stderr
+    assert "waiting for another process" in result.stderr
+    assert "11 of 12 questions are answered already" in result.stderr
+
+
+def test_another_model_by_a_judges_name(
+    checkpoint: Path, labelled_videos: Path, asked: Path, tmp_path: Path
+) -> None:
+    with ChatServer(lambda text: '{"score": 1}') as server:
+        options = ["--videos", labelled_videos, "--out", tmp_path / "out", *LIMITS]
+        options += ["--judge", f"judge@{server.url}"]
+        assert call("ask-set", checkpoint, asked, *options).exit_code == 1  # a file is missing
+        server.root = "models/second"
+        other = call("ask-set", checkpoint, asked, *options)
+        assert other.exit_code == 2
+        assert "models/second is served there, and the grades in" in other.stderr
+        assert call("ask-set", checkpoint, asked, *options, "--overwrite").exit_code == 1
 
 
 def test_grades_stay_until_the_answers_are_replaced(

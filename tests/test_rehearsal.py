@@ -205,3 +205,22 @@ def test_a_report_that_fails_is_told_before_the_run() -> None:
     message = r"the metrics of reward 'mine' raised ZeroDivisionError.* in the rehearsal, at .*test_re"
     with pytest.raises(ValueError, match=message):
         rehearse(Reports())
+
+
+def test_what_asks_others_is_rehearsed_by_the_main_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Judge:
+        runs_once = True
+
+        def __call__(self, batch: RolloutBatch) -> FloatArray:
+            asked.append(batch)
+            return np.zeros_like(batch.scores)
+
+    args = settings()
+    monkeypatch.setattr(TrainingConfig, "process_index", 1)
+    rehearse_rewards({"judge": Judge()}, ROWS, args, with_twins=False)
+    assert not asked
+    monkeypatch.setattr(TrainingConfig, "process_index", 0)
+    rehearse_rewards({"judge": Judge()}, ROWS, args, with_twins=False)
+    assert asked

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from vqathinker import answers
 from vqathinker.media.guarded import GuardedReader
-from vqathinker.media.video import read_keyframes
+from vqathinker.media.video import clip_of, read_keyframes
 from vqathinker.rollout import EncodedVideo, HFEngine, RolloutRequest, Sampling, VideoEncoder
-from vqathinker.rollout.answer import predict
+from vqathinker.rollout.answer import Answerer, Asking, Viewing, predict
 
 Policies = Callable[..., tuple[Any, Any]]
 
@@ -347,3 +347,15 @@ def test_predict_reads_the_score(policies: Policies, video: Path) -> None:
     (prediction,) = predict(model, processor, [str(video)])
     assert prediction.text == "<think>fair</think><answer>3.42</answer>"
     assert prediction.score == 3.42
+
+
+def test_features_of_two_scorers_have_names_of_their_own(policies: Policies) -> None:
+    """An engine that is shared may keep features by these names."""
+    model, processor = policies("none")
+    clip = clip_of(np.zeros((12, 56, 56, 3), np.uint8), 12)
+    keys = []
+    for _ in range(2):
+        answerer = Answerer(model, processor)
+        requests = answerer._requests([Viewing((clip,), (None, "Why?")), Viewing((clip,))], Asking())
+        keys += [request.cache_key for request in requests]
+    assert len(set(keys)) == 4  # the questions about one clip share a name

@@ -677,6 +677,22 @@ def test_a_trl_function_is_a_reward(make: Callable[..., VQAThinkerTrainer]) -> N
         (
             {
                 "train_dataset": Dataset.from_dict(
+                    {key: list("aab") for key in NAMES} | {"target": [2.0, 3.0, 4.0]}
+                )
+            },
+            "1 rows of the training data have the data set and the id of another row",
+        ),
+        (
+            {
+                "train_dataset": Dataset.from_dict(
+                    {key: list("abc") for key in (*NAMES, "image")} | {"target": [2.0, 3.0, 4.0]}
+                )
+            },
+            "the column 'image' of the labels has a meaning of its own in TRL; rename it",
+        ),
+        (
+            {
+                "train_dataset": Dataset.from_dict(
                     {key: list("abc") for key in NAMES} | {"target": [0.2, 0.5, 3.0]}
                 )
             },

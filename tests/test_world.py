@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import typer
 from conftest import decode_all, read_rows
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from scipy import stats
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "recipes"))  # they are no installed package
 
+import demo  # noqa: E402
 from world import build, observers, runs, words  # noqa: E402
 from world.distortions import KINDS, distort, encode, shown_frames  # noqa: E402
 from world.scenes import CONTRAST, FAMILIES, NUM_FRAMES, SIDE, render_scene  # noqa: E402
@@ -325,3 +327,13 @@ def test_the_whole_demo(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pyte
     assert len(said) == 2 + 2 * len(build.SCORED)
     monkeypatch.setattr(demo, "train", None)
     demo.main(out=tmp_path)
+
+
+def test_a_folder_is_of_one_demo(tmp_path: Path) -> None:
+    demo.require_same(tmp_path, {"seed": 0, "engine": "hf"})
+    demo.require_same(tmp_path, {"seed": 0, "engine": "hf"})
+    with pytest.raises(typer.BadParameter, match="holds a demo of seed 0 and engine hf"):
+        demo.require_same(tmp_path, {"seed": 1, "engine": "hf"})
+    (tmp_path / "demo.json").rename(tmp_path / "summary.json")  # of a demo that says it there alone
+    with pytest.raises(typer.BadParameter, match="holds a demo of seed 0"):
+        demo.require_same(tmp_path, {"seed": 0, "engine": "vllm"})

@@ -29,6 +29,7 @@ WORDS = {
     "num_frames": "the number of keyframes",
     "think": "whether reasoning is required (--answer-only)",
     "question": "the question (--ask, --describe)",
+    "batch_size": "the number answered at a time, on which samples depend (--batch-size)",
     "window": "the length of windows (--timeline)",
 }
 
@@ -237,7 +238,7 @@ def remove_all(directory: Path) -> None:
     paths = sorted(directory.glob(PATTERN))
     with ExitStack() as opened:
         for path in paths:
-            _lock(opened.enter_context(path.open("rb")).fileno(), path)
+            _lock(opened.enter_context(path.open("r+b")).fileno(), path)
         for path in paths:
             path.unlink()
 

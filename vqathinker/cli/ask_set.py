@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from filelock import FileLock, Timeout
 
-from vqathinker.cli.evaluate import say_results
+from vqathinker.cli.evaluate import kept_note
 from vqathinker.cli.label_options import require_folder
 from vqathinker.cli.options import CheckpointName, EngineOptions, KeepOptions, ModeOptions, require_keeping
 from vqathinker.cli.require import require_checkpoint, require_label_file, require_room
@@ -23,10 +23,12 @@ from vqathinker.cli.usage import with_options
 
 if TYPE_CHECKING:
     from vqathinker.chat import ChatClient
+    from vqathinker.evaluation import Keeping
     from vqathinker.evaluation.question_report import QuestionReport
     from vqathinker.evaluation.question_run import QuestionRun
     from vqathinker.grading import Grader
     from vqathinker.samples import Sample
+    from vqathinker.scoring import Scorer
 
 LETTERS_PER_TOKEN = 4  # of English, about
 MILLION = 1_000_000
@@ -173,22 +175,32 @@ def ask_set(
     human = judging.grades(samples)
     folder = require_checkpoint(checkpoint)
     require_room(folder, engine.max_new_tokens)
-    from vqathinker.evaluation.question_run import QUESTION_FILES, QuestionRun
+    from vqathinker.evaluation.question_run import JUDGES_FOLDER, QUESTION_FILES
 
     origin = {"checkpoint": checkpoint, "labels": questions.name}
-    keeping = Keeping(keep.out, QUESTION_FILES, overwrite=keep.overwrite, shard=shard, origin=origin)
+    keeping = Keeping(
+        keep.out,
+        QUESTION_FILES,
+        folders=[JUDGES_FOLDER],
+        overwrite=keep.overwrite,
+        shard=shard,
+        origin=origin,
+    )
     require_keeping(keeping)
     # what is wrong with a judge is told before a model is loaded; what is kept of it may be replaced
     judging.graders(None if keep.overwrite else keep.out)
-    with errors_in_a_line(partial(say_results, [keeping])):
+    with errors_in_a_line(partial(kept_note, [keeping])):
         with engine.load(folder) as scorer:
-            report = _ask(QuestionRun(scorer, samples, videos, keeping))
-        if report.num_pending:
-            left = f"{report.num_pending} questions are left to the others"
+            run = _begin(scorer, samples, videos, keeping)
+            _ask(run)
+        num_pending = run.report().num_pending
+        if num_pending:
+            left = f"{num_pending} questions are left to the others"
             typer.echo(f"shard {shard[0]} of {shard[1]} is done, {left}")
             raise typer.Exit(0)
-        report.human = human
         with _alone(keep.out):
+            report = run.report()  # nobody has replaced the answers meanwhile, or it says so
+            report.human = human
             graders = judging.graders(keep.out)
             for name, grader in graders.items():
                 _judge(report, name, grader, judging.price)
@@ -197,18 +209,38 @@ def ask_set(
     leave(failed=_show(report, has_judge=bool(graders)))
 
 
+def _begin(scorer: Scorer, samples: Sequence[Sample], videos: Path, keeping: Keeping) -> QuestionRun:
+    """Take the folder over, unless its answers would be replaced while somebody judges them."""
+    from vqathinker.evaluation.question_run import QuestionRun
+
+    if keeping.folder is None or not keeping.overwrite:
+        return QuestionRun(scorer, samples, videos, keeping)
+    keeping.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(keeping.folder / LOCK_FILE, timeout=0):
+            return QuestionRun(scorer, samples, videos, keeping)
+    except Timeout:
+        raise ValueError(
+            f"another process judges the answers in {keeping.folder}; wait for it, or stop it"
+        ) from None
+
+
 @contextmanager
 def _alone(out: Path | None) -> Iterator[None]:
-    """Let one of several processes judge, which could find all questions answered at the same time."""
+    """Let one of several processes judge at a time; who comes later finds the grades, which cost nothing."""
     if out is None:
         yield
         return
+    lock = FileLock(out / LOCK_FILE)
     try:
-        with FileLock(out / LOCK_FILE, timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except Timeout:
-        typer.echo(f"another process judges and writes the results in {out}")
-        raise typer.Exit(0) from None
+        typer.echo(f"waiting for another process, which judges the answers in {out}", err=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _read(file: Path) -> list[Sample]:
@@ -221,7 +253,7 @@ def _read(file: Path) -> list[Sample]:
         fail(error)
 
 
-def _ask(run: QuestionRun) -> QuestionReport:
+def _ask(run: QuestionRun) -> None:
     """Ask what is left under a progress bar."""
     with run as answers, progress_bar("media") as progress:
         if answers.num_left_out:
@@ -235,7 +267,6 @@ def _ask(run: QuestionRun) -> QuestionReport:
         bar = progress.add_task("asking", total=len(answers.left))
         for _ in answers:
             progress.advance(bar)
-    return run.report()
 
 
 def _judge(report: QuestionReport, name: str, grader: Grader, price: tuple[float, float] | None) -> None:

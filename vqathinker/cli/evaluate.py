@@ -67,7 +67,7 @@ def evaluate(
     loaded = [one.load() for one in chosen]
     from vqathinker.evaluation import Evaluating
 
-    with errors_in_a_line(partial(say_results, keepings)), engine.load(folder) as scorer:
+    with errors_in_a_line(partial(kept_note, keepings)), engine.load(folder) as scorer:
         results = []
         for one, rows, keeping in zip(chosen, loaded, keepings, strict=True):
             results.append(_run(Evaluating(scorer, rows, keeping, how), one.folder))
@@ -145,13 +145,14 @@ def _leave(chosen: list[LabelledSet], results: list[Evaluation], keep: KeepOptio
     leave(failed=any(result.num_unreadable for result in results))
 
 
-def say_results(keepings: Sequence[Keeping]) -> str:
-    """Say what an ended run leaves."""
+def kept_note(keepings: Sequence[Keeping]) -> str:
+    """What a run leaves that ends on its way, as the rest of a sentence."""
     from vqathinker.journal import read_entries
 
     folders = [keeping.folder for keeping in keepings if keeping.folder is not None]
     if not folders:
-        return ""
+        return "; nothing is kept without --out"
     number = sum(len({entry["row"] for entry in read_entries(folder)}) for folder in folders)
     where = folders[0] if len(folders) == 1 else folders[0].parent
-    return f"; {number} results are in {where}, the same command goes on from there"
+    command = "the same command without --overwrite" if keepings[0].overwrite else "the same command"
+    return f"; {number} results are in {where}, {command} goes on from there"

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
@@ -22,6 +23,7 @@ from vqathinker.cli.usage import nearest_path, with_options
 from vqathinker.prompts import DESCRIBE_QUESTION
 
 if TYPE_CHECKING:
+    from vqathinker.evaluation import Keeping
     from vqathinker.evaluation.files import OutputFiles, StoredResults
     from vqathinker.media.container import VideoError
     from vqathinker.scoring import Reply, Score
@@ -129,7 +131,7 @@ def score(
     found = _find(paths)
     tally = Tally(print_options, task, is_kept=output is not None)
     scorer = engine.load(folder)
-    with errors_in_a_line(tally.say_kept), scorer:
+    with errors_in_a_line(partial(_kept_note, keeping)), scorer:
         if output is None or keeping is None:
             _print(task.run(scorer, found), len(found), tally)
             if print_options.html is not None:
@@ -146,6 +148,14 @@ def score(
             _leave(done, output, shard, tally)
     tally.report()
     raise typer.Exit(FAILED if tally.num_failed else 0)
+
+
+def _kept_note(keeping: Keeping | None) -> str:
+    """What a run leaves that ends on its way, as the rest of a sentence."""
+    if keeping is None:
+        return "; every result so far is written"
+    command = "the same command without --overwrite" if keeping.overwrite else "the same command"
+    return f"; every result so far is kept, {command} goes on"
 
 
 def _print(answers: Iterable[Iterable[Score | Reply]], number: int, tally: Tally) -> None:
@@ -221,11 +231,6 @@ class Tally:
         if failed and not (result.error is not None and result.path == self.last_unusable):
             typer.echo(f"{result.path}: {result.error or 'the response holds no score'}", err=True)
             self.last_unusable = result.path if result.error is not None else None
-
-    def say_kept(self) -> str:
-        """Say what an ended run leaves."""
-        so_far = "kept, the same command goes on" if self.is_kept else "written"
-        return f"; every result so far is {so_far}"
 
     def report(self) -> None:
         """Say on standard error what the numbers do not show."""

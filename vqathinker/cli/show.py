@@ -40,24 +40,24 @@ def leave(*, failed: bool) -> NoReturn:
 
 
 @contextmanager
-def errors_in_a_line(kept: Callable[[], str] = str) -> Iterator[None]:
+def errors_in_a_line(kept: Callable[[], str] | None = None) -> Iterator[None]:
     """Leave with one line for what the user can correct.
 
     Args:
-        kept: says what an ended run leaves, as the rest of a sentence; empty for nothing.
+        kept: says what a run leaves that ends on its way, as the rest of a sentence.
     """
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError:
-        fail(f"{OUT_OF_MEMORY}{kept()}")
+        fail(f"{OUT_OF_MEMORY}{kept() if kept else ''}")
     except OSError as error:
-        fail(f"{error}{kept()}")
-    except (ValueError, ImportError) as error:
+        fail(f"{error}{kept() if kept else ''}")
+    except (ValueError, ImportError) as error:  # what was asked for, told before or instead of a run
         fail(error)
     except KeyboardInterrupt:
-        typer.echo(f"interrupted{kept() or '; nothing is kept without --out'}", err=True)
+        typer.echo(f"interrupted{kept() if kept else ''}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 

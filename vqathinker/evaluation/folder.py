@@ -27,8 +27,8 @@ class Keeping:
 
     Attributes:
         folder: of the journals; None keeps nothing.
-        files: what is written once every video has its result, relative to the folder or absolute; also
-            folders of what is kept meanwhile.
+        files: what is written once every video has its result, relative to the folder or absolute.
+        folders: in it, of what else is kept meanwhile.
         overwrite: whether to start anew, whatever the folder holds.
         shard: index and number of processes that share the videos and the folder.
         origin: what only the caller knows, e.g. checkpoint and label file; stored with the settings.
@@ -36,6 +36,7 @@ class Keeping:
 
     folder: Path | None = None
     files: Sequence[str] = RESULT_FILES
+    folders: Sequence[str] = ()
     overwrite: bool = False
     shard: tuple[int, int] = (0, 1)
     origin: Mapping[str, Any] = field(default_factory=dict)
@@ -73,11 +74,10 @@ class Keeping:
         if self.overwrite:
             remove_all(self.folder)
             for name in self.files:
-                path = self.folder / name
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+                (self.folder / name).unlink(missing_ok=True)
+            for name in self.folders:
+                if (self.folder / name).is_dir():
+                    shutil.rmtree(self.folder / name)
         return kind(Journal(self.folder, settings, self.shard))
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vqathinker.scoring.scorer import Scorer
 
 JUDGES_FOLDER = "judges"
-QUESTION_FILES = (ANSWERS_FILE, SUMMARY_FILE, *TABLE_FILES, JUDGES_FOLDER)
+QUESTION_FILES = (ANSWERS_FILE, SUMMARY_FILE, *TABLE_FILES)
 
 
 class QuestionRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,7 +93,8 @@ def checkpoints_in(output: Path) -> dict[int, Path]:
 def set_aside(settings: Settings) -> list[Path]:
     """Give checkpoints of an earlier run names under which nothing goes on from them, or removes them."""
     moved = []
-    for path in sorted(_output(settings).glob("checkpoint-*")):
+    found = [path for path in _output(settings).glob("checkpoint-*") if CHECKPOINT.fullmatch(path.name)]
+    for path in sorted(found):
         place = path.with_name(f"earlier-{path.name}")
         number = 2
         while place.exists():
@@ -127,6 +129,13 @@ def check_output(settings: Settings) -> list[str]:
             problems.append(
                 "leave these as they were, or give --allow_changes true to go on with the new ones"
             )
+    model = str(settings["model_name_or_path"])
+    lies_within = os.path.isdir(model) and Path(model).resolve().is_relative_to(_output(settings).resolve())
+    if checkpoint is None and lies_within:
+        problems.append(
+            f"model_name_or_path: {model} lies in the output folder, where it would be replaced; choose "
+            "another --output_dir"
+        )
     is_new = checkpoint is None and not settings["overwrite_output_dir"]
     for path in {str(_output(settings)), settings["save_to"]} - {None}:
         if Path(path).is_file():
@@ -177,7 +186,7 @@ def record(settings: Settings, num_processes: int) -> Path:
     changed = changes(settings)
     kept = {change.name: change.before for change in changed if change.name in KEPT_BY_OPTIMISER}
     if checkpoint is not None and file.exists():
-        if len(kept) == len(changed):
+        if len(kept) == len(changed) and num_processes_of(settings) in (None, num_processes):
             return file
         until = folder / f"settings_until_{checkpoint.name}.yaml"
         if not until.exists():  # at a second start from here, what led to the checkpoint is kept already

@@ -50,9 +50,7 @@ def check_columns(dataset: Dataset) -> None:
     """
     for name in TRL_COLUMNS:
         if name in dataset.column_names:
-            raise ValueError(
-                f"the column {name!r} of the training data has a meaning of its own in TRL; rename it"
-            )
+            raise ValueError(f"the column {name!r} of the labels has a meaning of its own in TRL; rename it")
 
 
 def check_processes(num_processes: int) -> None:

@@ -59,7 +59,7 @@ class DataConfig:
             `dataset`; its stem if omitted.
         mos_low: lower end of the native scale; that of the label file's columns, or 0, if omitted.
         mos_high: upper end of the native scale; that of the columns, or 100, if omitted.
-        eval_mos_low: that of the validation labels, as for training if omitted.
+        eval_mos_low: that of the validation labels; that of their columns, or as for training, if omitted.
         eval_mos_high: likewise.
         scale: how labels reach the prompt's 1-5 scale.
         save_to: where the final checkpoint goes; `<output_dir>/final` if omitted.

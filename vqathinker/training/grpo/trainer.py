@@ -7,6 +7,7 @@ Rewards and perturbations are callables; the trainer knows none by name. What TR
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -327,6 +328,9 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
             max_new_tokens=self.sampling.max_new_tokens,
             think=self.think,
         )
+        metric = self.args.metric_for_best_model
+        if metric is not None and math.isnan(found[metric]):
+            logger.warning("validation's %s is not defined: no checkpoint can be the best by it", metric)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         Trainer.log(self, metrics)  # TRL's own would write the table of training responses again
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -28,6 +28,7 @@ from vqathinker.media.video import Clip
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.scale import level_of
 from vqathinker.training.card import Origin, WritesCard
+from vqathinker.training.grpo.config import MORE_IS_BETTER
 from vqathinker.training.live import SUPERVISED_COLUMNS, log_file, show_live
 from vqathinker.training.missing import check_columns, check_precision, check_processes
 from vqathinker.training.packing import IGNORE
@@ -188,6 +189,9 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         base: str | None = None,
         **kwargs: Any,
     ) -> None:
+        metric = str(args.metric_for_best_model).removeprefix("eval_")
+        if metric in MORE_IS_BETTER:  # transformers takes more for better, but for the loss
+            args.greater_is_better = MORE_IS_BETTER[metric]
         self.base = base or str(model.name_or_path)
         self.rows = (train_dataset, eval_dataset)
         files: set[str] = set()
@@ -199,6 +203,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         self.collator = SupervisedCollator(
             processor, unreadable=self.unreadable, decoders=decoders, think=think
         )
+        self._evaluated = torch.zeros(2)  # rows of an evaluation, and those without a readable video
         self.eval_num_videos = eval_num_videos
         self.eval_max_completion_length = eval_max_completion_length
         super().__init__(
@@ -230,14 +235,22 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401  the loss, or with it what the model returned
         """As TRL's; of a batch without a readable video 0, where the mean over nothing would be NaN."""
-        if not num_items_in_batch and not (inputs["labels"] != IGNORE).any():
-            num_items_in_batch = torch.ones((), device=inputs["labels"].device)
-        arguments = (model, inputs, return_outputs, num_items_in_batch)
-        return super().compute_loss(*arguments)  # type: ignore[no-untyped-call]
+        labels = inputs["labels"]
+        is_blank = not (labels != IGNORE).any()
+        if not model.training:
+            self._evaluated += torch.tensor([len(labels), len(labels) if is_blank else 0])
+        if is_blank and not num_items_in_batch:
+            num_items_in_batch = torch.ones((), device=labels.device)
+        return super().compute_loss(  # type: ignore[no-untyped-call]
+            model, inputs, return_outputs, num_items_in_batch
+        )
 
     def evaluation_loop(self, dataloader: DataLoader[Any], *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """As of `transformers.Trainer`, with what `validate` finds beside the loss."""
+        """As of `transformers.Trainer`, with what `validate` finds beside the loss of what can be read."""
+        self._evaluated = torch.zeros(2)
         output = super().evaluation_loop(dataloader, *args, **kwargs)
+        counts = self.accelerator.gather(self._evaluated.to(self.accelerator.device)).view(-1, 2).sum(dim=0)
+        num_rows, num_blank = counts.tolist()
         prefix = kwargs.get("metric_key_prefix", "eval")
         found = validate(
             self,
@@ -249,6 +262,8 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
             think=self.collator.think,
         )
         assert output.metrics is not None  # it has the loss
+        num_read = num_rows - num_blank
+        output.metrics[f"{prefix}_loss"] *= num_rows / num_read if num_read else math.nan
         output.metrics.update({f"{prefix}_{name}": value for name, value in found.items()})
         return output
 
