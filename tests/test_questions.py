@@ -399,10 +399,18 @@ def test_one_process_judges_at_a_time(
     with ChatServer(lambda text: '{"score": 1}') as server:
         options = ["--videos", labelled_videos, "--out", out, *LIMITS]
         call("ask-set", checkpoint, asked, *options)
-        lock = FileLock(out / ".judging.lock", thread_local=False)
-        lock.acquire()
+        held = threading.Event()
+        done = threading.Event()
+
+        def judge() -> None:
+            with FileLock(out / ".judging.lock"):
+                held.set()
+                done.wait()
+
+        threading.Thread(target=judge).start()
+        held.wait()
         refused = call("ask-set", checkpoint, asked, *options, "--overwrite")
-        threading.Timer(5, lock.release).start()  # long after the model is loaded
+        threading.Timer(5, done.set).start()  # long after the model is loaded
         result = call("ask-set", checkpoint, asked, *options, "--judge", f"judge@{server.url}")
         assert len(server.seen) == 5
     assert refused.exit_code == 2

@@ -26,7 +26,16 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 DEMO_SETS = {"test": "in-domain", "ood_content": "unseen content", "ood_distortion": "unseen distortions"}
 DEMO_METRICS = ("srcc", "plcc", "rmse")
-ABLATIONS = ("4", "7", "gate", "opponents", "losses", "advantages", "group_size")  # that have been run
+ABLATIONS = (
+    "4",
+    "7",
+    "gate",
+    "opponents",
+    "losses",
+    "advantages",
+    "group_size",
+    "start",
+)  # that have been run
 
 Cells = list[list[str]]
 
