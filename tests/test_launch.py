@@ -329,11 +329,14 @@ def test_a_run_takes_its_folder_over(run_folder: Path) -> None:
 
 
 def test_what_would_be_replaced_is_no_start(run_folder: Path) -> None:
-    start = ["--model_name_or_path", run_folder / "checkpoint-3"]
+    checkpoint = ["--model_name_or_path", run_folder / "checkpoint-3"]
     options = ["--output_dir", run_folder, "--overwrite_output_dir", "true"]
-    (problem,) = check_output(settings("grpo", *options, *start))
-    assert "lies in the output folder" in problem
-    assert check_output(settings("grpo", *options, "--model_name_or_path", run_folder.parent)) == []
+    (problem,) = check_output(settings("grpo", *options, *checkpoint))
+    assert "is of an earlier run in the output folder" in problem
+    (problem,) = check_output(settings("grpo", *options, "--model_name_or_path", run_folder / "final"))
+    assert "is of an earlier run in the output folder" in problem
+    for start in (run_folder.parent, run_folder / "init"):
+        assert check_output(settings("grpo", *options, "--model_name_or_path", start)) == []
 
 
 @pytest.mark.parametrize(

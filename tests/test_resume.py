@@ -214,8 +214,8 @@ def test_a_full_disk(arguments: list[str], undisturbed: Path, tmp_path: Path) ->
     assert "Traceback" not in said
     assert said.splitlines()[-1].startswith("Error: [Errno 27] File too large")
     journal = out / "journal-0-of-1.jsonl"
-    assert journal.stat().st_size == 2500  # the last line is cut
-    assert not journal.read_bytes().endswith(b"\n")
+    assert 1000 < journal.stat().st_size < 2500
+    assert journal.read_bytes().endswith(b"\n")  # nothing of the line that did not fit
     assert f"{num_lines(out) - 1} results are in {out}, the same command goes on from there" in said
     process = start(arguments, out)
     process.join()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -130,11 +129,10 @@ def check_output(settings: Settings) -> list[str]:
                 "leave these as they were, or give --allow_changes true to go on with the new ones"
             )
     model = str(settings["model_name_or_path"])
-    lies_within = os.path.isdir(model) and Path(model).resolve().is_relative_to(_output(settings).resolve())
-    if checkpoint is None and lies_within:
+    if checkpoint is None and _is_replaced(Path(model), settings):
         problems.append(
-            f"model_name_or_path: {model} lies in the output folder, where it would be replaced; choose "
-            "another --output_dir"
+            f"model_name_or_path: {model} is of an earlier run in the output folder, whose checkpoints and "
+            "result are replaced; choose another --output_dir"
         )
     is_new = checkpoint is None and not settings["overwrite_output_dir"]
     for path in {str(_output(settings)), settings["save_to"]} - {None}:
@@ -146,6 +144,14 @@ def check_output(settings: Settings) -> list[str]:
                 "--resume_from_checkpoint true, or write beside what is there: --overwrite_output_dir true"
             )
     return problems
+
+
+def _is_replaced(model: Path, settings: Settings) -> bool:
+    """Whether a folder is a checkpoint that would be set aside, or the result that would be replaced."""
+    output = _output(settings).resolve()
+    place = model.resolve()
+    result = Path(settings["save_to"] or output / "final").resolve()
+    return place == result or (place.parent == output and CHECKPOINT.fullmatch(place.name) is not None)
 
 
 def changes(settings: Settings) -> list[SettingChange]:
