@@ -152,6 +152,7 @@ class Scorer:
         Raises:
             VideoError: if a single file cannot be used; in a list that is the score's `error`.
         """
+        # by way of `Mode`: `stream` takes more
         scores = list(self.stream(source, **asdict(Mode(**mode))))
         if not is_single(source):
             return scores
@@ -181,6 +182,7 @@ class Scorer:
             ValueError: if the modes contradict one another or the engine cannot tell what they need, the
                 questions are not as many as the videos, or levels ask one of their own.
         """
+        # what is asked for in vain is told before a file is read
         found = find_sources(sources, expand=expand)
         how = Mode(**mode)
         asking = self._asking(how)
@@ -331,7 +333,7 @@ class Scorer:
 
     def _answers(self, batches: Iterator[list[Part]], asking: Asking) -> Iterator[Answered]:
         start = time.perf_counter()
-        for batch in batches:
+        for batch in batches:  # waiting for its files is a part of its time
             found = self.answerer.answer(batch, asking)
             seconds = (time.perf_counter() - start) / len(batch)
             for part, responses in zip(batch, found, strict=True):
