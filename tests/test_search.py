@@ -15,7 +15,7 @@ from conftest import frame_number
 from vqathinker.media.names import VIDEO_SUFFIXES
 from vqathinker.media.search import find_videos
 from vqathinker.media.video import VideoError, keyframe_indices, read_keyframes
-from vqathinker.scoring.search import is_single
+from vqathinker.scoring.search import find_sources
 
 
 def errors(found: list[str | VideoError]) -> dict[str, str]:
@@ -143,5 +143,6 @@ def test_what_is_one_video(tmp_path: Path) -> None:
         "gone.mp4",
         "clip.yuv",
     ]
-    assert [is_single(source) for source in one] == [True] * 5
-    assert [is_single(source) for source in (tmp_path, f"{tmp_path}/*.mp4", ["a.mp4"])] == [False] * 3
+    assert [find_sources(source).is_single for source in one] == [True] * 5
+    several = (tmp_path, f"{tmp_path}/*.mp4", ["a.mp4"])
+    assert [find_sources(source).is_single for source in several] == [False] * 3

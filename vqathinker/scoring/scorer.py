@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
@@ -26,7 +26,7 @@ from vqathinker.scoring.load import load
 from vqathinker.scoring.mode import Mode
 from vqathinker.scoring.reading import read
 from vqathinker.scoring.result import Reply, Score
-from vqathinker.scoring.search import Source, Sources, find_sources, is_single
+from vqathinker.scoring.search import Source, Sources, find_sources
 from vqathinker.scoring.sources import Part, read_media, read_parts, read_windows
 from vqathinker.scoring.task import Asked
 
@@ -152,9 +152,13 @@ class Scorer:
         Raises:
             VideoError: if a single file cannot be used; in a list that is the score's `error`.
         """
-        # by way of `Mode`: `stream` takes more
-        scores = list(self.stream(source, **asdict(Mode(**mode))))
-        if not is_single(source):
+        found = find_sources(source)
+        how = Mode(**mode)
+        asking = self._asking(how)
+        questions = [None] * len(found.sources)
+        parts = read_parts(found.sources, questions, self.reader, self.setting, self._ahead)
+        scores = list(self._scores(parts, how, asking))
+        if not found.is_single:
             return scores
         (score,) = scores
         if score.error is not None:
@@ -183,7 +187,7 @@ class Scorer:
                 questions are not as many as the videos, or levels ask one of their own.
         """
         # what is asked for in vain is told before a file is read
-        found = find_sources(sources, expand=expand)
+        found = find_sources(sources, expand=expand).sources
         how = Mode(**mode)
         asking = self._asking(how)
         if questions is None:
@@ -230,7 +234,7 @@ class Scorer:
         Raises:
             TypeError: if a source is none of these.
         """
-        found = find_sources(sources, expand=expand)
+        found = find_sources(sources, expand=expand).sources
         parts = read_parts(found, [question] * len(found), self.reader, self.setting, self._ahead)
         replies = self._replies(self._batches(parts), Asking(sampling=Mode().sampling(self.max_new_tokens)))
         return (reply for (reply,) in replies)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,21 @@ Sources = Source | VideoError | Iterable[Source | VideoError]
 SINGLE = (str, os.PathLike, np.ndarray, VideoError)
 
 
-def find_sources(sources: Sources, *, expand: bool = True) -> list[Source | VideoError]:
-    """What is to be scored, one after the other: paths of files, and arrays of frames.
+@dataclass(frozen=True)
+class Found:
+    """What is to be scored, one after the other.
+
+    Attributes:
+        sources: paths of files, arrays of frames, and errors for what was found to be none.
+        is_single: whether one video was named: an array, or a name of a file, whether there is one or not.
+    """
+
+    sources: list[Source | VideoError]
+    is_single: bool
+
+
+def find_sources(sources: Sources, *, expand: bool = True) -> Found:
+    """Replace folders and patterns by the files that are meant.
 
     Args:
         sources: files, folders, patterns and arrays of frames, one or several.
@@ -28,6 +42,7 @@ def find_sources(sources: Sources, *, expand: bool = True) -> list[Source | Vide
     """
     are_several = isinstance(sources, Iterable) and not isinstance(sources, SINGLE)
     found: list[Source | VideoError] = []
+    is_many = are_several
     for source in sources if are_several else [sources]:  # type: ignore[union-attr]
         if not isinstance(source, SINGLE):
             raise TypeError(
@@ -35,18 +50,11 @@ def find_sources(sources: Sources, *, expand: bool = True) -> list[Source | Vide
             )
         if not isinstance(source, str | os.PathLike):
             found.append(source)
-        elif expand:
-            found += find_videos([os.fspath(source)])
+            continue
+        path = os.fspath(source)
+        if expand:
+            is_many = is_many or os.path.isdir(path) or is_pattern(path)
+            found += find_videos([path])
         else:
-            found.append(os.fspath(source))
-    return found
-
-
-def is_single(source: Source | Sequence[Source]) -> bool:
-    """Whether a source is one video: an array, or the name of one file, whether there is one or not."""
-    if isinstance(source, np.ndarray):
-        return True
-    if not isinstance(source, str | os.PathLike):
-        return False
-    path = os.fspath(source)
-    return not os.path.isdir(path) and not is_pattern(path)
+            found.append(path)
+    return Found(found, is_single=not is_many)

@@ -86,12 +86,12 @@ def read_parts(
     files = [os.fspath(source) for source in sources if isinstance(source, str | os.PathLike)]
     clips = iter_clips(reader, files, setting, ahead)
     for source, question in zip(sources, questions, strict=True):
-        if isinstance(source, VideoError):
-            yield Part((source,), (question,))
-        elif not isinstance(source, str | os.PathLike):
-            yield Part((clip_of(source, setting.num_frames),), (question,))
-        else:
+        if isinstance(source, str | os.PathLike):
             yield whole([next(clips)], [question])
+        elif isinstance(source, VideoError):
+            yield Part((source,), (question,))
+        else:
+            yield Part((clip_of(source, setting.num_frames),), (question,))
 
 
 def read_windows(
