@@ -139,7 +139,7 @@ class Kept:
         self._journal = journal
         try:
             self.read()
-        except ValueError:
+        except (ValueError, OSError):  # whoever tries again is not to find it taken
             self.close()
             raise
 

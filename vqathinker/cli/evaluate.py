@@ -13,7 +13,15 @@ from vqathinker.cli.label_options import LabelOptions
 from vqathinker.cli.options import CheckpointName, EngineOptions, KeepOptions, ModeOptions, require_keeping
 from vqathinker.cli.require import require_checkpoint, require_room
 from vqathinker.cli.sets import LabelledSet, read_sets
-from vqathinker.cli.show import errors_in_a_line, fail, leave, progress_bar, say_kept, show_metrics
+from vqathinker.cli.show import (
+    errors_in_a_line,
+    fail,
+    leave,
+    progress_bar,
+    same_command,
+    say_kept,
+    show_metrics,
+)
 from vqathinker.cli.usage import with_options
 
 if TYPE_CHECKING:
@@ -154,5 +162,4 @@ def kept_note(keepings: Sequence[Keeping]) -> str:
         return "; nothing is kept without --out"
     number = sum(len({entry["row"] for entry in read_entries(folder)}) for folder in folders)
     where = folders[0] if len(folders) == 1 else folders[0].parent
-    command = "the same command without --overwrite" if keepings[0].overwrite else "the same command"
-    return f"; {number} results are in {where}, {command} goes on from there"
+    return f"; {number} results are in {where}, {same_command(keepings[0])} goes on from there"

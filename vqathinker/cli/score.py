@@ -18,7 +18,7 @@ import typer
 from vqathinker.cli.options import CheckpointName, EngineOptions, KeepOptions, ModeOptions, require_keeping
 from vqathinker.cli.report import require_page
 from vqathinker.cli.require import require_checkpoint, require_room
-from vqathinker.cli.show import FAILED, errors_in_a_line, fail, leave, progress_bar, say_kept
+from vqathinker.cli.show import FAILED, errors_in_a_line, fail, leave, progress_bar, same_command, say_kept
 from vqathinker.cli.usage import nearest_path, with_options
 from vqathinker.prompts import DESCRIBE_QUESTION
 
@@ -154,8 +154,7 @@ def _kept_note(keeping: Keeping | None) -> str:
     """What a run leaves that ends on its way, as the rest of a sentence."""
     if keeping is None:
         return "; every result so far is written"
-    command = "the same command without --overwrite" if keeping.overwrite else "the same command"
-    return f"; every result so far is kept, {command} goes on"
+    return f"; every result so far is kept, {same_command(keeping)} goes on"
 
 
 def _print(answers: Iterable[Iterable[Score | Reply]], number: int, tally: Tally) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from vqathinker.data.inspection import Report
-    from vqathinker.evaluation import Evaluation
+    from vqathinker.evaluation import Evaluation, Keeping
 
 NUM_SHOWN = 10
 FAILED = 1
@@ -37,6 +37,11 @@ def leave(*, failed: bool) -> NoReturn:
     A launcher stops the other processes of one that fails; its processes tell by what they print.
     """
     raise typer.Exit(FAILED if failed and "WORLD_SIZE" not in os.environ else 0)
+
+
+def same_command(keeping: Keeping) -> str:
+    """What goes on after a run that ended on its way; with --overwrite it would start anew."""
+    return "the same command without --overwrite" if keeping.overwrite else "the same command"
 
 
 @contextmanager

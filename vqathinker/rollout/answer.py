@@ -86,7 +86,8 @@ class Answerer:
         self.encoder = VideoEncoder(model, processor, setting or processor.scoring)
         self.engine = engine or HFEngine(model, processor)
         # features of other weights or frames may be in the same engine's cache
-        self._keys = (f"{uuid4()}-{number}" for number in itertools.count())
+        name = uuid4()
+        self._keys = (f"{name}-{number}" for number in itertools.count())
 
     def answer(self, viewings: Sequence[Viewing], asking: Asking) -> list[list[list[Response]]]:
         """The responses to each question of each viewing, in one call of the engine; none without a clip.

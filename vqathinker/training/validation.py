@@ -20,6 +20,16 @@ from vqathinker.samples import SCORE
 from vqathinker.training.grpo.rows import Row
 from vqathinker.training.sharding import policy_for_rollout
 
+# of what validation tells, by name
+MORE_IS_BETTER = {
+    "srcc": True,
+    "plcc": True,
+    "rmse": False,
+    "parse_failures": False,
+    "clipped": False,
+    "unreadable": False,
+}
+
 
 def validate(
     trainer: Trainer,

@@ -14,21 +14,12 @@ from typing import Any
 from trl.trainer.grpo_config import GRPOConfig
 
 from vqathinker.launch.effects import IGNORED
+from vqathinker.training.validation import MORE_IS_BETTER
 
 CACHE = "VQATHINKER_CACHE"  # the environment variable that moves the cache
 NONE = "none"
 VLLM_MODES = ("colocate", "server")
 PACKED_ATTENTION = ("segments", "dense", "flex")
-
-# of what validation tells, by name
-MORE_IS_BETTER = {
-    "srcc": True,
-    "plcc": True,
-    "rmse": False,
-    "parse_failures": False,
-    "clipped": False,
-    "unreadable": False,
-}
 
 
 @dataclass

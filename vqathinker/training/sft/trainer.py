@@ -28,12 +28,11 @@ from vqathinker.media.video import Clip
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.scale import level_of
 from vqathinker.training.card import Origin, WritesCard
-from vqathinker.training.grpo.config import MORE_IS_BETTER
 from vqathinker.training.live import SUPERVISED_COLUMNS, log_file, show_live
 from vqathinker.training.missing import check_columns, check_precision, check_processes
 from vqathinker.training.packing import IGNORE
 from vqathinker.training.unreadable import UnreadableVideos, black_video
-from vqathinker.training.validation import validate
+from vqathinker.training.validation import MORE_IS_BETTER, validate
 
 REASONING = "The quality is {level}."
 
