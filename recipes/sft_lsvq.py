@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqathinker.launch import Composed, Settings, run_recipe
+from vqathinker.launch.stages import rates_of
 
 if TYPE_CHECKING:
     from vqathinker.training.sft.trainer import SupervisedTrainer
@@ -29,14 +30,21 @@ def compose(settings: Settings) -> Composed[SupervisedTrainer]:
     from trl import ModelConfig, SFTConfig
 
     from vqathinker.training.setup import SupervisedDataConfig, composed, load_start
+    from vqathinker.training.sft.objective import LossConfig
     from vqathinker.training.sft.trainer import SupervisedTrainer
 
-    data, args, model_config = settings.build(SupervisedDataConfig, SFTConfig, ModelConfig)
+    data, losses, args, model_config = settings.build(
+        SupervisedDataConfig, LossConfig, SFTConfig, ModelConfig
+    )
+    if data.in_sequence:
+        args.train_sampling_strategy = "sequential"
     start = load_start(settings, data, model_config, max_missing=data.max_unreadable)
     trainer = SupervisedTrainer(
         args=args,
         max_unreadable=data.max_unreadable,
         think=data.think,
+        losses=losses,
+        parts=rates_of(data.parts) if data.parts else None,
         eval_num_videos=data.eval_num_videos,
         eval_max_completion_length=data.eval_max_completion_length,
         **start,

@@ -26,9 +26,10 @@ from vqathinker.cli.sets import read_sets
 from vqathinker.cli.train import LAUNCHER, split
 from vqathinker.launch import build_plugins
 from vqathinker.launch.effects import without_effect
-from vqathinker.launch.recipes import launch_file
+from vqathinker.launch.recipes import launch_file, settings_file, stage_file
 from vqathinker.launch.settings import RECIPES, merge
 from vqathinker.launch.settings import options_of as recipe_options_of
+from vqathinker.launch.stages import rates_of, sources_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -182,11 +183,15 @@ def check_vqathinker(words: list[str]) -> None:
 
 def check_recipe(recipe: str, words: list[str]) -> None:
     """Fail unless every option of a recipe exists, takes its value and has an effect."""
-    if "--config" in words:  # the reader's own
+    files = [settings_file(recipe)]
+    if "--config" in words:
         place = words.index("--config")
         following = [i for i, word in enumerate(words) if i > place and word.startswith("--")]
-        words = words[:place] + words[min(following, default=len(words)) :]
-    settings = merge(recipe, ROOT / "recipes" / f"{recipe}_lsvq.yaml", words)
+        end = min(following, default=len(words))
+        if recipe == "tune":  # a shipped stage; else the reader's own
+            files = [stage_file(name) for name in words[place + 1 : end]]
+        words = words[:place] + words[end:]
+    settings = merge(recipe, None, ["--config", *map(str, files), *words])
     assert not without_effect(settings)
 
 
@@ -226,7 +231,7 @@ def teach(source: Path, out: Path, clip: Path) -> None:
     import torch
 
     from vqathinker.checkpoints.assemble import load_policy
-    from vqathinker.training.sft.trainer import SupervisedCollator
+    from vqathinker.training.sft.collate import SupervisedCollator
 
     model, processor = load_policy(source)
     batch = SupervisedCollator(processor)([{"path": str(clip), "target": TAUGHT_SCORE, "dataset": "a"}])
@@ -290,6 +295,10 @@ def check_yaml(code: str) -> None:
     if "stages:" in code.splitlines():
         assert Recipe.from_file("block.yaml").stages
         return
+    if code.startswith(("parts:", "train_labels:")):
+        told = merge("tune", Path("block.yaml"), ["--train_videos", "media/"])
+        assert rates_of(told["parts"]) if told["parts"] else sources_of(told["train_labels"], "media/")
+        return
     settings = merge("grpo", Path("block.yaml"), [])
     assert settings.given
     for name in ("rewards", "perturbations"):
@@ -318,7 +327,8 @@ def test_blocks(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_names_in_the_text_exist(page: Path) -> None:
     prose = BLOCK.sub("", page.read_text(encoding="utf-8"))
-    known = recipe_options() | cli_options() | script_options("recipes/ablate.py") | OF_OTHERS
+    scripts = script_options("recipes/ablate.py") | script_options("recipes/probe.py")
+    known = recipe_options() | cli_options() | scripts | OF_OTHERS
     for code in INLINE.findall(prose):
         unknown = options_of(code.split()) - known
         assert not unknown, f"{page.name}: nothing has {unknown}"

@@ -24,6 +24,7 @@ from vqathinker.launch.compose import copy_model, is_done
 from vqathinker.launch.fields import UNKNOWN, read_fields
 from vqathinker.launch.help import show_help
 from vqathinker.launch.processes import became_one
+from vqathinker.launch.recipes import recipe_file
 from vqathinker.launch.resume import (
     as_yaml,
     changes,
@@ -38,12 +39,15 @@ from vqathinker.launch.resume import (
 from vqathinker.launch.settings import FIXED, RECIPES, Settings, merge, options_of
 from vqathinker.training import TrainingConfig
 from vqathinker.training.setup import DataConfig, SupervisedDataConfig, begin
+from vqathinker.training.sft.objective import LossConfig
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "recipes"
+STAGE = SHIPPED / "stages/vital_pretraining.yaml"
 REAL: dict[str, tuple[Any, ...]] = {
     "grpo": (DataConfig, TrainingConfig, ModelConfig),
-    "sft": (SupervisedDataConfig, SFTConfig, ModelConfig),
+    "sft": (SupervisedDataConfig, LossConfig, SFTConfig, ModelConfig),
+    "tune": (SupervisedDataConfig, LossConfig, SFTConfig, ModelConfig),
 }
 ON_CPU = ["--use_cpu", "true", "--bf16", "false"]
 # the interpreter refuses `import torch`
@@ -53,7 +57,8 @@ RUN = WITHOUT_TORCH + "runpy.run_path(sys.argv[0], run_name='__main__')"
 
 def settings(recipe: str = "grpo", *options: object) -> Settings:
     """Settings of a shipped recipe on a CPU."""
-    return merge(recipe, SHIPPED / f"{recipe}_lsvq.yaml", [*ON_CPU, *map(str, options)])
+    file = STAGE if recipe == "tune" else SHIPPED / f"{recipe}_lsvq.yaml"
+    return merge(recipe, file, [*ON_CPU, *map(str, options)])
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -183,10 +188,11 @@ def test_wrong_yaml_is_named(
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_errors_and_help_come_without_torch(recipe: str, tmp_path: Path) -> None:
     """Also an error that lies behind every other check: an argument of a reward."""
-    file = str(SHIPPED / f"{recipe}_lsvq.py")
+    stage = ["--config", "vqa2_3"] if recipe == "tune" else []
     for arguments, status in ((["--help"], 0), (["--bata", "1"], 2), (["--train_labels", "none.csv"], 2)):
-        command = [sys.executable, "-c", RUN, file, *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-c", RUN, str(recipe_file(recipe)), *stage, *arguments]
+        beside = os.environ | {"PYTHONPATH": str(SHIPPED)}  # as for a script that is called itself
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=beside)
         assert done.returncode == status, done.stderr
         assert "Traceback" not in done.stderr
         assert done.stdout if status == 0 else done.stderr.startswith("error: ")
@@ -225,10 +231,11 @@ def example(recipe: str, name: str) -> object:
 def test_every_option_is_used_or_refused(recipe: str, tmp_path: Path) -> None:
     """A new option of TRL or transformers fails here until it is in one of the lists."""
     refused = set(effects.IGNORED[recipe])
-    theirs = {"grpo": GRPOConfig, "sft": SFTConfig}[recipe].__dataclass_fields__
+    theirs = (GRPOConfig if recipe == "grpo" else SFTConfig).__dataclass_fields__
     options = set(options_of(recipe)) & {*theirs, *ModelConfig.__dataclass_fields__}
     assert refused <= options
-    used = set((Path(__file__).parent / f"used_options_{recipe}.txt").read_text().split())
+    listed = "grpo" if recipe == "grpo" else "sft"
+    used = set((Path(__file__).parent / f"used_options_{listed}.txt").read_text().split())
     assert used | refused == options
     assert not used & refused
     for name in refused:

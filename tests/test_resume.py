@@ -43,7 +43,7 @@ def taught(checkpoints: dict[str, Path], folder: Path, tmp_path_factory: pytest.
     """A tiny checkpoint that has learned to answer with scores, different ones."""
     from vqathinker.checkpoints.assemble import load_policy
     from vqathinker.data.dataset import load_labels
-    from vqathinker.training.sft.trainer import SupervisedCollator
+    from vqathinker.training.sft.collate import SupervisedCollator
 
     model, processor = load_policy(checkpoints["none"])
     rows = load_labels(folder / "own.csv", video_dir=folder, mos_range=(1, 5))

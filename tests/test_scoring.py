@@ -24,7 +24,6 @@ from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.media.container import VideoError
 from vqathinker.media.video import read_keyframes
 from vqathinker.rollout import HFEngine, Response, Sampling, VideoEncoder
-from vqathinker.scale import LEVELS
 from vqathinker.scoring import Mode, Score, Scorer
 from vqathinker.scoring.reading import combine, expected_value, read
 
@@ -207,7 +206,7 @@ def test_levels(scorer: Scorer, clips: list[Path]) -> None:
         level = float(p @ torch.tensor([1, 0.75, 0.5, 0.25, 0]).double())
         assert result.score == pytest.approx(1 + 4 * level, abs=1e-4)
         assert result.texts == (f"The quality of the video is {words[int(p.argmax())]}",)
-    assert list(LEVELS) == words
+    assert scorer.processor.level_words == words
 
 
 def test_samples(scorer: Scorer, clips: list[Path]) -> None:
@@ -232,7 +231,7 @@ def test_confidence_weighs_by_the_probability_per_token(scorer: Scorer) -> None:
     said = [(f"<think></think><answer>{s}</answer>", p) for s, p in (("2.0", 0.2), ("4.0", 0.6), ("x", 0.9))]
     ids = [(tokenizer(text)["input_ids"], p) for text, p in said]
     responses = [Response(tokens, [math.log(p)] * len(tokens)) for tokens, p in ids]
-    reading = read(responses, tokenizer, Mode(samples=3, combine="confidence"))
+    reading = read(responses, scorer.processor, Mode(samples=3, combine="confidence"))
     assert reading.raw == pytest.approx((2.0 * 0.2 + 4.0 * 0.6) / 0.8)
     np.testing.assert_equal(reading.samples, (2.0, 4.0, math.nan))
 
@@ -241,7 +240,7 @@ def test_a_sample_off_the_scale_weighs_no_more_than_its_end(scorer: Scorer) -> N
     tokenizer = scorer.processor.tokenizer
     texts = [f"<think></think><answer>{s}</answer>" for s in ("2.0", "35", "3.5")]
     responses = [Response(ids, [-1.0] * len(ids)) for ids in (tokenizer(text)["input_ids"] for text in texts)]
-    reading = read(responses, tokenizer, Mode(samples=3))
+    reading = read(responses, scorer.processor, Mode(samples=3))
     assert (reading.raw, reading.samples) == (pytest.approx(3.5), (2.0, 35.0, 3.5))
     assert (reading.score, reading.clipped) == (pytest.approx(3.5), True)
 

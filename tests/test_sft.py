@@ -20,14 +20,11 @@ from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.video import read_keyframes
 from vqathinker.rollout.answer import predict
-from vqathinker.scale import LEVELS
+from vqathinker.scale import WORDS
 from vqathinker.training.packing import IGNORE
-from vqathinker.training.sft.trainer import (
-    SupervisedCollator,
-    SupervisedTrainer,
-    check_samples,
-    templated_answer,
-)
+from vqathinker.training.sft.collate import SupervisedCollator, templated_answer
+from vqathinker.training.sft.rows import check_samples
+from vqathinker.training.sft.trainer import SupervisedTrainer
 from vqathinker.training.unreadable import UnreadableVideos
 from vqathinker.types import RunStopped
 
@@ -47,7 +44,7 @@ def test_answers_parse(target: float) -> None:
 )
 def test_levels(target: float, level: str) -> None:
     assert level in templated_answer(target)
-    assert sum(name in templated_answer(target) for name in LEVELS) == 1
+    assert sum(name in templated_answer(target) for name in WORDS) == 1
 
 
 @pytest.fixture
@@ -235,7 +232,6 @@ def test_an_answer_alone() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"path": "a.png", "target": 3.0}, "a: a.png is a picture"),
         ({"path": "a.mp4", "target": math.nan}, "a has neither an answer nor a target"),
         ({"path": "a.mp4", "target": math.nan, "answer": None}, "a has neither an answer nor a target"),
     ],

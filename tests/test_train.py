@@ -99,7 +99,7 @@ def test_a_late_error_of_the_user_is_status_2(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gpro"], "expected grpo or sft; did you mean grpo?"),
+        (["gpro"], "expected one of grpo, sft, tune; did you mean grpo?"),
         (["grpo", "--num_proceses", "2"], "did you mean --num_processes?"),
         (["grpo", "--num_processes", "none"], "--num_processes: is 'none', expected 1 or more"),
         (["grpo", "--config_file", "zero4"], "neither a file nor one of cpu, "),

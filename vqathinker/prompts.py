@@ -25,6 +25,7 @@ SCORE_QUESTION = (
 
 LEVEL_QUESTION = "How would you rate the quality of this video?"
 LEVEL_OPENING = "The quality of the video is"  # the response's; the level word follows
+IMAGE_LEVEL_OPENING = "The quality of the image is"
 DESCRIBE_QUESTION = (
     "Describe the quality of this video: sharpness, noise, compression, exposure, colour, and how steady and "
     "fluent the motion is."

@@ -24,7 +24,6 @@ SEVERITIES = ("mild", "noticeable", "relatively severe", "severe", "very severe"
 # words that stand before a distortion, those and usual others
 DEGREES = (*SEVERITIES, "slight", "moderate", "strong", "serious", "obvious")
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the way from the lower end to the upper
-LEVELS = dict(zip(WORDS, SHARES, strict=True))
 
 
 def clip(score: float) -> float:

@@ -28,6 +28,7 @@ from vqathinker.cli.report import report
 from vqathinker.cli.score import score
 from vqathinker.cli.serve import serve
 from vqathinker.cli.train import train
+from vqathinker.cli.transfer import transfer
 from vqathinker.cli.usage import Commands
 from vqathinker.cli.web import web
 
@@ -60,6 +61,7 @@ app.command()(export)
 app.command()(init)
 app.command()(convert)
 app.command()(merge)
+app.command()(transfer)
 app.command()(score)
 app.command()(evaluate)
 app.command()(ask_set)

@@ -22,6 +22,7 @@ from vqathinker.launch.recipes import (
     launch_file,
     launch_values,
     recipe_file,
+    settings_file,
     visible_gpus,
 )
 from vqathinker.launch.settings import RECIPES
@@ -36,8 +37,10 @@ HELP = {"--help", "-h"}
 USAGE = """\
 usage: vqathinker train grpo|sft [--config_file FILE] [--num_processes N] [--config FILE ...]
                                  [--OPTION VALUE ...]
+       vqathinker train tune --config STAGE ...  as above
 
-Train as the recipes do: GRPO, or supervised fine-tuning. `vqathinker train grpo --help` lists all options.
+Train as the recipes do: GRPO, supervised fine-tuning, or a stage of tuning (a file, or the name of one in
+recipes/stages). `vqathinker train grpo --help` lists all options.
 
   --config_file FILE    launch configuration: a file, or cpu, cpu_two, one_gpu, zero2, zero3, fsdp2; if
                         omitted, your default one of accelerate, or else by the GPUs found
@@ -66,20 +69,23 @@ class LaunchPlan:
     num_processes: int | None
 
 
-def train(context: typer.Context, recipe: Annotated[str, typer.Argument(help="grpo or sft.")] = "") -> None:
+def train(
+    context: typer.Context, recipe: Annotated[str, typer.Argument(help="grpo, sft or tune.")] = ""
+) -> None:
     """Train: `vqathinker train grpo --help` lists all options."""
     if recipe in {"", *HELP}:
         typer.echo(USAGE, nl=False)
         raise typer.Exit(0 if recipe else 2)
     with user_errors():
         if recipe not in RECIPES:
-            raise ValueError(f"train {recipe}: expected grpo or sft{or_nearest(recipe, list(RECIPES))}")
+            known = ", ".join(RECIPES)
+            raise ValueError(f"train {recipe}: expected one of {known}{or_nearest(recipe, list(RECIPES))}")
         script = recipe_file(recipe)
         launcher, arguments = split(context.args)
         launch = plan_launch(launcher)
         command = f"vqathinker train {recipe} [--config_file FILE] [--num_processes N]"
         with environment({WITHOUT_NOTES: "1"}):  # the recipe says them
-            read_settings(recipe, script.with_suffix(".yaml"), arguments, command=command, others=LAUNCHER)
+            read_settings(recipe, settings_file(recipe), arguments, command=command, others=LAUNCHER)
     if launch.file is not None and "config_file" not in launcher:
         typer.echo(f"launching with {launch.file} (--config_file chooses another)", err=True)
     raise typer.Exit(run(launch, script, arguments))

@@ -28,7 +28,7 @@ from vqathinker.types import FloatArray
 if TYPE_CHECKING:
     from datasets import Dataset
 
-OWN_COLUMNS = frozenset({"prompt", "video_id", "path", "target", "mos_low", "mos_high"})
+OWN_COLUMNS = frozenset({"prompt", "video_id", "path", "target", "mos_low", "mos_high", "beside"})
 SAMPLE_COLUMNS = frozenset({"task", "question", "answer"})
 MOSRange = tuple[float, float]
 TEST_FLAGS = {"true": "test", "1": "test", "false": "train", "0": "train"}
@@ -51,6 +51,7 @@ class LabelReading:
         video_column: the column that names the videos, by its name or, from 1, its number; None finds it by
             its name or by what it holds, and refuses to guess.
         mos_column: the column of the MOS, likewise.
+        pairs: whether samples may have two media.
     """
 
     dataset: str | None = None
@@ -63,6 +64,7 @@ class LabelReading:
     label_format: str | None = None
     video_column: str | None = None
     mos_column: str | None = None
+    pairs: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ def read_labels(
         text = decode(content)
         samples = samples_in(text, dataset=path.stem)
         if samples is not None:
-            columns = sample_columns(chosen_samples(samples, reading), video_dir or ".")
+            chosen = chosen_samples(samples, reading)
+            columns = sample_columns(chosen, video_dir or ".", pairs=reading.pairs)
         else:
             labels = read(
                 text,

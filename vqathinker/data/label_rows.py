@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def files_of(dataset: Dataset) -> list[str]:
+    """The files of the rows, the second ones of pairs among them."""
+    others = dataset["beside"][:] if "beside" in dataset.column_names else []
+    return [*dataset["path"], *filter(None, others)]
+
+
 def tasks_of(dataset: Dataset) -> list[str]:
     """The task of each row; rows of a label file are scored."""
     given = dataset["task"][:] if "task" in dataset.column_names else [None] * len(dataset)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vqathinker.data.label_rows import files_of
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -50,7 +52,8 @@ def find_overlap(rows: Dataset, others: Dataset) -> Overlap:
         rows: those of `load_labels` that are looked through.
         others: those that they are compared with. Files that are not there are compared by their path.
     """
-    names = dict(zip(map(os.path.realpath, others["path"]), others["video_id"], strict=True))
+    names = {os.path.realpath(path): os.path.basename(path) for path in files_of(others)}
+    names |= dict(zip(map(os.path.realpath, others["path"]), others["video_id"], strict=True))
     same_file = []
     left: dict[str, list[str]] = {}
     for path, name in zip(rows["path"], rows["video_id"], strict=True):

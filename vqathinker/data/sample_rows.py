@@ -13,6 +13,8 @@ from vqathinker.published import parse_published
 from vqathinker.samples import IMAGE, SCORE, Sample, holds_samples, parse_samples
 from vqathinker.scale import SCALE
 
+OF_A_PAIR = ("first", "second")  # columns with what is known of its media, as a build writes them
+
 
 def samples_in(text: str, *, dataset: str) -> list[Sample] | None:
     """The samples in the text of a file, ours or in a form of another project; None if it holds labels.
@@ -29,20 +31,25 @@ def samples_in(text: str, *, dataset: str) -> list[Sample] | None:
     return parse_published(text, dataset=dataset)
 
 
-def sample_columns(samples: Sequence[Sample], folder: str | os.PathLike[str]) -> dict[str, list[Any]]:
+def sample_columns(
+    samples: Sequence[Sample], folder: str | os.PathLike[str], *, pairs: bool = False
+) -> dict[str, list[Any]]:
     """The columns of `load_labels` for samples, and `task`, `question` and `answer`.
 
-    What else a sample says is text, as JSON where it was none. A target that is not known is NaN.
+    Where there are such, `levels` holds the probabilities of the five levels, and of a pair `beside` is the
+    second file, `preference` its preference, `levels` those of both, one after the other. What else a sample
+    says is text, as JSON where it was none. A target that is not known is NaN.
 
     Args:
-        samples: with one medium each.
+        samples: as read.
         folder: that paths start from.
+        pairs: whether a sample may have two media.
 
     Raises:
-        ValueError: naming a sample that training and evaluation cannot take.
+        ValueError: naming a sample that cannot be taken.
     """
     for sample in samples:
-        if problem := _problem(sample):
+        if problem := _problem(sample, pairs=pairs):
             raise ValueError(f"the sample {sample.id!r}: {problem}")
     low, high = SCALE
     targets = [math.nan if sample.target is None else sample.target for sample in samples]
@@ -64,6 +71,13 @@ def sample_columns(samples: Sequence[Sample], folder: str | os.PathLike[str]) ->
         columns["correct"] = [sample.correct for sample in samples]
     if any(sample.spread is not None for sample in samples):
         columns["std"] = [math.nan if sample.spread is None else sample.spread for sample in samples]
+    levels = [_levels(sample) for sample in samples]
+    if any(levels):
+        columns["levels"] = levels
+    if any(len(sample.media) > 1 for sample in samples):
+        others = [sample.media[1].path if len(sample.media) > 1 else None for sample in samples]
+        columns["beside"] = [other and os.path.join(folder, other) for other in others]
+        columns["preference"] = [sample.preference for sample in samples]
     for name in dict.fromkeys(name for sample in samples for name in sample.columns):
         if name in columns:
             raise ValueError(f"the column {name!r} is made by the reader; rename it")
@@ -71,13 +85,25 @@ def sample_columns(samples: Sequence[Sample], folder: str | os.PathLike[str]) ->
     return columns
 
 
-def _problem(sample: Sample) -> str:
+def _levels(sample: Sample) -> list[float] | None:
+    """The probabilities of a sample's levels; of a pair's media if they are known of both."""
+    if sample.levels is not None:
+        return list(sample.levels)
+    known = [sample.columns.get(name) for name in OF_A_PAIR]
+    found = [one.get("levels") for one in known if isinstance(one, dict)]
+    of_both = [levels for levels in found if levels]
+    if len(sample.media) < len(OF_A_PAIR) or len(of_both) < len(OF_A_PAIR):
+        return None
+    return [float(share) for levels in of_both for share in levels]
+
+
+def _problem(sample: Sample, *, pairs: bool) -> str:
     """Why a sample cannot be a row, empty if it can."""
-    if len(sample.media) > 1:
+    if len(sample.media) > 1 and not pairs:
         return "it has two media, and a row has one"
-    (medium,) = sample.media
-    if (medium.kind == IMAGE) != is_image_name(medium.path):
-        return f"{medium.path} is no {medium.kind} by its suffix, which decides how it is read"
+    for medium in sample.media:
+        if (medium.kind == IMAGE) != is_image_name(medium.path):
+            return f"{medium.path} is no {medium.kind} by its suffix, which decides how it is read"
     if sample.task == SCORE and sample.target is None:
         return f"its task is {SCORE!r}, which needs a target"
     return ""

@@ -15,6 +15,7 @@ from vqathinker.launch.effects import without_effect
 from vqathinker.launch.lora import wrong_adapter
 from vqathinker.launch.resume import check_output
 from vqathinker.launch.settings import Settings
+from vqathinker.launch.stages import wrong_stage
 from vqathinker.nearest import or_nearest
 
 HOW_TO_GET = {
@@ -48,6 +49,7 @@ CHOICES = {
         ),
     },
     "sft": {},
+    "tune": {},
 }  # fmt: skip
 
 Range = tuple[str, Callable[[float], bool]]
@@ -87,6 +89,11 @@ RANGES: dict[str, Range] = {
     "motion_cache_gib": NOT_NEGATIVE,
     "eval_num_videos": NOT_NEGATIVE,
     "eval_max_completion_length": COUNT,
+    "max_samples": NOT_NEGATIVE,
+    "focal_alpha": POSITIVE,
+    "focal_beta": NOT_NEGATIVE,
+    "prefix_weight": NOT_NEGATIVE,
+    "pair_level_weight": NOT_NEGATIVE,
 }
 
 # package -> what the names of the optimisers have in common that need it
@@ -127,6 +134,7 @@ def check(settings: Settings) -> None:
         *wrong_adapter(settings),
         *not_installed(settings),
         *contradictions(settings),
+        *wrong_stage(settings),
         *check_output(settings),
     ]
     if problems:
@@ -151,6 +159,8 @@ def missing_files(settings: Settings) -> Iterator[str]:
     """Everything that a run reads and that is not there, with the way to get it."""
     for name, how in HOW_TO_GET.items():
         value = settings[name]
+        if isinstance(settings["train_labels"], list) and name.startswith("train_"):
+            continue  # each source has its own
         fault = ""
         if value is None:
             fault = "not given" if name in REQUIRED else ""

@@ -35,12 +35,14 @@ class Composed(NamedTuple, Generic[T]):
     result: str
 
 
-def run_recipe(recipe: str, default_config: Path, compose: Callable[[Settings], Composed[Any]]) -> None:
+def run_recipe(
+    recipe: str, default_config: Path | None, compose: Callable[[Settings], Composed[Any]]
+) -> None:
     """Run a recipe; what the user can correct ends it with one message.
 
     Args:
-        recipe: "grpo" or "sft".
-        default_config: the YAML file used without `--config`.
+        recipe: a key of `settings.RECIPES`.
+        default_config: the YAML file used without `--config`; None where that has to name a stage.
         compose: puts trainer and data together from the settings.
     """
     with user_errors():

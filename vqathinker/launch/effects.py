@@ -93,6 +93,7 @@ IGNORED: dict[str, dict[str, str]] = {
     )
     | {"chat_template_path": OWN_PROMPTS, "eos_token": OWN_PROMPTS},
 }  # fmt: skip
+IGNORED["tune"] = IGNORED["sft"]
 
 # options -> what else must be told: on the command line without it, they do nothing
 Needs = tuple[tuple[str, ...], dict[str, tuple[object, ...]]]
@@ -144,6 +145,8 @@ NEEDS: tuple[Needs, ...] = (
     ),
     (("ref_model_mixup_alpha", "ref_model_sync_steps"), {"sync_ref_model": (True,)}),
     (("packed_attention",), {"packed": (True,)}),
+    (("focal_alpha", "focal_beta"), {"text_loss": ("focal",)}),
+    (("prefix_weight",), {"level_loss": ("words", "vocabulary")}),
     (("num_completions_to_print", "log_unique_prompts"), {"log_completions": (True,)}),
     (
         ("eval_steps", "eval_delay", "eval_on_start", "load_best_model_at_end"),

@@ -17,6 +17,7 @@ LONG = 12  # choices, beyond which they are not listed
 USAGE = {
     "grpo": "Fine-tune with GRPO on labelled videos.",
     "sft": "Supervised fine-tuning on templated answers.",
+    "tune": "A stage of supervised tuning: --config takes a file or one of the shipped stages.",
 }
 
 
@@ -52,7 +53,7 @@ def show_help(recipe: str, command: str) -> str:
             "Model and LoRA:",
             *model,
             "",
-            f"Options of TRL and transformers ({RECIPES[recipe][1][1]}):",
+            f"Options of TRL and transformers ({RECIPES[recipe][-2][1]}):",
             *others,
             "",
         ]

@@ -18,6 +18,7 @@ from vqathinker.nearest import or_nearest
 
 PACKAGE = Path(__file__).parents[1]
 PLACES = (PACKAGE.parent / "recipes", PACKAGE / "recipes")
+SCRIPTS = {"grpo": "grpo_lsvq.py", "sft": "sft_lsvq.py", "tune": "tune.py"}
 CPU = "cpu"
 ONE_GPU = "one_gpu"
 SEVERAL_GPUS = "zero2"
@@ -37,8 +38,28 @@ def recipe_folder() -> Path:
 
 
 def recipe_file(recipe: str) -> Path:
-    """The script of a recipe: "grpo" or "sft"; its YAML lies beside it."""
-    return recipe_folder() / f"{recipe}_lsvq.py"
+    """The script of a recipe, a key of `SCRIPTS`."""
+    return recipe_folder() / SCRIPTS[recipe]
+
+
+def settings_file(recipe: str) -> Path | None:
+    """The YAML of a recipe that lies beside its script; None for one whose stage has to be named."""
+    file = recipe_file(recipe).with_suffix(".yaml")
+    return file if file.is_file() else None
+
+
+def stages() -> dict[str, Path]:
+    """The shipped stages of tuning by name."""
+    return _shipped("stages")
+
+
+def stage_file(name: str) -> Path:
+    """A stage of tuning: a file, or the name of a shipped one.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    return _file_or_shipped("--config", name, stages())
 
 
 def launch_file(name: str | Path) -> Path:
@@ -47,14 +68,23 @@ def launch_file(name: str | Path) -> Path:
     Raises:
         ValueError: if it is neither.
     """
+    return _file_or_shipped("--config_file", name, _shipped("accelerate"))
+
+
+def _shipped(folder: str) -> dict[str, Path]:
+    """The YAMLs of a folder of recipes by name."""
+    return {file.stem: file for file in sorted((recipe_folder() / folder).glob("*.yaml"))}
+
+
+def _file_or_shipped(option: str, name: str | Path, shipped: dict[str, Path]) -> Path:
+    """A file, or that of a name."""
     if Path(name).is_file():
         return Path(name)
-    shipped = {file.stem: file for file in (recipe_folder() / "accelerate").glob("*.yaml")}
     if str(name) in shipped:
         return shipped[str(name)]
     known = ", ".join(sorted(shipped))
     hint = or_nearest(Path(name).stem, list(shipped))
-    raise ValueError(f"--config_file {name}: neither a file nor one of {known}{hint}")
+    raise ValueError(f"{option} {name}: neither a file nor one of {known}{hint}")
 
 
 def default_launch(num_processes: int | None, num_machines: int = 1) -> tuple[Path, int | None] | None:

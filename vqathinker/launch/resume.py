@@ -18,7 +18,7 @@ SETTINGS_FILE = "settings.yaml"
 STATE_FILE = "trainer_state.json"
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 PROCESSES = re.compile(r"^# The settings of a run in (one|\d+) process", re.MULTILINE)
-OURS = {"DataConfig", "SupervisedDataConfig", "TrainingConfig"}
+OURS = {"DataConfig", "SupervisedDataConfig", "LossConfig", "TrainingConfig"}
 PACKAGES = ("vqathinker", "trl", "transformers", "torch")
 # about one launch, not about the run; a token is nobody else's to read
 OF_A_LAUNCH = {

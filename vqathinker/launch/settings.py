@@ -7,7 +7,7 @@ Names, types and defaults come from the dataclasses' source; the dataclasses the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -31,18 +31,23 @@ ENVIRONMENT = "env"  # a YAML's mapping of environment variables
 MODEL = ("trl/trainer/model_config.py", "ModelConfig")
 SETUP = "vqathinker/training/setup.py"
 # the dataclasses of each recipe, ours first
+LOSSES = ("vqathinker/training/sft/objective.py", "LossConfig")
+SUPERVISED = ((SETUP, "SupervisedDataConfig"), LOSSES, ("trl/trainer/sft_config.py", "SFTConfig"), MODEL)
 RECIPES = {
     "grpo": ((SETUP, "DataConfig"), ("vqathinker/training/grpo/config.py", "TrainingConfig"), MODEL),
-    "sft": ((SETUP, "SupervisedDataConfig"), ("trl/trainer/sft_config.py", "SFTConfig"), MODEL),
+    "sft": SUPERVISED,
+    "tune": SUPERVISED,
 }
 # what the recipe's collator relies on, whatever TRL's defaults are
+OWN_COLLATOR = {
+    "remove_unused_columns": False,
+    "dataset_kwargs": {"skip_prepare_dataset": True},
+    "max_length": None,
+}
 FIXED: dict[str, dict[str, Any]] = {
     "grpo": {"remove_unused_columns": False},
-    "sft": {
-        "remove_unused_columns": False,
-        "dataset_kwargs": {"skip_prepare_dataset": True},
-        "max_length": None,
-    },
+    "sft": OWN_COLLATOR,
+    "tune": OWN_COLLATOR,
 }
 
 
@@ -107,15 +112,21 @@ def _can_be_told(kind: Kind) -> bool:
 
 
 def merge(
-    recipe: str, default_config: Path, arguments: Sequence[str], *, others: Sequence[str] = ()
+    recipe: str,
+    default_config: Path | None,
+    arguments: Sequence[str],
+    *,
+    others: Sequence[str] = (),
+    find: Callable[[str], Path] = Path,
 ) -> Settings:
     """Read the YAMLs named by `--config`, or the default one, and the command line; what comes later wins.
 
     Args:
         recipe: a key of `RECIPES`.
-        default_config: the YAML file used without `--config`.
+        default_config: the YAML file used without `--config`; None where one has to be named.
         arguments: the command line's.
         others: options of the program around it, which a wrong name may have meant.
+        find: the file that a word after `--config` means.
 
     Raises:
         ValueError: naming every unknown option and every value that cannot be.
@@ -124,13 +135,13 @@ def merge(
     """
     options = options_of(recipe)
     words, problems = _split(arguments, options, others)
-    files = words.pop(CONFIG, [str(default_config)])
+    files = words.pop(CONFIG, [] if default_config is None else [str(default_config)])
     if not files:
         raise ValueError("--config: expected one or more YAML files after it")
     given: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for file in files:
-        for name, value in read_yaml(Path(file)).items():
+        for name, value in read_yaml(find(file)).items():
             if name == ENVIRONMENT and isinstance(value, dict):
                 os.environ.update({str(key): str(entry) for key, entry in value.items()})
                 continue

@@ -189,6 +189,7 @@ class VQAThinkerModel(InternVLModel):
         frame_features: Tensor | None = None,
         frame_order: Tensor | None = None,
         motion_features: Tensor | None = None,
+        video_frames: Tensor | None = None,
         placeholders: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -204,8 +205,9 @@ class VQAThinkerModel(InternVLModel):
             frame_features: (F, n, d) in their place, as `frame_features()` returns them.
             frame_order: positions in F of the frames of the rows one after the other, if rows share frames.
             motion_features: (B, M, motion_dim), as `motion_features()` returns them, of the rows that have a
-                motion token; computed here if omitted, which needs pixels and the same number of frames in
-                every video.
+                motion token; computed here if omitted, which needs pixels.
+            video_frames: (V, T) positions in F of the frames of each video, where there are pictures too; all
+                rows have videos of T frames if omitted.
             placeholders: (B, L) bool, the positions where placeholder ids stand for features.
             inputs_embeds: (B, L, d), instead of all above.
             attention_mask: (B, L).
@@ -225,7 +227,11 @@ class VQAThinkerModel(InternVLModel):
             if input_ids is None:
                 raise ValueError("pixel_values need input_ids to be merged into")
             if motion_features is None and self.config.motion != "none":
-                motion_features = self.motion_features(pixel_values.unflatten(0, (len(input_ids), -1)))
+                if video_frames is None:
+                    videos = pixel_values.unflatten(0, (len(input_ids), -1))
+                else:
+                    videos = pixel_values[video_frames]
+                motion_features = self.motion_features(videos)
             frame_features = self.frame_features(pixel_values) if frame_features is None else frame_features
         if frame_features is not None:
             if frame_order is not None:

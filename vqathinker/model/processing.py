@@ -18,7 +18,8 @@ from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase, P
 
 from vqathinker.media.square import square
 from vqathinker.model.modeling import VQAThinkerConfig, check_motion
-from vqathinker.prompts import Prompt, pair_text, visual_text
+from vqathinker.prompts import LEVEL_OPENING, LEVEL_QUESTION, Prompt, pair_text, visual_text
+from vqathinker.scale import WORDS
 from vqathinker.types import PIXELS_PER_TOKEN as PIXELS_PER_TOKEN
 from vqathinker.types import FrameSetting as FrameSetting
 from vqathinker.types import Shown as Shown
@@ -46,6 +47,8 @@ class VQAThinkerProcessor(ProcessorMixin):
         image_mean: per-channel mean of pixels in [0, 1].
         image_std: per-channel standard deviation.
         prompt: the five texts of `vqathinker.prompts.Prompt`; missing ones take the defaults.
+        level_words: the five words that tell a level, best first.
+        level_question: what is asked where a level is read; "" for nothing.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class VQAThinkerProcessor(ProcessorMixin):
         image_mean: Sequence[float] = IMAGENET_MEAN,
         image_std: Sequence[float] = IMAGENET_STD,
         prompt: dict[str, str] | None = None,
+        level_words: Sequence[str] = WORDS,
+        level_question: str = LEVEL_QUESTION,
         **kwargs: Any,
     ) -> None:
         super().__init__(tokenizer, **kwargs)  # type: ignore[no-untyped-call]
@@ -81,6 +86,8 @@ class VQAThinkerProcessor(ProcessorMixin):
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
         self.prompt = Prompt.from_dict(prompt or {}).to_dict()
+        self.level_words = list(level_words)
+        self.level_question = level_question
 
     @property
     def training(self) -> FrameSetting:
@@ -97,6 +104,34 @@ class VQAThinkerProcessor(ProcessorMixin):
         """Ids that stand for a frame feature and for a motion feature."""
         image, motion = self.tokenizer.convert_tokens_to_ids([IMAGE_TOKEN, self.motion_token])
         return image, motion
+
+    @property
+    def level_opening_ids(self) -> list[int]:
+        """Ids of the sentence that a level word ends."""
+        return self._ids(LEVEL_OPENING)
+
+    @property
+    def level_ids(self) -> list[int]:
+        """Ids that the level words begin with after a blank, best first.
+
+        Raises:
+            ValueError: if the tokenizer cannot tell them apart.
+        """
+        return self.first_ids([f" {word}" for word in self.level_words])
+
+    def first_ids(self, texts: Sequence[str]) -> list[int]:
+        """The first id of each text.
+
+        Raises:
+            ValueError: if two are the same.
+        """
+        ids = [self._ids(text)[0] for text in texts]
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"the first tokens of {', '.join(map(str.strip, texts))} are not distinct")
+        return ids
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]
 
     @property
     def suppressed_ids(self) -> list[int]:
@@ -182,7 +217,7 @@ class VQAThinkerProcessor(ProcessorMixin):
         content = visual + (self.prompt["question"] if question is None else question)
         turn = [{"role": "user", "content": content}]
         text = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]
+        return self._ids(text)
 
     def __call__(
         self,

@@ -23,6 +23,9 @@ EXPANSION = 32  # channels after stage 4 per channel of the stem
 SLOW_POOL = 8
 FAST_POOL = 32
 SPACE_POOL = 7
+FAST_PATHWAY = ".multipathway_blocks.1."
+# by kind of module, what its weights are called
+FROZEN = {nn.Conv3d: ("weight", "bias"), nn.BatchNorm3d: ("weight", "bias")}
 TRAINED_REPEATS = {6: 6, 12: 4}  # how often the released code repeats the features of T frames in time
 
 
@@ -66,6 +69,8 @@ def published_state(path: str | Path) -> dict[str, Tensor]:
 class SlowFast(nn.Module):
     """Frozen SlowFast: weights are buffers, the mode is always eval, the precision always fp32.
 
+    `unfreeze` makes weights of them again; mode and precision stay, and with them BatchNorm's statistics.
+
     Args:
         depth: depth of the residual network, 50 for the published weights.
         stem_dim: channels of the slow pathway's stem, 64 for the published weights.
@@ -82,6 +87,25 @@ class SlowFast(nn.Module):
         self.train()
         for module in self.modules():
             _freeze(module)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has weights to train."""
+        return any(weight.requires_grad for weight in self.parameters())
+
+    def unfreeze(self, *, fast: bool = False) -> None:
+        """Make weights of the buffers that were weights in the published network.
+
+        Args:
+            fast: only those of the fast pathway, all that `fast_features` depends on.
+        """
+        for place, module in self.named_modules():
+            for name in FROZEN.get(type(module), ()):
+                if fast and FAST_PATHWAY not in place:
+                    continue
+                buffer = module._buffers.pop(name, None)
+                if buffer is not None:  # a convolution without bias, or a weight already
+                    module.register_parameter(name, nn.Parameter(buffer))
 
     def train(self, mode: bool = True) -> SlowFast:
         """Stay in eval mode: BatchNorm statistics must not drift."""
@@ -111,9 +135,8 @@ class SlowFast(nn.Module):
             )
         self.load_state_dict({k: state[k] for k in wanted})
 
-    @torch.no_grad()
     def stages(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the five stages.
+        """Run the five stages, without gradient while they are frozen.
 
         Args:
             frames: (B, T, 3, H, W) normalised frames.
@@ -122,9 +145,9 @@ class SlowFast(nn.Module):
             Slow features (B, 32·stem, ⌊(T−1)/4⌋+1, H/32, W/32) and fast features (B, 32·stem/8, T, H/32,
             W/32).
         """
-        dtype = next(self.buffers()).dtype
-        with torch.autocast(frames.device.type, enabled=False):
-            fast = frames.to(dtype).transpose(1, 2)  # (B, 3, T, H, W)
+        learns = torch.is_grad_enabled() and self.is_trained
+        with torch.autocast(frames.device.type, enabled=False), torch.set_grad_enabled(learns):
+            fast = frames.to(torch.float32).transpose(1, 2)  # (B, 3, T, H, W)
             pathways = [fast[:, :, slow_indices(fast.shape[2])], fast]
             for block in self.blocks:
                 pathways = block(pathways)

@@ -24,6 +24,7 @@ from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, V
 from vqathinker.rollout.encoder import VideoEncoder
 from vqathinker.rollout.engine import Response, RolloutEngine, RolloutRequest, Sampling
 from vqathinker.rollout.hf import HFEngine
+from vqathinker.rollout.levels import expected_level
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def predict(
     decoders: GuardedReader | None = None,
     think: bool = True,
     questions: Sequence[str | None] | None = None,
+    levels: bool = False,
 ) -> Iterator[Prediction]:
     """Answer the prompt's question for every file, in order.
 
@@ -165,11 +167,19 @@ def predict(
         decoders: the processes that decode; new ones if omitted.
         think: False also reads the score of an answer block alone.
         questions: of each file, where they differ; None among them for the prompt's.
+        levels: whether the score is the expected level, in the checkpoint's words.
     """
     setting = setting or processor.scoring
     decoders = decoders or GuardedReader()
     answerer = Answerer(model, processor, setting)
     asking = Asking(sampling=sampling or Sampling())
+    if levels:
+        asking = Asking(
+            question=processor.level_question,
+            opening=processor.level_opening_ids,
+            watched=processor.level_ids,
+            sampling=Sampling(max_new_tokens=1),
+        )
     for start in range(0, len(paths), batch_size):
         part = paths[start : start + batch_size]
         clips = read_clips(decoders, part, setting)
@@ -182,4 +192,5 @@ def predict(
                 continue
             (responses,) = answered
             text = processor.tokenizer.decode(responses[0].token_ids, skip_special_tokens=True)
-            yield Prediction(path, answers.score(text, think=think), text)
+            score = expected_level(responses[0]) if levels else answers.score(text, think=think)
+            yield Prediction(path, score, text)

@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vqathinker.prompts import LEVEL_OPENING, LEVEL_QUESTION
-from vqathinker.scale import LEVELS
-
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
+    from vqathinker.model import VQAThinkerProcessor
     from vqathinker.rollout import Sampling
 
 ENGINES = ("hf", "vllm")
@@ -31,8 +27,8 @@ class Mode:
         expected: Σ over the digits of the greedy answer of place value × Σ_d d·p(d | what stands before),
             p over the ten digits.
         levels: 1 + 4·Σ weight·p over five level words as the next word of "The quality of the video is",
-            weights 1, 0.75, 0.5, 0.25, 0 (VQA², arXiv 2411.03795; Q-Align, 2312.17090); this asks another
-            question than the checkpoint's own.
+            weights 1, 0.75, 0.5, 0.25, 0 (VQA², arXiv 2411.03795; Q-Align, 2312.17090); words and question
+            are those that the checkpoint has for it.
         combine: mean, median, trimmed (mean without the lowest and the highest quarter) or confidence (mean
             weighted by each response's probability per token, its geometric mean).
         seed: of the samples.
@@ -68,28 +64,23 @@ class Mode:
         """Whether the engine has to tell the probabilities of tokens that it did not draw."""
         return self.expected or self.levels
 
-    @property
-    def question(self) -> str | None:
+    def question(self, processor: VQAThinkerProcessor) -> str | None:
         """What is asked instead of the checkpoint's own question."""
-        return LEVEL_QUESTION if self.levels else None
+        return processor.level_question if self.levels else None
 
-    def opening_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    def opening_ids(self, processor: VQAThinkerProcessor) -> list[int]:
         """Ids that the response starts with."""
-        return _ids(tokenizer, LEVEL_OPENING) if self.levels else []
+        return processor.level_opening_ids if self.levels else []
 
-    def watched_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    def watched_ids(self, processor: VQAThinkerProcessor) -> list[int]:
         """Ids whose probabilities count.
 
         Raises:
             ValueError: if the tokenizer cannot tell the digits or the levels apart.
         """
-        words = list(DIGITS) if self.expected else []
         if self.levels:
-            words = [f" {word}" for word in LEVELS]
-        ids = [_ids(tokenizer, word)[0] for word in words]
-        if len(set(ids)) < len(ids):
-            raise ValueError(f"the first tokens of {', '.join(map(str.strip, words))} are not distinct")
-        return ids
+            return processor.level_ids
+        return processor.first_ids(DIGITS) if self.expected else []
 
     def sampling(self, max_new_tokens: int) -> Sampling:
         """How tokens are drawn."""
@@ -98,7 +89,3 @@ class Mode:
         limit = 1 if self.levels else max_new_tokens
         drawn = SAMPLED if self.samples > 1 else {}
         return Sampling(**drawn, max_new_tokens=limit)
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]

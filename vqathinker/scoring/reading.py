@@ -14,9 +14,10 @@ from scipy.stats import trim_mean
 from transformers import PreTrainedTokenizerBase
 
 from vqathinker import answers
+from vqathinker.model import VQAThinkerProcessor
 from vqathinker.prompts import LEVEL_OPENING
 from vqathinker.rollout import Response
-from vqathinker.scale import LEVELS, from_share
+from vqathinker.rollout.levels import expected_level, level_chances
 from vqathinker.scoring.mode import Mode
 from vqathinker.scoring.result import Score
 
@@ -24,18 +25,19 @@ TRIMMED = 0.25  # share of the samples left out at either end
 
 
 def read(
-    responses: Sequence[Response], tokenizer: PreTrainedTokenizerBase, mode: Mode, *, think: bool = True
+    responses: Sequence[Response], processor: VQAThinkerProcessor, mode: Mode, *, think: bool = True
 ) -> Score:
     """The score that the responses to one video hold; what was seen of the video is not said in it.
 
     Args:
         responses: those of one request.
-        tokenizer: turns their ids into text.
+        processor: of the checkpoint that answered.
         mode: how.
         think: False also reads the score of an answer block alone.
     """
     if mode.levels:
-        return _read_levels(responses[0], mode)
+        return _read_levels(responses[0], mode, processor.level_words)
+    tokenizer = processor.tokenizer
     texts = tuple(str(tokenizer.decode(r.token_ids, skip_special_tokens=True)) for r in responses)
     samples = tuple(answers.score(text, think=think) for text in texts)
     if mode.expected:
@@ -115,14 +117,11 @@ def _positions(response: Response, tokenizer: PreTrainedTokenizerBase, number: s
     raise ValueError(f"the tokenizer does not write {number} digit by digit, so it has no expected value")
 
 
-def _read_levels(response: Response, mode: Mode) -> Score:
+def _read_levels(response: Response, mode: Mode, words: Sequence[str]) -> Score:
     """The expected level of the watched words, on the 1-5 scale."""
-    chances = np.exp(np.array(response.watched[0]) - max(response.watched[0]))
-    chances /= chances.sum()
-    raw = from_share(float(chances @ np.array(list(LEVELS.values()))))
-    details = dict(zip(LEVELS, chances.tolist(), strict=True))
+    details = dict(zip(words, level_chances(response), strict=True))
     likeliest = max(details, key=lambda word: details[word])
-    return _score(raw, mode, (f"{LEVEL_OPENING} {likeliest}",), details=details)
+    return _score(expected_level(response), mode, (f"{LEVEL_OPENING} {likeliest}",), details=details)
 
 
 def _score(raw: float, mode: Mode, texts: tuple[str, ...], **others: Any) -> Score:

@@ -298,24 +298,22 @@ class Scorer:
         """
         if mode.needs_probabilities and not self.engine.tells_probabilities:
             raise ValueError(f"{mode.name} needs probabilities that only engine='hf' tells")
-        tokenizer = self.processor.tokenizer
         return Asking(
-            question=mode.question,
-            opening=mode.opening_ids(tokenizer),
-            watched=mode.watched_ids(tokenizer),
+            question=mode.question(self.processor),
+            opening=mode.opening_ids(self.processor),
+            watched=mode.watched_ids(self.processor),
             num_responses=mode.samples,
             sampling=mode.sampling(self.max_new_tokens),
             seed=mode.seed,
         )
 
     def _scores(self, parts: Iterator[Part], mode: Mode, asking: Asking) -> Iterator[Score]:
-        tokenizer = self.processor.tokenizer
         for answered in self._answers(self._batches(parts), asking):
             if answered.part.error is not None:
                 yield Score(mode=mode.name, **answered.seen)
             else:
                 (responses,) = answered.responses
-                yield replace(read(responses, tokenizer, mode, think=self.think), **answered.seen)
+                yield replace(read(responses, self.processor, mode, think=self.think), **answered.seen)
 
     def _replies(self, batches: Iterator[list[Part]], asking: Asking) -> Iterator[list[Reply]]:
         for answered in self._answers(batches, asking):

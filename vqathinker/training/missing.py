@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
+from vqathinker.data.label_rows import files_of
 from vqathinker.launch.processes import became_one
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def check_files(dataset: Dataset, max_missing: float, option: str = "train_video
     Raises:
         ValueError: if a larger share is missing.
     """
-    paths = list(dict.fromkeys(dataset["path"]))  # several samples may ask about one
+    paths = list(dict.fromkeys(files_of(dataset)))  # several samples may ask about one
     missing = [path for path in paths if not Path(path).is_file()]
     if not missing:
         return

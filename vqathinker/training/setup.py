@@ -25,10 +25,12 @@ from trl.trainer.utils import get_peft_config
 from vqathinker.checkpoints.assemble import load_adapted, load_policy
 from vqathinker.checkpoints.folders import checkpoint_folder, is_adapter
 from vqathinker.data.dataset import LabelReading, read_labels
+from vqathinker.data.mixture import mix
 from vqathinker.data.overlap import find_overlap
 from vqathinker.launch import Composed, Settings
 from vqathinker.launch.lora import LANGUAGE_LAYERS, other_settings
 from vqathinker.launch.resume import checkpoint_of, num_processes_of, record, set_aside
+from vqathinker.launch.stages import sources_of
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.training.missing import check_files
 
@@ -95,12 +97,23 @@ class SupervisedDataConfig(DataConfig):
     """As `DataConfig`, for the recipe whose training settings are TRL's alone.
 
     Attributes:
+        train_labels: label file, file of samples, or a list of such; an item of a list is a name, or a
+            mapping with `labels`, `videos` (`train_videos` if omitted) and `weight`, how often each of its
+            rows comes.
+        in_sequence: whether one file is learned after the other instead of all mixed.
+        max_samples: rows that are drawn of all, 0 for all.
+        parts: what is trained: some of vision_tower, vision_projector, slowfast, motion_projector and
+            language_model, with a learning rate of its own as in slowfast=1e-6; all but slowfast if omitted.
         max_unreadable: share of the videos that may be missing or unreadable before the run stops.
         think: false teaches the answer block alone, without reasoning.
         eval_num_videos: most validation videos scored at each evaluation, 0 for all.
         eval_max_completion_length: longest response at an evaluation, in tokens.
     """
 
+    train_labels: list[str] | str | None = None  # type: ignore[assignment]  # one or several
+    in_sequence: bool = False
+    max_samples: int = 0
+    parts: list[str] | None = None
     max_unreadable: float = 0.05
     think: bool = True
     eval_num_videos: int = 0
@@ -130,7 +143,7 @@ def load_start(settings: Settings, data: DataConfig, model: ModelConfig, *, max_
     Raises:
         ValueError: as `load_sets` and `load_model`.
     """
-    train, validation = load_sets(data, max_missing=max_missing)
+    train, validation = load_sets(data, max_missing=max_missing, seed=settings["seed"])
     policy, processor = load_model(model, settings.given)
     return Start(
         model=policy,
@@ -178,20 +191,25 @@ def begin(settings: Settings) -> str | None:
     return None if checkpoint is None else str(checkpoint)
 
 
-def load_sets(data: DataConfig, *, max_missing: float) -> tuple[Dataset, Dataset | None]:
+def load_sets(data: DataConfig, *, max_missing: float, seed: int = 0) -> tuple[Dataset, Dataset | None]:
     """Rows to train on and, where they are named, rows to validate with, which share no video.
 
     Args:
         data: names the files; training labels and videos are given.
         max_missing: share of the videos of each set that may be missing.
+        seed: of what is drawn of them.
 
     Raises:
         ValueError: as `load_data`, or if the sets share videos and `allow_overlap` is not set.
     """
     if not sys.stderr.isatty():
         disable_progress_bar()  # a bar in a file is a line per update
-    train = load_data(data, "train", max_missing=max_missing)
-    assert train is not None, "the settings have been checked"
+    if isinstance(data, SupervisedDataConfig):
+        train = load_mixture(data, max_missing=max_missing, seed=seed)
+    else:
+        found = load_data(data, "train", max_missing=max_missing)
+        assert found is not None, "the settings have been checked"
+        train = found
     validation = load_data(data, "eval", max_missing=max_missing)
     overlap = None if validation is None else find_overlap(validation, train)
     if overlap:
@@ -202,6 +220,30 @@ def load_sets(data: DataConfig, *, max_missing: float) -> tuple[Dataset, Dataset
             )
         logger.warning("%s; validation overrates the model (allow_overlap)", overlap.describe())
     return train, validation
+
+
+def load_mixture(data: SupervisedDataConfig, *, max_missing: float, seed: int) -> Dataset:
+    """The rows of all files that are learned from.
+
+    Args:
+        data: names them.
+        max_missing: share of the videos of each that may be missing.
+        seed: of what is drawn.
+
+    Raises:
+        ValueError: as `load_data`.
+    """
+    sources = sources_of(data.train_labels, data.train_videos)
+    parts = []
+    for source in sources:
+        one = replace(data, train_labels=source.labels, train_videos=source.videos)
+        part = load_data(one, "train", max_missing=max_missing)
+        assert part is not None, "a source has labels and videos"
+        parts.append(part)
+    weights = [source.weight for source in sources]
+    if weights == [1] and not data.max_samples and not data.in_sequence:
+        return parts[0]
+    return mix(parts, weights, seed=seed, in_sequence=data.in_sequence, most=data.max_samples)
 
 
 def load_data(data: DataConfig, split: str, *, max_missing: float) -> Dataset | None:
@@ -219,6 +261,7 @@ def load_data(data: DataConfig, split: str, *, max_missing: float) -> Dataset | 
     videos = data.train_videos if split == "train" else data.eval_videos or data.train_videos
     if labels is None or videos is None:
         return None
+    assert isinstance(labels, str), "one of several is read at a time"
     table = read_labels(labels, videos, _reading(data, split, labels))
     table.matches.log()
     if data.dataset_name:
@@ -242,11 +285,13 @@ def _reading(data: DataConfig, split: str, labels: str) -> LabelReading:
         need_split=False,
         video_column=data.video_column,
         mos_column=data.mos_column,
+        pairs=isinstance(data, SupervisedDataConfig),
     )
     if split == "train":
         return reading
     # what neither settings nor file say of the validation labels is as for training, but for the split
-    is_same_file = data.train_labels is not None and os.path.samefile(labels, data.train_labels)
+    trained = data.train_labels
+    is_same_file = isinstance(trained, str) and os.path.samefile(labels, trained)
     takes_the_rest = is_same_file and not data.eval_split
     return replace(
         reading,

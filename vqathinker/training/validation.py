@@ -40,6 +40,7 @@ def validate(
     num_videos: int,
     max_new_tokens: int,
     think: bool,
+    levels: bool = False,
 ) -> dict[str, float]:
     """Correlations over the videos with a score, clipped to the scale as everywhere where scores are shown.
 
@@ -53,6 +54,7 @@ def validate(
         num_videos: how many are taken, at even distances; 0 for all.
         max_new_tokens: longest response.
         think: False also reads the score of an answer block alone.
+        levels: whether the score is the expected level.
     """
     accelerator = trainer.accelerator
     scored = [i for i, task in enumerate(tasks_of(dataset)) if task == SCORE]
@@ -72,6 +74,7 @@ def validate(
             decoders=decoders,
             think=think,
             questions=[row.get("question") for row in part],
+            levels=levels,
         )
         local = list(zip(predictions, [row["target"] for row in part], strict=True))
     pairs: list[tuple[Prediction, float]] = gather_object(local)

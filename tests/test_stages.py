@@ -1,0 +1,427 @@
+"""Stages of tuning: batches of videos, pictures and pairs, parts that learn, and every shipped stage."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_video
+from PIL import Image
+from safetensors.torch import load_file
+from trl.trainer.model_config import ModelConfig
+from trl.trainer.sft_config import SFTConfig
+
+from vqathinker.checkpoints.assemble import load_policy
+from vqathinker.checkpoints.tiny import build_tiny
+from vqathinker.checkpoints.transfer import transfer
+from vqathinker.data.dataset import load_labels
+from vqathinker.launch.settings import FIXED, merge
+from vqathinker.launch.stages import PARTS, rates_of
+from vqathinker.media.guarded import GuardedReader
+from vqathinker.model.probe import Probe
+from vqathinker.rollout.answer import predict
+from vqathinker.samples import Media, Sample, write_samples
+from vqathinker.scale import VQA2_WORDS
+from vqathinker.training.packing import IGNORE
+from vqathinker.training.setup import SupervisedDataConfig
+from vqathinker.training.sft.collate import SupervisedCollator
+from vqathinker.training.sft.objective import LossConfig
+from vqathinker.training.sft.parts import freeze_others, part_of
+from vqathinker.training.sft.rows import check_samples
+from vqathinker.training.sft.trainer import SupervisedTrainer
+
+ROOT = Path(__file__).parents[1]
+STAGES = sorted((ROOT / "recipes/stages").glob("*.yaml"))
+QUICK = {"vital_pretraining", "score2instruct_2"}
+LARGE = [
+    pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else pytest.mark.slow)
+    for path in STAGES
+    if path.stem != "laptop"
+]
+ONE_STEP = {"max_steps": 1, "optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0}
+RESPONSES = [f"The quality of the {kind} is {word}." for kind in ("video", "image") for word in VQA2_WORDS]
+SHARES = (0.1, 0.6, 0.2, 0.1, 0.0)
+Policies = Callable[..., tuple[Any, Any]]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny checkpoint for each motion variant, whose tokenizer knows the words of VQA² and VITAL."""
+    folder = tmp_path_factory.mktemp("stages")
+    for motion in ("slowfast", "fast", "none"):
+        build_tiny(folder / motion, motion=motion, responses=RESPONSES)
+    return {motion: folder / motion for motion in ("slowfast", "fast", "none")}
+
+
+@pytest.fixture
+def policies(checkpoints: dict[str, Path]) -> Policies:
+    """Loads a fresh model in eval mode and its processor."""
+
+    def load(motion: str = "slowfast") -> tuple[Any, Any]:
+        model, processor = load_policy(checkpoints[motion])
+        return model.eval(), processor
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos and two pictures, and samples of every kind about them."""
+    video, other, picture, image = (Media(name) for name in ("a.mp4", "b.mp4", "a.png", "b.png"))
+    folder = tmp_path_factory.mktemp("media")
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        write_video(folder / f"{name}.mp4", 20, (64, 48))
+        Image.fromarray(rng.integers(0, 255, (40, 50, 3), np.uint8)).save(folder / f"{name}.png")
+    known = {"target": 4.0, "spread": 0.3, "levels": list(SHARES)}
+    samples = [
+        Sample("score", "s", (video,), question="", answer="The quality of the video is good.",
+               target=3.9, levels=SHARES),
+        Sample("picture", "s", (picture,), question="", answer="The quality of the image is fair.",
+               target=3.0, levels=SHARES),
+        Sample("named", "s", (other,), task="recognition", question="", answer="mild H264 compression"),
+        Sample("asked", "s", (image,), task="question", question="What is wrong?", answer="It is soft."),
+        Sample("pair", "s", (video, other), task="pair", question="", preference=1.0,
+               columns={"first": known, "second": known}),
+        Sample("both", "s", (picture, other), task="question", question="Which is better?",
+               answer="The second."),
+    ]  # fmt: skip
+    write_samples(folder / "samples.jsonl", samples)
+    return folder
+
+
+@pytest.fixture
+def rows(media: Path) -> dict[str, dict[str, Any]]:
+    loaded = load_labels(media / "samples.jsonl", video_dir=media, pairs=True)
+    return {row["video_id"]: row for row in loaded}
+
+
+def test_rows_of_samples(rows: dict[str, dict[str, Any]], media: Path) -> None:
+    assert rows["pair"]["beside"] == str(media / "b.mp4")
+    assert (rows["pair"]["preference"], rows["score"]["preference"]) == (1.0, None)
+    assert rows["pair"]["levels"] == [*SHARES, *SHARES]
+    assert (rows["score"]["levels"], rows["named"]["levels"]) == (list(SHARES), None)
+    with pytest.raises(ValueError, match="it has two media"):
+        load_labels(media / "samples.jsonl", video_dir=media)
+
+
+@pytest.mark.parametrize("motion", ["slowfast", "fast", "none"])
+def test_videos_and_pictures_in_one_batch(
+    policies: Policies, rows: dict[str, dict[str, Any]], decoders: GuardedReader, motion: str
+) -> None:
+    """A batch costs what its rows cost alone, and prompts are those of scoring."""
+    model, processor = policies(motion)
+    losses = LossConfig(level_loss="words", pair_level_weight=0.5)
+    collator = SupervisedCollator(processor, decoders=decoders, losses=losses)
+    batch = collator(list(rows.values()))
+    assert len(batch["input_ids"]) == 7  # the pair is two
+    assert batch["video_frames"].tolist() == [list(range(start, start + 6)) for start in (0, 7, 14, 20, 27)]
+    assert batch["level_places"].tolist().count(-1) == 3
+    with torch.no_grad():
+        together = logits_of(model, batch)
+        number = 0
+        for row in rows.values():
+            alone = collator([row])
+            own = logits_of(model, alone)
+            for i, length in enumerate(alone["attention_mask"].sum(dim=1).tolist()):
+                found = together[number, :length]
+                torch.testing.assert_close(found, own[i, :length], rtol=1e-3, atol=1e-4)
+                number += 1
+    prompt = processor.prompt_ids(1, 4, question="What is wrong?", is_image=True)
+    assert batch["input_ids"][3, : len(prompt)].tolist() == prompt
+
+
+def logits_of(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    names = ("input_ids", "attention_mask", "pixel_values", "video_frames")
+    found: torch.Tensor = model(**{name: batch[name] for name in names}).logits
+    return found
+
+
+def test_a_level_is_the_last_thing_said(
+    policies: Policies, rows: dict[str, dict[str, Any]], decoders: GuardedReader
+) -> None:
+    _, processor = policies()
+    losses = LossConfig(level_loss="words")
+    collator = SupervisedCollator(processor, decoders=decoders, losses=losses)
+    batch = collator([rows["score"], rows["picture"], rows["pair"]])
+    tokenizer = processor.tokenizer
+    for number, text in enumerate(["video is good", "image is fair", "video is high", "video is high"]):
+        place = int(batch["level_places"][number])
+        assert place == int(batch["attention_mask"][number].sum()) - 1
+        assert tokenizer.decode(batch["input_ids"][number, : place + 1]).endswith(
+            f"The quality of the {text}"
+        )
+        learned = batch["labels"][number] != IGNORE
+        assert (
+            tokenizer.decode(batch["labels"][number][learned])
+            == "The quality of the " + text[: text.rindex(" ")]
+        )
+        assert batch["levels"][number].tolist() == pytest.approx(SHARES)
+    assert batch["preference"].isnan().tolist() == [True, True, False, True]
+    plain = SupervisedCollator(processor, decoders=decoders)([rows["score"]])  # without, the word is text
+    learned = plain["labels"][0] != IGNORE
+    assert (
+        tokenizer.decode(plain["labels"][0][learned])
+        == "The quality of the video is good." + tokenizer.eos_token
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"beside": "b.mp4", "answer": None}, "a has two media and neither an answer nor a preference"),
+        ({"levels": list(SHARES), "answer": "It is excellent."}, "that says none of high, good"),
+    ],
+)
+def test_samples_that_cannot_be_taught(columns: dict[str, Any], message: str) -> None:
+    from datasets import Dataset
+
+    row = {"video_id": "a", "path": "a.mp4", "target": 3.0, **columns}
+    with pytest.raises(ValueError, match=message):
+        check_samples(Dataset.from_list([row]), LossConfig(level_loss="words"))
+
+
+def test_every_weight_belongs_to_a_part(policies: Policies) -> None:
+    model, _ = policies("fast")
+    model.model.slowfast.unfreeze()
+    parts = [part_of(name) for name, _ in model.named_parameters()]
+    assert set(parts) == set(PARTS)
+    assert part_of("base_model.model.model.language_model.layers.0.mlp.up_proj.weight") == "language_model"
+
+
+@pytest.mark.parametrize("motion", ["slowfast", "fast"])
+def test_slowfast_learns_and_its_statistics_stay(policies: Policies, motion: str) -> None:
+    model, _ = policies(motion)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    frames = torch.rand(2, 6, 3, 56, 56)
+    expected = model.model.motion_features(frames)
+    freeze_others(model, ["slowfast"])
+    model.train()
+    assert set(model.state_dict()) == set(before)
+    found = model.model.motion_features(frames)
+    assert torch.equal(found, expected)
+    found.square().sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.grad is not None:
+                weight -= 0.01 * weight.grad
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert not any("running" in name or "num_batches" in name for name in changed)
+    assert all(part_of(name) == "slowfast" for name in changed)
+
+
+def test_a_model_without_motion_has_no_such_part(policies: Policies) -> None:
+    with pytest.raises(ValueError, match="the model has no slowfast"):
+        freeze_others(policies("none")[0], ["slowfast"])
+
+
+def trained(
+    folder: Path, out: Path, rows: Path, decoders: GuardedReader, **options: Any
+) -> SupervisedTrainer:
+    """A trainer after a few steps on samples."""
+    model, processor = load_policy(folder)
+    settings = {"max_steps": 2, "per_device_train_batch_size": 3, "logging_steps": 1, "save_strategy": "no"}
+    settings |= options.pop("settings", {})
+    settings |= FIXED["tune"] | {"use_cpu": True, "bf16": False, "gradient_checkpointing": False}
+    args = SFTConfig(str(out), report_to="none", disable_tqdm=True, **settings)
+    dataset = load_labels(rows, video_dir=rows.parent, pairs=True)
+    trainer = SupervisedTrainer(
+        model, args, processor=processor, train_dataset=dataset, decoders=decoders, **options
+    )
+    trainer.train()
+    return trainer
+
+
+def test_parts_learn_at_their_rates(
+    checkpoints: dict[str, Path], media: Path, tmp_path: Path, decoders: GuardedReader
+) -> None:
+    parts = {"vision_tower": 1e-3, "motion_projector": None}
+    run = trained(
+        checkpoints["fast"], tmp_path, media / "samples.jsonl", decoders, parts=parts,
+        settings={"learning_rate": 1e-2, "lr_scheduler_type": "constant", "weight_decay": 0.1},
+    )  # fmt: skip
+    before = load_file(checkpoints["fast"] / "model.safetensors")
+    after = run.model.state_dict()
+    changed = {part_of(name) for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == set(parts)
+    names = {id(weight): name for name, weight in run.model.named_parameters()}
+    rates = {
+        (part_of(names[id(weight)]), group["lr"], group["weight_decay"])
+        for group in run.optimizer.param_groups
+        for weight in group["params"]
+    }
+    assert rates == {
+        ("vision_tower", 1e-3, 0.1), ("vision_tower", 1e-3, 0.0),
+        ("motion_projector", 1e-2, 0.1), ("motion_projector", 1e-2, 0.0),
+    }  # fmt: skip
+    told = [entry for entry in run.state.log_history if "loss" in entry]
+    assert {"loss/text", "loss/pairs"} <= set().union(*told)
+
+
+def test_accumulated_steps_weigh_samples_alike(
+    checkpoints: dict[str, Path], media: Path, tmp_path: Path, decoders: GuardedReader
+) -> None:
+    """Six samples at once, or in three batches of two, are one step."""
+    found = []
+    for size, parts in ((6, 1), (2, 3)):
+        run = trained(
+            checkpoints["slowfast"], tmp_path / str(size), media / "samples.jsonl", decoders,
+            losses=LossConfig(level_loss="words", text_loss="focal"),
+            settings=ONE_STEP | {"per_device_train_batch_size": size, "gradient_accumulation_steps": parts},
+        )  # fmt: skip
+        found.append(run.model.state_dict())
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(tensor, found[1][name], rtol=1e-3, atol=1e-4)
+
+
+def test_levels_are_learned_and_read(
+    checkpoints: dict[str, Path], media: Path, tmp_path: Path, decoders: GuardedReader
+) -> None:
+    """Of one sample the distribution is learned, the checkpoint says how to read it, and it is not asked."""
+    one = tmp_path / "one.jsonl"
+    sample = Sample("score", "s", (Media(str(media / "a.mp4")),), question="", target=3.6, levels=SHARES)
+    write_samples(one, [sample])
+    run = trained(
+        checkpoints["slowfast"], tmp_path / "run", one, decoders, losses=LossConfig(level_loss="words"),
+        settings={"max_steps": 40, "learning_rate": 1e-3, "lr_scheduler_type": "constant"},
+    )  # fmt: skip
+    run.save_model(str(tmp_path / "final"))
+    model, processor = load_policy(tmp_path / "final")
+    assert processor.level_words == ["high", "good", "fair", "poor", "low"]
+    assert processor.level_question == ""
+    (said,) = predict(
+        model, processor, [str(media / "a.mp4")], setting=processor.training, decoders=decoders, levels=True
+    )
+    weights = (5, 4, 3, 2, 1)
+    assert said.score == pytest.approx(sum(w * p for w, p in zip(weights, SHARES, strict=True)), abs=0.15)
+
+
+def test_an_adapter_is_no_part(
+    checkpoints: dict[str, Path], media: Path, tmp_path: Path, decoders: GuardedReader
+) -> None:
+    from peft import LoraConfig
+
+    with pytest.raises(ValueError, match="leave out parts or use_peft"):
+        trained(
+            checkpoints["none"], tmp_path, media / "samples.jsonl", decoders, parts={"vision_tower": None},
+            peft_config=LoraConfig(target_modules=["q_proj"]),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
+def test_a_stage_opens_with_its_launch_line(path: Path) -> None:
+    opening = path.read_text(encoding="utf-8").splitlines()[0]
+    stage = "vital_pretraining laptop" if path.stem == "laptop" else path.stem
+    assert opening.startswith(f"# vqathinker train tune --config {stage} --model_name_or_path ")
+
+
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
+def test_a_stage_is_read(path: Path) -> None:
+    told = merge("tune", path, ["--use_cpu", "true", "--bf16", "false"])
+    data, losses, args, _ = told.build(SupervisedDataConfig, LossConfig, SFTConfig, ModelConfig)
+    assert set(rates_of(data.parts) if data.parts else {}) <= set(PARTS)
+    assert args.report_to == []
+    assert losses.text_loss == ("focal" if "vital" in path.stem else "cross_entropy")
+
+
+@pytest.mark.parametrize("path", LARGE)
+def test_a_stage_runs_on_a_laptop(
+    path: Path, checkpoints: dict[str, Path], media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    options = [
+        "--config", path.stem, "laptop", "--model_name_or_path", str(checkpoints["fast"]),
+        "--train_labels", str(media / "samples.jsonl"), "--train_videos", str(media),
+        "--output_dir", str(tmp_path), "--max_steps", "1", "--disable_tqdm", "true",
+    ]  # fmt: skip
+    monkeypatch.setattr("sys.argv", ["tune.py", *options])
+    runpy.run_path(str(ROOT / "recipes/tune.py"), run_name="__main__")
+    assert list((tmp_path / "final").glob("*.safetensors"))
+    assert "step 1: " in (tmp_path / "train.log").read_text()
+
+
+def test_the_eyes_of_one_and_the_language_model_of_another(
+    checkpoints: dict[str, Path], video: Path, tmp_path: Path
+) -> None:
+    """What the encoder sees is the encoder's, what is said of it the decoder's, which is wider."""
+    tuned, processor = load_policy(checkpoints["fast"])
+    with torch.no_grad():
+        for name, weight in tuned.named_parameters():
+            weight += 0.01 * torch.randn_like(weight) if "vision_tower" in name else 0
+        tuned.model.slowfast.blocks[0].multipathway_blocks[1].conv.weight += 0.1
+    processor.level_words = ["high", "good", "fair", "poor", "low"]
+    for part in (tuned, processor):
+        part.save_pretrained(tmp_path / "tuned")
+    build_tiny(tmp_path / "wider", motion="fast", responses=RESPONSES, text={"hidden_size": 192})
+    transfer(tmp_path / "tuned", tmp_path / "wider", tmp_path / "zero")
+    model, own = load_policy(tmp_path / "zero")
+    other, _ = load_policy(tmp_path / "wider")
+    found, eyes, rest = (one.state_dict() for one in (model, tuned, other))
+    assert found.keys() == rest.keys()
+    for name, tensor in found.items():
+        source = eyes if part_of(name) in {"vision_tower", "slowfast"} else rest
+        assert torch.equal(tensor, source[name]), name
+    assert own.level_words == processor.level_words
+    said = list(predict(model, own, [str(video)], setting=own.training))
+    assert said[0].error is None
+    with pytest.raises(ValueError, match="is not empty"):
+        transfer(tmp_path / "tuned", tmp_path / "wider", tmp_path / "zero")
+    transfer(tmp_path / "tuned", tmp_path / "wider", tmp_path / "zero", overwrite=True)
+
+
+def test_eyes_that_do_not_fit(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="differ in motion"):
+        transfer(checkpoints["fast"], checkpoints["slowfast"], tmp_path / "out")
+    build_tiny(tmp_path / "other", motion="fast", vision={"hidden_size": 96})
+    with pytest.raises(ValueError, match=r"differ in vision_config\.hidden_size"):
+        transfer(tmp_path / "other", checkpoints["fast"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_probe_learns_levels(
+    full: bool, checkpoints: dict[str, Path], labelled_videos: Path, tmp_path: Path
+) -> None:
+    recipe = runpy.run_path(str(ROOT / "recipes/probe.py"))
+    recipe["main"](
+        str(checkpoints["fast"]), labelled_videos / "train.csv", labelled_videos, mos_range=(1, 5),
+        test=(labelled_videos / "val.csv", labelled_videos), out=tmp_path, epochs=2, batch_size=4, full=full,
+    )  # fmt: skip
+    result = json.loads((tmp_path / "probe.json").read_text())
+    assert len(result["scores"]) == 4
+    assert all(1 <= row["score"] <= 5 for row in result["scores"])
+    model, _ = load_policy(checkpoints["fast"])
+    eyes = 0
+    if full:
+        model.model.slowfast.unfreeze(fast=True)
+        seen = [*model.model.vision_tower.parameters(), *model.model.slowfast.parameters()]
+        eyes = sum(weight.numel() for weight in seen)
+    widths = [64, 64, 64, model.model.slowfast.fast_dim]
+    assert result["weights"] == sum(480 * width + 480 for width in widths) + 4 * 480 * 5 + 5 + eyes
+
+
+def test_a_probe_looks_at_three_depths(policies: Policies) -> None:
+    """Against the layers called one after the other."""
+    model, _ = policies("fast")
+    probe = Probe(model.model)
+    pixels = torch.rand(2, 6, 3, 56, 56)
+    tower = model.model.vision_tower
+    with torch.no_grad():
+        hidden = tower.embeddings(pixels.flatten(0, 1))
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden
+        expected = []
+        for layer in tower.encoder.layer:
+            hidden = layer(hidden)
+            expected.append(hidden)
+        tokens = probe._tokens(pixels)
+    for found, place in zip(tokens[:3], (0, 1, 1), strict=True):
+        torch.testing.assert_close(found, expected[place].unflatten(0, (2, 6)).flatten(1, 2))
+    torch.testing.assert_close(tokens[3], model.model.slowfast.fast_features(pixels))

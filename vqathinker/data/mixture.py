@@ -1,0 +1,62 @@
+"""Rows of several files as those of one epoch, mixed in proportions or one file after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vqathinker.seeds import rng_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def mix(
+    parts: Sequence[Dataset],
+    weights: Sequence[float],
+    *,
+    seed: int,
+    in_sequence: bool = False,
+    most: int = 0,
+) -> Dataset:
+    """Rows of several sets; columns that one of them lacks are None there.
+
+    Args:
+        parts: the sets.
+        weights: how often each row of a set comes; of a fraction, so many are drawn.
+        seed: of the drawing.
+        in_sequence: whether the rows of each set stand in a drawn order, as for a sampler that draws none.
+        most: rows in all, drawn from the others with equal chances; 0 for all.
+    """
+    from datasets import Dataset
+
+    chosen = [
+        _places(len(part), weight, rng_of(seed, "mixture", number), shuffled=in_sequence)
+        for number, (part, weight) in enumerate(zip(parts, weights, strict=True))
+    ]
+    names = list(dict.fromkeys(name for part in parts for name in part.column_names))
+    picked = [part.select(places) for part, places in zip(parts, chosen, strict=True)]
+    columns = {
+        name: [
+            value
+            for part in picked
+            for value in (part[name][:] if name in part.column_names else [None] * len(part))
+        ]
+        for name in names
+    }
+    whole = Dataset.from_dict(columns)
+    if not 0 < most < len(whole):
+        return whole
+    kept = rng_of(seed, "mixture").permutation(len(whole))[:most]
+    return whole.select(np.sort(kept))
+
+
+def _places(number: int, weight: float, rng: np.random.Generator, *, shuffled: bool) -> NDArray[np.int_]:
+    """Which rows of a set come, and how often."""
+    copies, rest = divmod(round(weight * number), number)
+    drawn = np.sort(rng.permutation(number)[:rest])
+    places = np.concatenate([np.tile(np.arange(number), copies), drawn])
+    return rng.permutation(places) if shuffled else places
