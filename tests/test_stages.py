@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import runpy
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import write_video
+from datasets import Dataset
 from PIL import Image
 from safetensors.torch import load_file
 from trl.trainer.model_config import ModelConfig
@@ -21,8 +28,10 @@ from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.checkpoints.transfer import transfer
 from vqathinker.data.dataset import load_labels
+from vqathinker.data.mixture import mix
+from vqathinker.launch.effects import without_effect
 from vqathinker.launch.settings import FIXED, merge
-from vqathinker.launch.stages import PARTS, rates_of
+from vqathinker.launch.stages import PARTS, rates_of, sources_of, wrong_stage
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.model.probe import Probe
 from vqathinker.rollout.answer import predict
@@ -31,7 +40,7 @@ from vqathinker.scale import VQA2_WORDS
 from vqathinker.training.packing import IGNORE
 from vqathinker.training.setup import SupervisedDataConfig
 from vqathinker.training.sft.collate import SupervisedCollator
-from vqathinker.training.sft.objective import LossConfig
+from vqathinker.training.sft.objective import LossConfig, Targets, objective
 from vqathinker.training.sft.parts import freeze_others, part_of
 from vqathinker.training.sft.rows import check_samples
 from vqathinker.training.sft.trainer import SupervisedTrainer
@@ -180,8 +189,6 @@ def test_a_level_is_the_last_thing_said(
     ],
 )
 def test_samples_that_cannot_be_taught(columns: dict[str, Any], message: str) -> None:
-    from datasets import Dataset
-
     row = {"video_id": "a", "path": "a.mp4", "target": 3.0, **columns}
     with pytest.raises(ValueError, match=message):
         check_samples(Dataset.from_list([row]), LossConfig(level_loss="words"))
@@ -230,7 +237,8 @@ def trained(
     model, processor = load_policy(folder)
     settings = {"max_steps": 2, "per_device_train_batch_size": 3, "logging_steps": 1, "save_strategy": "no"}
     settings |= options.pop("settings", {})
-    settings |= FIXED["tune"] | {"use_cpu": True, "bf16": False, "gradient_checkpointing": False}
+    settings = {"gradient_checkpointing": False} | settings
+    settings |= FIXED["tune"] | {"use_cpu": True, "bf16": False}
     args = SFTConfig(str(out), report_to="none", disable_tqdm=True, **settings)
     dataset = load_labels(rows, video_dir=rows.parent, pairs=True)
     trainer = SupervisedTrainer(
@@ -264,6 +272,45 @@ def test_parts_learn_at_their_rates(
     }  # fmt: skip
     told = [entry for entry in run.state.log_history if "loss" in entry]
     assert {"loss/text", "loss/pairs"} <= set().union(*told)
+
+
+@pytest.mark.parametrize("motion", ["slowfast", "fast"])
+@pytest.mark.parametrize("name", ["picture", "asked", "pair", "both"])
+def test_every_weight_that_learns_has_a_gradient(
+    policies: Policies, rows: dict[str, dict[str, Any]], decoders: GuardedReader, motion: str, name: str
+) -> None:
+    """In a batch of pictures alone too: processes that share gradients wait for all of them."""
+    model, processor = policies(motion)
+    freeze_others(model, list(PARTS))
+    model.train()
+    losses = LossConfig(level_loss="words")
+    batch = SupervisedCollator(processor, decoders=decoders, losses=losses)([rows[name]])
+    told = Targets.take(batch)
+    positions = told.positions()
+    processor.level_words = list(losses.words)
+    logits = model(**batch, logits_to_keep=positions).logits
+    objective(logits, positions, told, losses, processor.level_ids).total.backward()
+    without = {part_of(n) for n, weight in model.named_parameters() if weight.grad is None}
+    assert without == set()
+
+
+def test_checkpointing_changes_nothing(
+    checkpoints: dict[str, Path], media: Path, tmp_path: Path, decoders: GuardedReader
+) -> None:
+    """Of parts in front of a frozen language model."""
+    found = []
+    for checkpointing in (False, True):
+        run = trained(
+            checkpoints["fast"], tmp_path / str(checkpointing), media / "samples.jsonl", decoders,
+            parts={"vision_tower": None, "slowfast": None},
+            settings=ONE_STEP | {"gradient_checkpointing": checkpointing},
+        )  # fmt: skip
+        found.append(run.model.state_dict())
+    before = load_file(checkpoints["fast"] / "model.safetensors")
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(tensor, found[1][name], rtol=1e-4, atol=1e-5)
+    changed = {part_of(name) for name, tensor in before.items() if not torch.equal(tensor, found[1][name])}
+    assert changed == {"vision_tower", "slowfast"}
 
 
 def test_accumulated_steps_weigh_samples_alike(
@@ -425,3 +472,131 @@ def test_a_probe_looks_at_three_depths(policies: Policies) -> None:
     for found, place in zip(tokens[:3], (0, 1, 1), strict=True):
         torch.testing.assert_close(found, expected[place].unflatten(0, (2, 6)).flatten(1, 2))
     torch.testing.assert_close(tokens[3], model.model.slowfast.fast_features(pixels))
+
+
+def launched(name: str, folder: Path, checkpoint: Path, media: Path, *options: str) -> None:
+    """Run two steps of VITAL's first stage in two processes of a shipped configuration."""
+    settings = yaml.safe_load((ROOT / f"recipes/accelerate/{name}.yaml").read_text())
+    settings |= {"num_processes": 2, "use_cpu": True, "main_process_port": 0}
+    (folder / "accelerate.yaml").write_text(yaml.safe_dump(settings))
+    words = [
+        "-m", "accelerate.commands.launch", "--config_file", folder / "accelerate.yaml",
+        ROOT / "recipes/tune.py", "--config", "vital_pretraining", "laptop",
+        "--model_name_or_path", checkpoint,
+        "--train_labels", media / "samples.jsonl", "--train_videos", media, "--output_dir", folder / "out",
+        "--max_steps", "2", "--per_device_train_batch_size", "1", "--warmup_steps", "0", *options,
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param("cpu_two", [], id="two processes"),
+        pytest.param(
+            "zero2", ["--bf16", "true", "--dtype", "bfloat16"], id="zero2 in bf16", marks=pytest.mark.vllm
+        ),
+    ],
+)
+def test_a_stage_in_two_processes(
+    name: str, options: list[str], checkpoints: dict[str, Path], media: Path, tmp_path: Path
+) -> None:
+    """A picture in one process meets a video in the other; the encoder learns, the decoder does not."""
+    launched(name, tmp_path, checkpoints["fast"], media, *options)
+    before = load_file(checkpoints["fast"] / "model.safetensors")
+    after = load_file(tmp_path / "out/final/model.safetensors")
+    changed = {
+        part_of(weight)
+        for weight, tensor in before.items()
+        if not torch.equal(tensor.to(after[weight].dtype), after[weight])
+    }
+    assert changed == {"vision_tower", "slowfast"}
+
+
+def test_slowfast_counts_in_fp32_whatever_its_weights_are_kept_in(policies: Policies) -> None:
+    model, _ = policies("slowfast")
+    slowfast = model.model.slowfast
+    frames = torch.rand(1, 6, 3, 56, 56)
+    expected = slowfast(frames)
+    slowfast.unfreeze()
+    for weight in slowfast.parameters():
+        weight.data = weight.data.bfloat16()
+    found = slowfast(frames)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.02)
+    found.sum().backward()
+    assert all(weight.grad is not None for weight in slowfast.parameters())
+
+
+@pytest.mark.parametrize("in_sequence", [False, True])
+def test_files_come_in_their_proportions(in_sequence: bool, tmp_path: Path) -> None:
+    parts = [
+        Dataset.from_dict({"id": [f"{name}{i}" for i in range(number)], name: list(range(number))})
+        for name, number in (("a", 10), ("b", 4))
+    ]
+    rows = mix(parts, [0.5, 2.25], seed=1, in_sequence=in_sequence)
+    again = mix(parts, [0.5, 2.25], seed=1, in_sequence=in_sequence)
+    assert rows["id"][:] == again["id"][:]
+    names = rows["id"][:]
+    counts = Counter(names)
+    drawn = [name for name in counts if name.startswith("a")]
+    assert (len(drawn), {counts[name] for name in drawn}) == (5, {1})
+    assert sorted(counts[f"b{i}"] for i in range(4)) == [2, 2, 2, 3]
+    assert [name[0] for name in names] == ["a"] * 5 + ["b"] * 9  # a sampler shuffles them, or takes them so
+    assert rows["a"][5:] == [None] * 9
+    other = mix(parts, [0.5, 2.25], seed=2, in_sequence=in_sequence)
+    assert other["id"][:] != names
+    fewer = mix(parts, [1, 1], seed=1, most=6)
+    assert len(set(fewer["id"])) == 6
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (
+            ["a.jsonl", {"labels": "b.jsonl", "wieght": 2}],
+            "there is no 'wieght' of a source; did you mean weight",
+        ),
+        ([{"labels": "b.jsonl", "weight": 0}], "the weight 0: expected a number above 0"),
+        ([{"videos": "v/"}], "expected labels, and videos here or as train_videos"),
+    ],
+    ids=str,
+)
+def test_sources_that_cannot_be(told: list[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        sources_of(told, "videos/")
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (["vision_towr"], "'vision_towr', expected some of vision_tower, vision_projector, slowfast,"),
+        (["slowfast=fast"], "the learning rate of slowfast is 'fast', expected a number"),
+        ([{"slowfast": -1}], "the learning rate of slowfast is -1"),
+        ([], "names no part"),
+    ],
+    ids=str,
+)
+def test_parts_that_cannot_be(parts: list[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        rates_of(parts)
+
+
+def test_what_is_wrong_with_a_stage_is_told_before_torch(media: Path, tmp_path: Path) -> None:
+    own = tmp_path / "stage.yaml"
+    own.write_text(
+        f"train_labels: [{{labels: none.jsonl, videos: {media}}}, {media}/samples.jsonl]\n"
+        "parts: [vision_tower]\nuse_peft: true\nuse_cpu: true\nbf16: false\nfocal_beta: 1\n"
+    )
+    told = merge("tune", own, ["--focal_alpha", "2"])
+    problems = "\n".join([*wrong_stage(told), *without_effect(told)])
+    assert "parts are trained whole, and use_peft trains an adapter; leave one of them out" in problems
+    assert "samples.jsonl" in problems  # which names no folder
+    assert "--focal_alpha: has no effect without --text_loss focal" in problems
+    told = merge("tune", own, ["--train_videos", str(media)])
+    assert "none.jsonl is not a file" in "\n".join(wrong_stage(told))

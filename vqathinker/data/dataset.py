@@ -28,7 +28,8 @@ from vqathinker.types import FloatArray
 if TYPE_CHECKING:
     from datasets import Dataset
 
-OWN_COLUMNS = frozenset({"prompt", "video_id", "path", "target", "mos_low", "mos_high", "beside"})
+OWN_COLUMNS = frozenset({"prompt", "video_id", "path", "target", "mos_low", "mos_high"})
+OWN_COLUMNS |= {"beside", "levels", "preference"}  # of samples
 SAMPLE_COLUMNS = frozenset({"task", "question", "answer"})
 MOSRange = tuple[float, float]
 TEST_FLAGS = {"true": "test", "1": "test", "false": "train", "0": "train"}

@@ -18,7 +18,14 @@ from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerBase, P
 
 from vqathinker.media.square import square
 from vqathinker.model.modeling import VQAThinkerConfig, check_motion
-from vqathinker.prompts import LEVEL_OPENING, LEVEL_QUESTION, Prompt, pair_text, visual_text
+from vqathinker.prompts import (
+    IMAGE_LEVEL_OPENING,
+    LEVEL_OPENING,
+    LEVEL_QUESTION,
+    Prompt,
+    pair_text,
+    visual_text,
+)
 from vqathinker.scale import WORDS
 from vqathinker.types import PIXELS_PER_TOKEN as PIXELS_PER_TOKEN
 from vqathinker.types import FrameSetting as FrameSetting
@@ -105,10 +112,9 @@ class VQAThinkerProcessor(ProcessorMixin):
         image, motion = self.tokenizer.convert_tokens_to_ids([IMAGE_TOKEN, self.motion_token])
         return image, motion
 
-    @property
-    def level_opening_ids(self) -> list[int]:
-        """Ids of the sentence that a level word ends."""
-        return self._ids(LEVEL_OPENING)
+    def level_opening_ids(self, *, is_image: bool = False) -> list[int]:
+        """Ids of the sentence that a level word ends, about a video or a picture."""
+        return self._ids(IMAGE_LEVEL_OPENING if is_image else LEVEL_OPENING)
 
     @property
     def level_ids(self) -> list[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from pytorchvideo.models.slowfast import create_slowfast
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 NUM_STAGES = 5
@@ -150,7 +151,7 @@ class SlowFast(nn.Module):
             fast = frames.to(torch.float32).transpose(1, 2)  # (B, 3, T, H, W)
             pathways = [fast[:, :, slow_indices(fast.shape[2])], fast]
             for block in self.blocks:
-                pathways = block(pathways)
+                pathways = in_fp32(block, pathways)
         return pathways[0], pathways[1]
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -179,6 +180,13 @@ class SlowFast(nn.Module):
             (B, T, fast_dim).
         """
         return self.stages(frames)[1].mean(dim=(3, 4)).transpose(1, 2)
+
+
+def in_fp32(block: nn.Module, pathways: list[Tensor]) -> list[Tensor]:
+    """Run a block in fp32, also where an optimizer keeps its weights in less, as DeepSpeed does."""
+    low = {name: weight.float() for name, weight in block.named_parameters() if weight.dtype != torch.float32}
+    found: list[Tensor] = functional_call(block, low, (pathways,)) if low else block(pathways)
+    return found
 
 
 def _freeze(module: nn.Module) -> None:

@@ -34,6 +34,7 @@ class Asking:
     Attributes:
         question: in place of the checkpoint's own; None for that.
         opening: ids that the response starts with.
+        image_opening: those of a response about a picture.
         watched: ids whose log-probabilities the engine tells, which not every engine can.
         num_responses: for each clip.
         sampling: how tokens are drawn.
@@ -42,6 +43,7 @@ class Asking:
 
     question: str | None = None
     opening: Sequence[int] = ()
+    image_opening: Sequence[int] = ()
     watched: Sequence[int] = ()
     num_responses: int = 1
     sampling: Sampling = field(default_factory=Sampling)
@@ -119,10 +121,12 @@ class Answerer:
         for viewing in viewings:
             first, *others = [encoded[id(clip)] for clip in viewing.clips]
             key = next(self._keys)
+            opening = asking.image_opening if first.is_image else asking.opening
             for question in viewing.questions:
                 asked = asking.question if question is None else question
-                requests.append(self.encoder.request(first, key, asked, *others))
-        return [replace(r, prompt_ids=[*r.prompt_ids, *asking.opening]) for r in requests]
+                request = self.encoder.request(first, key, asked, *others)
+                requests.append(replace(request, prompt_ids=[*request.prompt_ids, *opening]))
+        return requests
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,8 @@ def predict(
     if levels:
         asking = Asking(
             question=processor.level_question,
-            opening=processor.level_opening_ids,
+            opening=processor.level_opening_ids(),
+            image_opening=processor.level_opening_ids(is_image=True),
             watched=processor.level_ids,
             sampling=Sampling(max_new_tokens=1),
         )

@@ -68,9 +68,9 @@ class Mode:
         """What is asked instead of the checkpoint's own question."""
         return processor.level_question if self.levels else None
 
-    def opening_ids(self, processor: VQAThinkerProcessor) -> list[int]:
+    def opening_ids(self, processor: VQAThinkerProcessor, *, is_image: bool = False) -> list[int]:
         """Ids that the response starts with."""
-        return processor.level_opening_ids if self.levels else []
+        return processor.level_opening_ids(is_image=is_image) if self.levels else []
 
     def watched_ids(self, processor: VQAThinkerProcessor) -> list[int]:
         """Ids whose probabilities count.

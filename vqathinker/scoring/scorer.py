@@ -301,6 +301,7 @@ class Scorer:
         return Asking(
             question=mode.question(self.processor),
             opening=mode.opening_ids(self.processor),
+            image_opening=mode.opening_ids(self.processor, is_image=True),
             watched=mode.watched_ids(self.processor),
             num_responses=mode.samples,
             sampling=mode.sampling(self.max_new_tokens),

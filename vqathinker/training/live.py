@@ -72,6 +72,11 @@ SUPERVISED_COLUMNS = [
     Column("token accuracy", "mean_token_accuracy"),
     Column("rate", "learning_rate", ".1e"),
 ]
+TUNING_COLUMNS = [
+    Column("loss", "loss", ".4f"),
+    *(Column(name, f"loss/{name}", ".4f") for name in ("text", "levels", "pairs")),
+    Column("rate", "learning_rate", ".1e"),
+]
 
 
 class LiveTable(TrainerCallback):

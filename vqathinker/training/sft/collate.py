@@ -19,7 +19,6 @@ from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.names import is_image_name
 from vqathinker.media.video import Clip
 from vqathinker.model import VQAThinkerProcessor
-from vqathinker.prompts import IMAGE_LEVEL_OPENING, LEVEL_OPENING
 from vqathinker.samples import NUM_LEVELS
 from vqathinker.scale import level_of
 from vqathinker.training.packing import IGNORE
@@ -223,14 +222,16 @@ class SupervisedCollator:
         """A prompt whose response is to have a level at its end, in the words of an answer or in ours."""
         assert self.losses is not None, "the trainer chose the losses by the rows"
         words = self.losses.words
-        opening = IMAGE_LEVEL_OPENING if is_image_name(clip.path) else LEVEL_OPENING
-        told = None if answer is None else before_level(answer, words)
+        opening = self.processor.level_opening_ids(is_image=is_image_name(clip.path))
         # what the word is does not matter: its place has the distribution, and nothing follows it
-        opening, word = told or (opening, words[0])
-        ids = self.processor.tokenizer(opening, add_special_tokens=False)["input_ids"]
-        return Example(
-            (clip,), self._prompt(row, (clip,)), [*ids, *self.processor.first_ids([f" {word}"])], levels
-        )
+        word = words[0]
+        if answer is not None:
+            told = before_level(answer, words)
+            assert told is not None, "the rows were checked"
+            opening = self.processor.tokenizer(told[0], add_special_tokens=False)["input_ids"]
+            word = told[1]
+        response = [*opening, *self.processor.first_ids([f" {word}"])]
+        return Example((clip,), self._prompt(row, (clip,)), response, levels)
 
     def _prompt(self, row: Mapping[str, Any], clips: tuple[Clip, ...]) -> list[int]:
         """Ids of the prompt that shows the clips."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from peft import PeftModel
 from torch import nn
 from torch.optim import Optimizer
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from vqathinker.launch.stages import PARTS
 from vqathinker.model import VQAThinkerForConditionalGeneration
@@ -43,7 +44,7 @@ def freeze_others(
         adapts: whether an adapter is trained.
 
     Raises:
-        ValueError: if the model lacks one of them, or an adapter is trained.
+        ValueError: if the model lacks one of them, an adapter is trained, or SlowFast under ZeRO-3.
     """
     if adapts:
         raise ValueError("parts are trained whole, an adapter is not: leave out parts or use_peft")
@@ -51,6 +52,8 @@ def freeze_others(
         if not hasattr(model.model, PARTS[part]):
             raise ValueError(f"parts: the model has no {part} (its motion is {model.config.motion!r})")
     if "slowfast" in parts:
+        if is_deepspeed_zero3_enabled():
+            raise ValueError("parts: ZeRO-3 would split SlowFast's weights, which learn whole; use zero2")
         model.model.slowfast.unfreeze(fast=model.config.motion == FAST)
     for name, weight in model.named_parameters():
         weight.requires_grad_(part_of(name) in parts)

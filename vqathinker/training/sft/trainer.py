@@ -23,7 +23,7 @@ from vqathinker.data.label_rows import files_of
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.model import VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.training.card import Origin, WritesCard
-from vqathinker.training.live import SUPERVISED_COLUMNS, log_file, show_live
+from vqathinker.training.live import SUPERVISED_COLUMNS, TUNING_COLUMNS, log_file, show_live
 from vqathinker.training.missing import check_columns, check_precision, check_processes
 from vqathinker.training.packing import IGNORE
 from vqathinker.training.sft.collate import SupervisedCollator
@@ -110,7 +110,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
             processing_class=processor.tokenizer,
             **kwargs,
         )
-        show_live(self, SUPERVISED_COLUMNS)
+        show_live(self, SUPERVISED_COLUMNS if self.is_plain else TUNING_COLUMNS)
         check_processes(self.accelerator.num_processes)
         policy = self.accelerator.unwrap_model(self.model)
         check_precision(policy, has_master_weights=self.is_deepspeed_enabled)
