@@ -338,8 +338,14 @@ def test_levels_are_learned_and_read(
     write_samples(one, [sample])
     run = trained(
         checkpoints["slowfast"], tmp_path / "run", one, decoders, losses=LossConfig(level_loss="words"),
-        settings={"max_steps": 40, "learning_rate": 1e-3, "lr_scheduler_type": "constant"},
+        eval_dataset=load_labels(one, video_dir=tmp_path),
+        settings={"max_steps": 40, "learning_rate": 1e-3, "lr_scheduler_type": "constant",
+                  "eval_strategy": "steps", "eval_steps": 20},
     )  # fmt: skip
+    first, last = (entry for entry in run.state.log_history if "eval_loss" in entry)
+    assert last["eval_loss"] < first["eval_loss"]
+    assert (last["eval_parse_failures"], last["eval_unreadable"]) == (0, 0)
+    assert last["eval_rmse"] < first["eval_rmse"]
     run.save_model(str(tmp_path / "final"))
     model, processor = load_policy(tmp_path / "final")
     assert processor.level_words == ["high", "good", "fair", "poor", "low"]

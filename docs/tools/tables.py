@@ -29,6 +29,7 @@ DEMO_METRICS = ("srcc", "plcc", "rmse")
 ABLATIONS = (
     "4",
     "7",
+    "1",
     "gate",
     "opponents",
     "losses",
