@@ -392,6 +392,16 @@ def test_a_judge_without_open_answers(checkpoint: Path, labelled_videos: Path, t
     assert "no answer is open, there is nothing to judge" in result.stderr
 
 
+def set_when_waited_for(event: threading.Event) -> None:
+    """Set an event as soon as the command that runs in this process says that it waits, or after a minute."""
+    end = time.monotonic() + 60
+    said = b""
+    while b"waiting for another process" not in said and time.monotonic() < end:
+        time.sleep(0.1)
+        said = getattr(getattr(sys.stderr, "buffer", None), "getvalue", bytes)()
+    event.set()
+
+
 def test_one_process_judges_at_a_time(
     checkpoint: Path, labelled_videos: Path, asked: Path, tmp_path: Path
 ) -> None:
@@ -410,7 +420,7 @@ def test_one_process_judges_at_a_time(
         threading.Thread(target=judge).start()
         held.wait()
         refused = call("ask-set", checkpoint, asked, *options, "--overwrite")
-        threading.Timer(5, done.set).start()  # long after the model is loaded
+        threading.Thread(target=set_when_waited_for, args=(done,)).start()
         result = call("ask-set", checkpoint, asked, *options, "--judge", f"judge@{server.url}")
         assert len(server.seen) == 5
     assert refused.exit_code == 2

@@ -28,9 +28,9 @@ from vqathinker.types import FloatArray
 if TYPE_CHECKING:
     from datasets import Dataset
 
-OWN_COLUMNS = frozenset({"prompt", "video_id", "path", "target", "mos_low", "mos_high"})
-OWN_COLUMNS |= {"beside", "levels", "preference"}  # of samples
+OWN_COLUMNS = frozenset({"prompt", "video_id", "path", "target", "mos_low", "mos_high", "beside"})
 SAMPLE_COLUMNS = frozenset({"task", "question", "answer"})
+OTHERWISE_IN_SAMPLES = frozenset({"levels", "preference"})  # numbers there, any text in a table
 MOSRange = tuple[float, float]
 TEST_FLAGS = {"true": "test", "1": "test", "false": "train", "0": "train"}
 
@@ -243,6 +243,8 @@ def _build(
     others = {
         key: values for key, values in labels.columns.items() if key not in {"dataset", "mos_low", "mos_high"}
     }
+    for name in OTHERWISE_IN_SAMPLES & others.keys():
+        others[f"column_{name}"] = others.pop(name)
     for name in SAMPLE_COLUMNS & others.keys():  # of a sample's meaning; an empty cell says nothing
         others[name] = [value or None for value in others[name]]
     if reserved := OWN_COLUMNS & others.keys():

@@ -12,10 +12,9 @@ from vqathinker.instructions.stalls import Stalls
 from vqathinker.instructions.wording import SCORING_ANSWER, SCORING_QUESTIONS
 from vqathinker.opinions import level_index
 from vqathinker.samples import Sample
-from vqathinker.scale import SCALE, VQA2_WORDS, WORDS
+from vqathinker.scale import SCALE, VOCABULARIES, WORDS
 
 STYLES = ("vital", "vqa2", "streaming")
-VOCABULARIES = {"vqa2": VQA2_WORDS, "ours": WORDS}
 
 
 class Scoring(Builder):

@@ -23,7 +23,7 @@ from vqathinker.instructions.base import (
 from vqathinker.instructions.facts import THROUGHOUT, Fact, facts_of
 from vqathinker.instructions.leaks import gives_away
 from vqathinker.instructions.recognition import name_of
-from vqathinker.instructions.scoring import VOCABULARIES, level_word
+from vqathinker.instructions.scoring import level_word
 from vqathinker.instructions.wording import (
     CAUSAL_ANSWER,
     CAUSAL_QUESTIONS,
@@ -45,6 +45,7 @@ from vqathinker.instructions.wording import (
     WHICH_QUESTIONS,
 )
 from vqathinker.samples import VIDEO, Sample
+from vqathinker.scale import VOCABULARIES
 
 TASK = "question"
 NUM_OPTIONS = 4

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from vqathinker.model.modeling import VQAThinkerModel
+from vqathinker.samples import NUM_LEVELS
 from vqathinker.scale import SHARES, from_share
 
-NUM_LEVELS = len(SHARES)
 DEPTHS = (0.25, 0.5, 0.75)  # of the vision tower: of 24 layers the 6th, 12th and 18th
 WIDTH = 480  # with which a probe of InternViT-300M has as many weights as the paper's, 1.61 M
 

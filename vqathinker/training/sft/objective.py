@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqathinker.scale import VQA2_WORDS, WORDS
+from vqathinker.scale import VOCABULARIES
 from vqathinker.training.packing import IGNORE
 from vqathinker.training.sft.losses import LEVEL_VALUES, PAIR_LOSSES, divergences, focal_terms
-
-VOCABULARIES = {"vqa2": VQA2_WORDS, "ours": WORDS}
 
 
 @dataclass
