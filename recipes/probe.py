@@ -4,12 +4,13 @@
         --test konvid.csv KoNViD/ --out out/probe
 
 `--full` trains the encoder too. Five epochs of cross entropy on five equal levels, as the paper; the rate is
-not published. Scores of the test set and their correlations are in `--out`.
+not published. The probe, scores of the test set and their correlations are in `--out`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from safetensors.torch import save_file
 
 from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.data.dataset import load_labels
+from vqathinker.data.overlap import find_overlap
 from vqathinker.launch import user_errors
 from vqathinker.media.clips import read_clips
 from vqathinker.media.container import VideoError
@@ -28,7 +31,8 @@ from vqathinker.metrics import correlations
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.model.probe import Probe, expected_scores
 from vqathinker.opinions import level_index
-from vqathinker.scale import SCALE
+from vqathinker.training.packing import IGNORE
+from vqathinker.training.unreadable import black_video
 
 RATE = 1e-3
 FULL_RATE = 1e-5
@@ -40,17 +44,23 @@ class Collator:
     def __init__(self, processor: VQAThinkerProcessor, decoders: GuardedReader) -> None:
         self.processor = processor
         self.decoders = decoders
+        self.unreadable: dict[str, str] = {}
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Build `pixel_values` (B, T, 3, S, S) and `labels` (B,)."""
+        """Build `pixel_values` (B, T, 3, S, S) and `labels` (B,), -100 of what cannot be read."""
         setting = self.processor.training
+        pixels = []
+        labels = []
         clips = read_clips(self.decoders, [row["path"] for row in rows], setting)
-        broken = next((clip for clip in clips if isinstance(clip, VideoError)), None)
-        if broken is not None:
-            raise broken
-        pixels = [self.processor.pixels(clip.frames, setting.size) for clip in clips]
-        levels = [level_index(row["target"], *SCALE) for row in rows]
-        return {"pixel_values": torch.stack(pixels), "labels": torch.tensor(levels)}
+        for row, clip in zip(rows, clips, strict=True):
+            if isinstance(clip, VideoError):  # nothing is learned of it, and it gets no score
+                self.unreadable[row["path"]] = clip.reason
+                pixels.append(black_video(self.processor))
+                labels.append(IGNORE)
+            else:
+                pixels.append(self.processor.pixels(clip.frames, setting.size))
+                labels.append(level_index(row["mos"], row["mos_low"], row["mos_high"]))
+        return {"pixel_values": torch.stack(pixels), "labels": torch.tensor(labels)}
 
 
 def main(
@@ -60,8 +70,10 @@ def main(
     test: Annotated[tuple[Path, Path], typer.Option(help="Label file and folder to measure on.")],
     out: Path = Path("out/probe"),
     split: str | None = None,
-    scale: Annotated[str, typer.Option(help="Native range to 1-5: divide, clip, affine.")] = "divide",
-    mos_range: Annotated[tuple[float, float] | None, typer.Option("--range")] = None,
+    test_split: str | None = None,
+    mos_range: Annotated[
+        tuple[float, float] | None, typer.Option("--range", help="Of both sets; 0 100 unless they say.")
+    ] = None,
     full: bool = False,
     epochs: int = 5,
     batch_size: int = 16,
@@ -71,10 +83,12 @@ def main(
     """Train on one set, measure on another."""
     from transformers import Trainer, TrainingArguments
 
-    reading: dict[str, Any] = {"scale": scale, "mos_range": mos_range, "need_video": True}
+    reading: dict[str, Any] = {"mos_range": mos_range, "need_video": True}
     with user_errors():
         train = load_labels(labels, video_dir=videos, split=split, **reading)
-        measured = load_labels(test[0], video_dir=test[1], **reading)
+        measured = load_labels(test[0], video_dir=test[1], split=test_split, **reading)
+        if overlap := find_overlap(measured, train):
+            raise ValueError(f"{overlap.describe()}; give another test set or --test-split")
         policy, processor = load_policy(checkpoint)
         torch.manual_seed(seed)
         probe = Probe(policy.model, full=full)
@@ -85,14 +99,22 @@ def main(
         dataloader_pin_memory=torch.accelerator.is_available(),
     )  # fmt: skip
     with closing(GuardedReader()) as decoders:
-        trainer = Trainer(probe, args, data_collator=Collator(processor, decoders), train_dataset=train)
+        collator = Collator(processor, decoders)
+        trainer = Trainer(probe, args, data_collator=collator, train_dataset=train)
         trainer.train()
+        save_file(probe.state_dict(), out / "probe.safetensors")
         predicted = trainer.predict(measured).predictions
     scores = expected_scores(torch.from_numpy(predicted))
-    found = correlations(scores, measured["target"][:], num_bootstrap=1000)
+    lost = [row["path"] in collator.unreadable for row in measured]
+    scores = [math.nan if is_lost else score for score, is_lost in zip(scores, lost, strict=True)]
+    found = correlations(scores, measured["mos"][:], num_bootstrap=1000)
     result = {"srcc": found.srcc.value, "plcc": found.plcc.value, "weights": trained_weights(probe)}
-    rows = [{"video": row["video_id"], "score": s} for row, s in zip(measured, scores, strict=True)]
-    (out / "probe.json").write_text(json.dumps(result | {"scores": rows}, indent=1) + "\n", encoding="utf-8")
+    rows = [
+        {"video": row["video_id"], "score": None if math.isnan(score) else score}
+        for row, score in zip(measured, scores, strict=True)
+    ]
+    kept = result | {"unreadable": collator.unreadable, "scores": rows}
+    (out / "probe.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     typer.echo(json.dumps(result))
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.special import rel_entr, softmax
 from scipy.stats import norm
 
+from vqathinker.scale import LEVEL_VALUES
 from vqathinker.training.packing import IGNORE
 from vqathinker.training.sft.losses import focal, level_divergence, pair_divergence, pair_fidelity
 from vqathinker.training.sft.objective import LossConfig, Targets, objective
@@ -27,6 +28,18 @@ def test_focal_weighs_what_is_surprising(logits: list[float], beta: float, alpha
     p = softmax(np.array(logits, np.float64))[2]
     loss = focal(torch.tensor([logits], dtype=torch.float64), torch.tensor([2]), alpha, beta)
     assert float(loss) == pytest.approx(-alpha * (1 - p) ** beta * math.log(p), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 2.0])
+def test_a_sure_token_has_a_gradient(beta: float) -> None:
+    logits = torch.tensor([[200.0, 0.0], [0.0, 0.0]], requires_grad=True)
+    focal(logits, torch.tensor([0, 0]), beta=beta).backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    doubt = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)  # of the second: p by hand
+    (-((1 - doubt) ** beta) * doubt.log() / 2).backward()
+    assert doubt.grad is not None
+    assert float(logits.grad[1, 0]) == pytest.approx(float(doubt.grad) * 0.25, rel=1e-4)
 
 
 def test_focal_without_focus_is_cross_entropy() -> None:
@@ -145,6 +158,8 @@ def test_a_batch_of_nothing_costs_nothing_and_has_a_gradient() -> None:
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
-def test_five_values() -> None:
-    with pytest.raises(ValueError, match="expected five"):
-        LossConfig(level_values=[1.0, 0.0])
+@pytest.mark.parametrize("values", [[1.0, 0.0], [1.0, 2.0, 3.0, 4.0, 5.0], [5.0, 4.0, 4.0, 2.0, 1.0]])
+def test_five_values_that_fall(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="expected five that fall"):
+        LossConfig(level_values=values)
+    assert LossConfig().level_values == list(LEVEL_VALUES)

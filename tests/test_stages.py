@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import runpy
@@ -34,6 +35,7 @@ from vqathinker.launch.settings import FIXED, merge
 from vqathinker.launch.stages import PARTS, rates_of, sources_of, wrong_stage
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.model.probe import Probe
+from vqathinker.prompts import LEVEL_QUESTION
 from vqathinker.rollout.answer import predict
 from vqathinker.samples import Media, Sample, write_samples
 from vqathinker.scale import VQA2_WORDS
@@ -42,7 +44,7 @@ from vqathinker.training.setup import SupervisedDataConfig
 from vqathinker.training.sft.collate import SupervisedCollator
 from vqathinker.training.sft.objective import LossConfig, Targets, objective
 from vqathinker.training.sft.parts import freeze_others, part_of
-from vqathinker.training.sft.rows import check_samples
+from vqathinker.training.sft.rows import check_samples, tell_levels
 from vqathinker.training.sft.trainer import SupervisedTrainer
 
 ROOT = Path(__file__).parents[1]
@@ -185,13 +187,73 @@ def test_a_level_is_the_last_thing_said(
     ("columns", "message"),
     [
         ({"beside": "b.mp4", "answer": None}, "a has two media and neither an answer nor a preference"),
-        ({"levels": list(SHARES), "answer": "It is excellent."}, "that says none of high, good"),
+        ({"levels": list(SHARES), "answer": "It is good."}, "does not say 'The quality of the video is'"),
+        ({"levels": list(SHARES), "answer": "The quality of the video is bad."}, "one of high, good, fair"),
+        ({"levels": list(SHARES), "answer": None, "target": math.nan, "level_loss": "none"}, "neither an"),
     ],
 )
 def test_samples_that_cannot_be_taught(columns: dict[str, Any], message: str) -> None:
+    losses = LossConfig(level_loss=columns.pop("level_loss", "words"))
     row = {"video_id": "a", "path": "a.mp4", "target": 3.0, **columns}
     with pytest.raises(ValueError, match=message):
-        check_samples(Dataset.from_list([row]), LossConfig(level_loss="words"))
+        check_samples(Dataset.from_list([row]), losses)
+
+
+def test_a_pair_with_an_answer_shows_both(
+    policies: Policies, rows: dict[str, dict[str, Any]], decoders: GuardedReader
+) -> None:
+    """Also where levels are known: its answer is text."""
+    _, processor = policies()
+    collator = SupervisedCollator(processor, decoders=decoders, losses=LossConfig(level_loss="words"))
+    row = rows["both"] | {"levels": [*SHARES, *SHARES]}
+    batch = collator([row])
+    assert len(batch["pixel_values"]) == 7
+    assert batch["level_places"].tolist() == [-1]
+
+
+def test_levels_of_a_pair_belong_to_its_media(tmp_path: Path) -> None:
+    pair = Sample("p", "s", (Media("a.mp4"), Media("b.mp4")), task="pair", preference=1.0, levels=SHARES)
+    write_samples(tmp_path / "pairs.jsonl", [pair])
+    with pytest.raises(ValueError, match="stand in its columns first and second"):
+        load_labels(tmp_path / "pairs.jsonl", video_dir=tmp_path, pairs=True)
+
+
+def level_rows(*questions: str | None, answer: str | None = "The quality of the video is good.") -> Dataset:
+    """Rows of the task `score`."""
+    row = {"video_id": "a", "path": "a.mp4", "target": 3.0, "levels": list(SHARES), "answer": answer}
+    return Dataset.from_list([row | {"question": question} for question in questions])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "losses", "question"),
+    [
+        (level_rows("", ""), LossConfig(level_loss="words"), ""),
+        (level_rows("", ""), LossConfig(), ""),  # of a sentence that is learned as text
+        (level_rows(None, None), LossConfig(level_loss="words"), "Rate the quality from 1 to 5."),
+        (level_rows("Why?", "How?", "How?"), LossConfig(), "How?"),
+        (level_rows("Why?", LEVEL_QUESTION), LossConfig(), LEVEL_QUESTION),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_knows_what_its_levels_are_asked_by(
+    dataset: Dataset, losses: LossConfig, question: str, policies: Policies
+) -> None:
+    _, processor = policies()
+    assert tell_levels(processor, losses, dataset)
+    assert processor.level_question == question
+    assert processor.level_words == list(VQA2_WORDS)
+
+
+def test_words_are_those_that_are_said(policies: Policies) -> None:
+    _, processor = policies()
+    assert tell_levels(processor, LossConfig(), level_rows("", answer="The quality of the image is low."))
+    assert processor.level_words == list(VQA2_WORDS)
+    usual = list(processor.level_words)
+    assert not tell_levels(processor, LossConfig(), level_rows("", answer="It is low."))
+    assert not tell_levels(processor, LossConfig(text_loss="focal"), level_rows(None, answer=None))
+    assert processor.level_words == usual
+    with pytest.raises(ValueError, match="level_loss 'words' needs samples with levels"):
+        tell_levels(processor, LossConfig(level_loss="words"), Dataset.from_list([{"video_id": "a"}]))
 
 
 def test_every_weight_belongs_to_a_part(policies: Policies) -> None:
@@ -345,7 +407,6 @@ def test_levels_are_learned_and_read(
     first, last = (entry for entry in run.state.log_history if "eval_loss" in entry)
     assert last["eval_loss"] < first["eval_loss"]
     assert (last["eval_parse_failures"], last["eval_unreadable"]) == (0, 0)
-    assert last["eval_rmse"] < first["eval_rmse"]
     run.save_model(str(tmp_path / "final"))
     model, processor = load_policy(tmp_path / "final")
     assert processor.level_words == ["high", "good", "fair", "poor", "low"]
@@ -385,23 +446,69 @@ def test_a_stage_is_read(path: Path) -> None:
     assert losses.text_loss == ("focal" if "vital" in path.stem else "cross_entropy")
 
 
+def tune(monkeypatch: pytest.MonkeyPatch, *options: object) -> None:
+    """Run the recipe in this process."""
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    words = ["--disable_tqdm", "true", *map(str, options)]
+    monkeypatch.setattr("sys.argv", ["tune.py", *words])
+    runpy.run_path(str(ROOT / "recipes/tune.py"), run_name="__main__")
+
+
 @pytest.mark.parametrize("path", LARGE)
 def test_a_stage_runs_on_a_laptop(
     path: Path, checkpoints: dict[str, Path], media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(ROOT / "recipes")
-    options = [
-        "--config", path.stem, "laptop", "--model_name_or_path", str(checkpoints["fast"]),
-        "--train_labels", str(media / "samples.jsonl"), "--train_videos", str(media),
-        "--output_dir", str(tmp_path), "--max_steps", "1", "--disable_tqdm", "true",
+    tune(
+        monkeypatch, "--config", path.stem, "laptop", "--model_name_or_path", checkpoints["fast"],
+        "--train_labels", media / "samples.jsonl", "--train_videos", media, "--output_dir", tmp_path,
+        "--max_steps", 2, "--warmup_steps", 0,
+    )  # fmt: skip
+    assert "step 2: " in (tmp_path / "train.log").read_text()
+    told = merge("tune", path, [])
+    if told["use_peft"]:
+        stored = load_file(tmp_path / "final/adapter_model.safetensors")
+        assert all(".language_model." in name and ".lora_" in name for name in stored)
+        return
+    before, after = (load_file(f / "model.safetensors") for f in (checkpoints["fast"], tmp_path / "final"))
+    changed = {part_of(name) for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == set(rates_of(told["parts"]))
+
+
+@pytest.mark.slow
+def test_a_stage_goes_on_with_the_parts_that_it_began_with(
+    checkpoints: dict[str, Path], media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A killed run and one that ran through end with the same weights, SlowFast's among them."""
+    shared = [
+        "--config", "vital_pretraining", "laptop", "--model_name_or_path", checkpoints["fast"],
+        "--train_labels", media / "samples.jsonl", "--train_videos", media, "--warmup_steps", 0,
+        "--lr_scheduler_type", "constant", "--save_strategy", "steps", "--save_steps", 1,
+        "--per_device_train_batch_size", 3,
     ]  # fmt: skip
-    monkeypatch.setattr("sys.argv", ["tune.py", *options])
-    runpy.run_path(str(ROOT / "recipes/tune.py"), run_name="__main__")
-    assert list((tmp_path / "final").glob("*.safetensors"))
-    assert "step 1: " in (tmp_path / "train.log").read_text()
+    tune(monkeypatch, *shared, "--output_dir", tmp_path / "whole", "--max_steps", 2)
+    tune(monkeypatch, *shared, "--output_dir", tmp_path / "cut", "--max_steps", 1)
+    resumed = [
+        *shared,
+        "--output_dir",
+        tmp_path / "cut",
+        "--max_steps",
+        2,
+        "--resume_from_checkpoint",
+        "true",
+    ]
+    for parts in (["vision_tower"], ["vision_tower", "slowfast", "language_model"]):
+        with pytest.raises(SystemExit):
+            tune(monkeypatch, *resumed, "--allow_changes", "true", "--parts", *parts)
+        assert "the optimiser of the run that is resumed has other weights" in capsys.readouterr().err
+    tune(monkeypatch, *resumed, "--parts", "vision_tower", "slowfast=1e-9")
+    assert "has no effect on a resumed run" in capsys.readouterr().err
+    whole, cut = (load_file(tmp_path / name / "final/model.safetensors") for name in ("whole", "cut"))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(tensor, cut[name], rtol=1e-4, atol=1e-6)
 
 
-def test_the_eyes_of_one_and_the_language_model_of_another(
+def test_the_encoder_of_one_and_the_language_model_of_another(
     checkpoints: dict[str, Path], video: Path, tmp_path: Path
 ) -> None:
     """What the encoder sees is the encoder's, what is said of it the decoder's, which is wider."""
@@ -430,7 +537,7 @@ def test_the_eyes_of_one_and_the_language_model_of_another(
     transfer(tmp_path / "tuned", tmp_path / "wider", tmp_path / "zero", overwrite=True)
 
 
-def test_eyes_that_do_not_fit(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_an_encoder_that_does_not_fit(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="differ in motion"):
         transfer(checkpoints["fast"], checkpoints["slowfast"], tmp_path / "out")
     build_tiny(tmp_path / "other", motion="fast", vision={"hidden_size": 96})
@@ -444,13 +551,17 @@ def test_a_probe_learns_levels(
     full: bool, checkpoints: dict[str, Path], labelled_videos: Path, tmp_path: Path
 ) -> None:
     recipe = runpy.run_path(str(ROOT / "recipes/probe.py"))
+    broken = labelled_videos / "broken.mp4"
+    broken.write_bytes(b"no video")
+    (labelled_videos / "more.csv").write_text((labelled_videos / "val.csv").read_text() + "broken.mp4,3\n")
     recipe["main"](
         str(checkpoints["fast"]), labelled_videos / "train.csv", labelled_videos, mos_range=(1, 5),
-        test=(labelled_videos / "val.csv", labelled_videos), out=tmp_path, epochs=2, batch_size=4, full=full,
+        test=(labelled_videos / "more.csv", labelled_videos), out=tmp_path, epochs=2, batch_size=4, full=full,
     )  # fmt: skip
     result = json.loads((tmp_path / "probe.json").read_text())
-    assert len(result["scores"]) == 4
-    assert all(1 <= row["score"] <= 5 for row in result["scores"])
+    assert all(1 <= row["score"] <= 5 for row in result["scores"][:4])
+    assert (result["scores"][4]["score"], list(result["unreadable"])) == (None, [str(broken)])
+    assert load_file(tmp_path / "probe.safetensors")["head.weight"].shape == (5, 4 * 480)
     model, _ = load_policy(checkpoints["fast"])
     eyes = 0
     if full:
@@ -459,6 +570,18 @@ def test_a_probe_learns_levels(
         eyes = sum(weight.numel() for weight in seen)
     widths = [64, 64, 64, model.model.slowfast.fast_dim]
     assert result["weights"] == sum(480 * width + 480 for width in widths) + 4 * 480 * 5 + 5 + eyes
+
+
+def test_a_probe_is_not_measured_on_what_it_saw(
+    checkpoints: dict[str, Path], labelled_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = runpy.run_path(str(ROOT / "recipes/probe.py"))
+    seen = labelled_videos / "train.csv"
+    with pytest.raises(SystemExit):
+        recipe["main"](
+            str(checkpoints["fast"]), seen, labelled_videos, test=(seen, labelled_videos), out=tmp_path
+        )
+    assert "8 of 8 validation videos are training videos too" in capsys.readouterr().err
 
 
 def test_a_probe_looks_at_three_depths(policies: Policies) -> None:
@@ -569,6 +692,7 @@ def test_files_come_in_their_proportions(in_sequence: bool, tmp_path: Path) -> N
             "there is no 'wieght' of a source; did you mean weight",
         ),
         ([{"labels": "b.jsonl", "weight": 0}], "the weight 0: expected a number above 0"),
+        ([{"labels": "b.jsonl", "weight": math.inf}], "the weight inf: expected"),
         ([{"videos": "v/"}], "expected labels, and videos here or as train_videos"),
     ],
     ids=str,
@@ -584,7 +708,7 @@ def test_sources_that_cannot_be(told: list[Any], message: str) -> None:
         (["vision_towr"], "'vision_towr', expected some of vision_tower, vision_projector, slowfast,"),
         (["slowfast=fast"], "the learning rate of slowfast is 'fast', expected a number"),
         ([{"slowfast": -1}], "the learning rate of slowfast is -1"),
-        ([], "names no part"),
+        ([{"slowfast": True}], "the learning rate of slowfast is True"),
     ],
     ids=str,
 )

@@ -7,6 +7,7 @@ in the checkpoint.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ SCORE_QUESTION = (
 LEVEL_QUESTION = "How would you rate the quality of this video?"
 LEVEL_OPENING = "The quality of the video is"  # the response's; the level word follows
 IMAGE_LEVEL_OPENING = "The quality of the image is"
+LEVEL_SENTENCE = re.compile(rf"({LEVEL_OPENING}|{IMAGE_LEVEL_OPENING}) (\w+)")
 DESCRIBE_QUESTION = (
     "Describe the quality of this video: sharpness, noise, compression, exposure, colour, and how steady and "
     "fluent the motion is."

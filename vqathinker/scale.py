@@ -19,6 +19,7 @@ DEFAULT_RANGE = (0.0, 100.0)  # of a data set that says nothing
 # best first
 WORDS = ("excellent", "good", "fair", "poor", "bad")
 VQA2_WORDS = ("high", "good", "fair", "poor", "low")
+LEVEL_VALUES = (5.0, 4.0, 3.0, 2.0, 1.0)
 VOCABULARIES = {"vqa2": VQA2_WORDS, "ours": WORDS}
 # of a distortion, the least first (VITAL, arXiv 2511.17962)
 SEVERITIES = ("mild", "noticeable", "relatively severe", "severe", "very severe")

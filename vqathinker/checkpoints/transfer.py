@@ -1,4 +1,4 @@
-"""The eyes of one checkpoint with the language model of another.
+"""The encoder of one checkpoint with the language model of another.
 
 Source: VITAL (arXiv 2511.17962), section 3.4: an encoder that was trained once serves decoders that were not.
 """
@@ -18,7 +18,7 @@ from vqathinker.model.modeling import VQAThinkerConfig
 from vqathinker.model.processing import VQAThinkerProcessor
 
 SLOWFAST = "model.slowfast."
-EYES = ("model.vision_tower.", SLOWFAST)
+ENCODER = ("model.vision_tower.", SLOWFAST)
 # what both have to agree on beside the shapes of weights
 AGREED = ("motion", "downsample_ratio", "vision_feature_layer", "vision_feature_select_strategy")
 # of the vision tower's settings, what changes none of its features
@@ -45,23 +45,22 @@ def transfer(encoder: str | Path, decoder: str | Path, out: str | Path, *, overw
     """
     out = Path(out).resolve()
     check_free(out, overwrite=overwrite)
-    eyes, rest = (_folder(name, out) for name in (encoder, decoder))
-    seen, told = (VQAThinkerConfig.from_pretrained(folder) for folder in (eyes, rest))
-    _check_settings(seen, told)
-    of_eyes, of_rest = scan(eyes), scan(rest)
-    taken = {name: stored for name, stored in of_eyes.items() if name.startswith(EYES)}
-    kept = {name: stored for name, stored in of_rest.items() if not name.startswith(EYES)}
-    replaced = {name: stored for name, stored in of_rest.items() if name.startswith(EYES)}
-    _check_shapes(taken, replaced)
-    own = VQAThinkerProcessor.from_pretrained(eyes)
-    tokenizer = VQAThinkerProcessor.from_pretrained(rest).tokenizer
+    encoder_folder, decoder_folder = (_folder(name, out) for name in (encoder, decoder))
+    of_encoder, of_decoder = (scan(folder) for folder in (encoder_folder, decoder_folder))
+    config = VQAThinkerConfig.from_pretrained(decoder_folder)
+    own = VQAThinkerProcessor.from_pretrained(encoder_folder)
+    _check_settings(VQAThinkerConfig.from_pretrained(encoder_folder), config, own)
+    taken = {name: stored for name, stored in of_encoder.items() if name.startswith(ENCODER)}
+    kept = {name: stored for name, stored in of_decoder.items() if not name.startswith(ENCODER)}
+    _check_shapes(taken, {name: of_decoder[name] for name in of_decoder.keys() - kept.keys()})
+    tokenizer = VQAThinkerProcessor.from_pretrained(decoder_folder).tokenizer
     settings = {name: value for name, value in own.to_dict().items() if name not in OF_THE_TOKENIZER}
     with appearing(out, overwrite=overwrite) as temporary:
-        told.save_pretrained(temporary)
+        config.save_pretrained(temporary)
         VQAThinkerProcessor(tokenizer, **settings).save_pretrained(temporary)
-        for file in rest.glob("generation_config.json"):
+        for file in decoder_folder.glob("generation_config.json"):
             (temporary / file.name).write_bytes(file.read_bytes())
-        write(temporary, [*_shards(taken, told.dtype), *_shards(kept, None)])
+        write(temporary, [*_shards(taken, config.dtype), *_shards(kept, None)])
         files = sorted([*(path.name for path in temporary.iterdir()), REPORT_FILE])
         write_json(
             temporary / REPORT_FILE, {"encoder": str(encoder), "decoder": str(decoder), "files": files}
@@ -78,10 +77,18 @@ def _folder(name: str | Path, out: Path) -> Path:
     return folder
 
 
-def _check_settings(seen: VQAThinkerConfig, told: VQAThinkerConfig) -> None:
-    """Refuse settings under which the decoder would be shown something else than features of the encoder."""
-    differing = [name for name in AGREED if getattr(seen, name) != getattr(told, name)]
-    one, other = (config.to_dict()["vision_config"] for config in (seen, told))
+def _check_settings(
+    encoder_config: VQAThinkerConfig, decoder_config: VQAThinkerConfig, own: VQAThinkerProcessor
+) -> None:
+    """Refuse settings under which the decoder would be shown something else than features of the encoder.
+
+    Args:
+        encoder_config: of the encoder's checkpoint.
+        decoder_config: of the decoder's.
+        own: the encoder's processor, which says how many frames there are.
+    """
+    differing = [name for name in AGREED if getattr(encoder_config, name) != getattr(decoder_config, name)]
+    one, other = (config.to_dict()["vision_config"] for config in (encoder_config, decoder_config))
     differing += [
         f"vision_config.{name}"
         for name in sorted(one.keys() | other.keys())
@@ -90,6 +97,11 @@ def _check_settings(seen: VQAThinkerConfig, told: VQAThinkerConfig) -> None:
     if differing:
         raise ValueError(
             f"encoder and decoder differ in {', '.join(differing)}: its projectors take other features"
+        )
+    frames = max(own.num_frames, own.scoring_num_frames)
+    if decoder_config.motion == "fast" and frames > decoder_config.max_frames:
+        raise ValueError(
+            f"the encoder takes {frames} frames, the decoder {decoder_config.max_frames} at most"
         )
 
 

@@ -1,4 +1,4 @@
-"""`vqathinker transfer`: the eyes of one checkpoint with the language model of another."""
+"""`vqathinker transfer`: the encoder of one checkpoint with the language model of another."""
 
 from __future__ import annotations
 

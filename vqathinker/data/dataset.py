@@ -244,6 +244,8 @@ def _build(
         key: values for key, values in labels.columns.items() if key not in {"dataset", "mos_low", "mos_high"}
     }
     for name in OTHERWISE_IN_SAMPLES & others.keys():
+        if f"column_{name}" in others:
+            raise ValueError(f"the column {name!r} becomes 'column_{name}', which is there too; rename one")
         others[f"column_{name}"] = others.pop(name)
     for name in SAMPLE_COLUMNS & others.keys():  # of a sample's meaning; an empty cell says nothing
         others[name] = [value or None for value in others[name]]

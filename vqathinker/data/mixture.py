@@ -38,6 +38,12 @@ def mix(
         for number, (part, weight) in enumerate(zip(parts, weights, strict=True))
     ]
     names = list(dict.fromkeys(name for part in parts for name in part.column_names))
+    for name in names:
+        kinds = {kind for part in parts if name in part.column_names for kind in _kind(part, name)}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"the column {name!r} holds {' in one file and '.join(sorted(kinds))} in another"
+            )
     picked = [part.select(places) for part, places in zip(parts, chosen, strict=True)]
     columns = {
         name: [
@@ -52,6 +58,14 @@ def mix(
         return whole
     kept = rng_of(seed, "mixture").permutation(len(whole))[:most]
     return whole.select(np.sort(kept))
+
+
+def _kind(part: Dataset, name: str) -> set[str]:
+    """What a column holds; nothing where all is None."""
+    kind = str(part.data.schema.field(name).type)
+    if kind == "null":
+        return set()
+    return {"lists" if kind.startswith("list") else "text" if kind == "string" else "numbers"}
 
 
 def _places(number: int, weight: float, rng: np.random.Generator, *, shuffled: bool) -> NDArray[np.int_]:

@@ -101,6 +101,8 @@ def _problem(sample: Sample, *, pairs: bool) -> str:
     """Why a sample cannot be a row, empty if it can."""
     if len(sample.media) > 1 and not pairs:
         return "it has two media, and a row has one"
+    if len(sample.media) > 1 and sample.levels is not None:
+        return f"it has two media and levels; those of each stand in its columns {' and '.join(OF_A_PAIR)}"
     for medium in sample.media:
         if (medium.kind == IMAGE) != is_image_name(medium.path):
             return f"{medium.path} is no {medium.kind} by its suffix, which decides how it is read"

@@ -124,6 +124,7 @@ def scorer_settings(scorer: Scorer, mode: Mode) -> dict[str, Any]:
     processor = scorer.processor
     # what is drawn for a video depends on who is answered with it
     company = {"batch_size": scorer.batch_size} if mode.samples > 1 else {}
+    levels = {"words": processor.level_words, "question": processor.level_question}
     versions = {name: version(name) for name in LIBRARIES} | scorer.engine.versions()
     return {
         "fingerprint": scorer.fingerprint,
@@ -139,4 +140,5 @@ def scorer_settings(scorer: Scorer, mode: Mode) -> dict[str, Any]:
         "think": scorer.think,
         "versions": versions,
         **company,
+        **({"levels": levels} if mode.levels else {}),
     }

@@ -146,7 +146,7 @@ NEEDS: tuple[Needs, ...] = (
     (("ref_model_mixup_alpha", "ref_model_sync_steps"), {"sync_ref_model": (True,)}),
     (("packed_attention",), {"packed": (True,)}),
     (("focal_alpha", "focal_beta"), {"text_loss": ("focal",)}),
-    (("prefix_weight",), {"level_loss": ("words", "vocabulary")}),
+    (("prefix_weight", "pair_level_weight"), {"level_loss": ("words", "vocabulary")}),
     (("num_completions_to_print", "log_unique_prompts"), {"log_completions": (True,)}),
     (
         ("eval_steps", "eval_delay", "eval_on_start", "load_best_model_at_end"),

@@ -25,7 +25,7 @@ def show_help(recipe: str, command: str) -> str:
     """The whole text.
 
     Args:
-        recipe: "grpo" or "sft".
+        recipe: a key of `RECIPES`.
         command: how it was called.
     """
     options = options_of(recipe)

@@ -48,7 +48,9 @@ def read_settings(
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # plug-ins beside the run; what is installed comes first
     if default_config is None and not any(word.partition("=")[0] == "--config" for word in given):
-        raise ValueError(f"say which stage: --config FILE, or one of {', '.join(stages())}")
+        raise ValueError(
+            f"say which stage: --config FILE, or one of {', '.join(stages())} (laptop over another)"
+        )
     find = stage_file if default_config is None else Path
     settings = merge(recipe, default_config, given, others=others, find=find)
     # transformers takes the launch file's precision where neither bf16 nor fp16 is on

@@ -49,7 +49,7 @@ def settings_file(recipe: str) -> Path | None:
 
 
 def stages() -> dict[str, Path]:
-    """The shipped stages of tuning by name."""
+    """The shipped stages of tuning by name, and what can be laid over them."""
     return _shipped("stages")
 
 

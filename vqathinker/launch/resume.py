@@ -13,6 +13,7 @@ import yaml
 
 from vqathinker.launch.fields import UNKNOWN
 from vqathinker.launch.settings import Settings, read_yaml, values_of
+from vqathinker.launch.stages import rates_of
 
 SETTINGS_FILE = "settings.yaml"
 STATE_FILE = "trainer_state.json"
@@ -37,6 +38,7 @@ KEPT_BY_OPTIMISER = {
     "adam_epsilon",
     "optim_args",
 }
+PARTS_SETTING = "parts"
 # what is learned from which data stays the same
 HARMLESS = re.compile(
     "save_.*|eval_.*|log_.*|logging_.*|report_to|run_name|project|trackio_.*|hub_.*|push_to_hub|disable_tqdm"
@@ -121,8 +123,18 @@ def check_output(settings: Settings) -> list[str]:
     except ValueError as error:
         return [str(error)]
     problems = []
+    if checkpoint is not None:
+        problems += [
+            f"{change}: the optimiser of the run that is resumed has other weights; begin a new run"
+            for change in changes(settings)
+            if change.name == PARTS_SETTING and not _is_kept(change)
+        ]
     if checkpoint is not None and not settings["allow_changes"]:
-        changed = [change for change in changes(settings) if _is_serious(change.name)]
+        changed = [
+            change
+            for change in changes(settings)
+            if _is_serious(change.name) and change.name != PARTS_SETTING
+        ]
         problems += [f"{change}: differs from the run that is resumed" for change in changed]
         if changed:
             problems.append(
@@ -165,6 +177,13 @@ def changes(settings: Settings) -> list[SettingChange]:
     return [change for change in found if _plain(change.before) != _plain(change.now)]
 
 
+def _is_kept(change: SettingChange) -> bool:
+    """Whether the optimiser's saved state has what it was: a rate, also of a part."""
+    if change.name != PARTS_SETTING:
+        return change.name in KEPT_BY_OPTIMISER
+    return rates_of(change.before or []).keys() == rates_of(change.now or []).keys()
+
+
 def notes(settings: Settings) -> list[str]:
     """What a resumed run has to be told about itself, a line each."""
     checkpoint = checkpoint_of(settings)
@@ -174,7 +193,7 @@ def notes(settings: Settings) -> list[str]:
     if _kept(settings) is None:
         return [*lines, f"no {SETTINGS_FILE} beside it: whether it began with these settings is not known"]
     for change in changes(settings):
-        if change.name in KEPT_BY_OPTIMISER:
+        if _is_kept(change):
             text = "has no effect on a resumed run, the optimiser keeps what it began with"
             lines.append(f"{change}: {text}")
         elif change.name in {"max_steps", "num_train_epochs"}:
@@ -190,7 +209,7 @@ def record(settings: Settings, num_processes: int) -> Path:
     folder = _output(settings)
     file = folder / SETTINGS_FILE
     changed = changes(settings)
-    kept = {change.name: change.before for change in changed if change.name in KEPT_BY_OPTIMISER}
+    kept = {change.name: change.before for change in changed if _is_kept(change)}
     if checkpoint is not None and file.exists():
         if len(kept) == len(changed) and num_processes_of(settings) in (None, num_processes):
             return file

@@ -56,7 +56,7 @@ class Settings:
     """Everything that a run was told.
 
     Attributes:
-        recipe: "grpo" or "sft".
+        recipe: a key of `RECIPES`.
         options: all that there are, by name.
         given: the values told, by name.
         origin: where each was told: "--beta", or "beta (mine.yaml)".

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ PARTS = {
     "motion_projector": "motion_projector",
     "language_model": "language_model",
 }
+ZERO_STAGE = "ACCELERATE_DEEPSPEED_ZERO_STAGE"  # set by `accelerate launch`
 OF_A_SOURCE = ("labels", "videos", "weight")
 
 
@@ -54,7 +56,7 @@ def sources_of(told: Any, videos: str | None) -> list[Source]:  # noqa: ANN401  
             hint = or_nearest(unknown[0], list(OF_A_SOURCE))
             raise ValueError(f"there is no {unknown[0]!r} of a source{hint}")
         weight = values.get("weight", 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or weight <= 0:
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
             raise ValueError(f"the weight {weight!r}: expected a number above 0")
         folder = values.get("videos", videos)
         if not values.get("labels") or folder is None:
@@ -86,14 +88,12 @@ def rates_of(parts: Sequence[Any]) -> dict[str, float | None]:
         if name not in PARTS:
             hint = or_nearest(name, list(PARTS))
             raise ValueError(f"{name!r}, expected some of {', '.join(PARTS)}{hint}")
-    if not told:
-        raise ValueError(f"names no part, expected some of {', '.join(PARTS)}")
     return {name: _rate(name, rate) for name, rate in told.items()}
 
 
 def _rate(name: str, told: Any) -> float | None:  # noqa: ANN401  what a YAML may hold
     try:
-        rate = None if told is None else float(told)
+        rate = -1.0 if isinstance(told, bool) else None if told is None else float(told)
     except (TypeError, ValueError):  # no number
         rate = -1.0
     if rate is not None and not 0 <= rate < math.inf:
@@ -106,18 +106,26 @@ def wrong_stage(settings: Settings) -> Iterator[str]:
     parts = settings.get("parts")
     if parts is not None:
         origin = settings.origin["parts"]
+        if not parts:
+            yield f"{origin}: names no part, expected some of {', '.join(PARTS)}"
         try:
             rates_of(parts)
         except ValueError as error:
             yield f"{origin}: {error}"
         if settings["use_peft"]:
             yield f"{origin}: parts are trained whole, and use_peft trains an adapter; leave one of them out"
+        if "slowfast" in str(parts) and os.environ.get(ZERO_STAGE) == "3":
+            yield f"{origin}: ZeRO-3 would split SlowFast's weights, which learn whole; use zero2"
+    if settings.get("in_sequence") and settings.is_told("train_sampling_strategy"):
+        yield "--in_sequence true: the order is that of the files; leave train_sampling_strategy out"
     if isinstance(settings["train_labels"], list):
         yield from _wrong_sources(settings)
 
 
 def _wrong_sources(settings: Settings) -> Iterator[str]:
     origin = settings.origin["train_labels"]
+    if not settings["train_labels"]:
+        yield f"{origin}: names no file"
     try:
         sources = sources_of(settings["train_labels"], settings["train_videos"])
     except ValueError as error:

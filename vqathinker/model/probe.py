@@ -15,7 +15,9 @@ from vqathinker.samples import NUM_LEVELS
 from vqathinker.scale import SHARES, from_share
 
 DEPTHS = (0.25, 0.5, 0.75)  # of the vision tower: of 24 layers the 6th, 12th and 18th
-WIDTH = 480  # with which a probe of InternViT-300M has as many weights as the paper's, 1.61 M
+# A probe of InternViT-300M then has 1.61 M weights, which the paper counts; its text maps tokens to 3,584 by
+# the projectors of the large model, which would be 41 M.
+WIDTH = 480
 
 
 class Probe(nn.Module):

@@ -1,4 +1,4 @@
-"""The frozen motion encoder: SlowFast-R50 up to its last residual stage.
+"""The motion encoder: SlowFast-R50 up to its last residual stage, frozen unless a stage of tuning asks.
 
 Knows nothing of language models. Source: Feichtenhofer et al., "SlowFast Networks for Video Recognition"
 (2019), as published in pytorchvideo; pooled the way the VQAThinker weights were trained with

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from vqathinker.scale import LEVEL_VALUES
+
 FloatArray = NDArray[np.float64]
 
-VALUES = (5.0, 4.0, 3.0, 2.0, 1.0)  # of the levels, best first
 MASSES = ("interval", "density")
 # in steps from level to level (DeQA-Score's released code): below this spread, or beyond this error of the
 # mean, the two levels beside the mean share it
@@ -24,7 +25,7 @@ TINY = 1e-9
 
 
 def level_probabilities(
-    mean: float, std: float | None, *, values: Sequence[float] = VALUES, mass: str = "interval"
+    mean: float, std: float | None, *, values: Sequence[float] = LEVEL_VALUES, mass: str = "interval"
 ) -> FloatArray:
     """The distribution over five levels of opinions with this mean and spread.
 
@@ -100,14 +101,14 @@ def adjustment(raw: FloatArray, mean: float, centres: FloatArray) -> tuple[float
 def between(mean: float, centres: FloatArray) -> FloatArray:
     """(5,) the two levels beside the mean, the nearer one in proportion more.
 
-    >>> between(4.75, np.array(VALUES)).tolist()
+    >>> between(4.75, np.array(LEVEL_VALUES)).tolist()
     [0.75, 0.25, 0.0, 0.0, 0.0]
     """
     step = _step(centres)
     return np.asarray(np.maximum(1 - np.abs(centres - mean) / step, 0))
 
 
-def level_index(mean: float, low: float, high: float, number: int = len(VALUES)) -> int:
+def level_index(mean: float, low: float, high: float, number: int = len(LEVEL_VALUES)) -> int:
     """Which of equal intervals of a range a mean lies in, the best one 0; a bound belongs to the better one.
 
     >>> level_index(66.7, 0, 100), level_index(100, 0, 100), level_index(20, 0, 100)

@@ -171,7 +171,7 @@ def predict(
         decoders: the processes that decode; new ones if omitted.
         think: False also reads the score of an answer block alone.
         questions: of each file, where they differ; None among them for the prompt's.
-        levels: whether the score is the expected level, in the checkpoint's words.
+        levels: whether the score is the expected level, in the checkpoint's words; what is asked stays.
     """
     setting = setting or processor.scoring
     decoders = decoders or GuardedReader()
@@ -179,7 +179,6 @@ def predict(
     asking = Asking(sampling=sampling or Sampling())
     if levels:
         asking = Asking(
-            question=processor.level_question,
             opening=processor.level_opening_ids(),
             image_opening=processor.level_opening_ids(is_image=True),
             watched=processor.level_ids,

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from vqathinker import answers
 from vqathinker.model import VQAThinkerProcessor
-from vqathinker.prompts import LEVEL_OPENING
+from vqathinker.prompts import IMAGE_LEVEL_OPENING, LEVEL_OPENING
 from vqathinker.rollout import Response
 from vqathinker.rollout.levels import expected_level, level_chances
 from vqathinker.scoring.mode import Mode
@@ -25,7 +25,12 @@ TRIMMED = 0.25  # share of the samples left out at either end
 
 
 def read(
-    responses: Sequence[Response], processor: VQAThinkerProcessor, mode: Mode, *, think: bool = True
+    responses: Sequence[Response],
+    processor: VQAThinkerProcessor,
+    mode: Mode,
+    *,
+    think: bool = True,
+    is_image: bool = False,
 ) -> Score:
     """The score that the responses to one video hold; what was seen of the video is not said in it.
 
@@ -34,9 +39,10 @@ def read(
         processor: of the checkpoint that answered.
         mode: how.
         think: False also reads the score of an answer block alone.
+        is_image: whether they are about a picture.
     """
     if mode.levels:
-        return _read_levels(responses[0], mode, processor.level_words)
+        return _read_levels(responses[0], mode, processor.level_words, is_image=is_image)
     tokenizer = processor.tokenizer
     texts = tuple(str(tokenizer.decode(r.token_ids, skip_special_tokens=True)) for r in responses)
     samples = tuple(answers.score(text, think=think) for text in texts)
@@ -117,11 +123,12 @@ def _positions(response: Response, tokenizer: PreTrainedTokenizerBase, number: s
     raise ValueError(f"the tokenizer does not write {number} digit by digit, so it has no expected value")
 
 
-def _read_levels(response: Response, mode: Mode, words: Sequence[str]) -> Score:
+def _read_levels(response: Response, mode: Mode, words: Sequence[str], *, is_image: bool) -> Score:
     """The expected level of the watched words, on the 1-5 scale."""
     details = dict(zip(words, level_chances(response), strict=True))
     likeliest = max(details, key=lambda word: details[word])
-    return _score(expected_level(response), mode, (f"{LEVEL_OPENING} {likeliest}",), details=details)
+    text = f"{IMAGE_LEVEL_OPENING if is_image else LEVEL_OPENING} {likeliest}"
+    return _score(expected_level(response), mode, (text,), details=details)
 
 
 def _score(raw: float, mode: Mode, texts: tuple[str, ...], **others: Any) -> Score:

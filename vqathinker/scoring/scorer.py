@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vqathinker.media.container import VideoError
 from vqathinker.media.guarded import GuardedReader
+from vqathinker.media.names import is_image_name
 from vqathinker.media.windows import check_windows
 from vqathinker.model import FrameSetting, VQAThinkerForConditionalGeneration, VQAThinkerProcessor
 from vqathinker.model.fingerprint import fingerprint
@@ -314,7 +315,9 @@ class Scorer:
                 yield Score(mode=mode.name, **answered.seen)
             else:
                 (responses,) = answered.responses
-                yield replace(read(responses, self.processor, mode, think=self.think), **answered.seen)
+                is_image = is_image_name(answered.seen["path"])
+                found = read(responses, self.processor, mode, think=self.think, is_image=is_image)
+                yield replace(found, **answered.seen)
 
     def _replies(self, batches: Iterator[list[Part]], asking: Asking) -> Iterator[list[Reply]]:
         for answered in self._answers(batches, asking):

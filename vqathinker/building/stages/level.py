@@ -16,9 +16,9 @@ from vqathinker.building.parts import Parts
 from vqathinker.building.stage import WholeStage, Workplace
 from vqathinker.instructions.dimensions import OF_MEASURES
 from vqathinker.opinions import ScoreMapping, fit_mapping, level_probabilities
-from vqathinker.opinions.levels import MASSES, VALUES
+from vqathinker.opinions.levels import MASSES
 from vqathinker.samples import SCORE, Sample
-from vqathinker.scale import SCALE, from_share
+from vqathinker.scale import LEVEL_VALUES, SCALE, from_share
 
 MEDIUM = "medium"  # the task of a sample of which nothing is known yet
 DIGITS = 6  # of what is written
@@ -26,7 +26,10 @@ TOP = 100.0  # of the scale that opinions are mapped to
 MEASURES = "measures"
 # values of the levels and the ends of their axis: the outer levels at the ends (DeQA-Score), or all in the
 # middle of five equal intervals (VITAL)
-AXES = {"ends": (VALUES, 1.0, 5.0), "intervals": (tuple(value - 0.5 for value in VALUES), 0.0, 5.0)}
+AXES = {
+    "ends": (LEVEL_VALUES, 1.0, 5.0),
+    "intervals": (tuple(value - 0.5 for value in LEVEL_VALUES), 0.0, 5.0),
+}
 Key = tuple[str, str]  # kind of media, name of the opinion
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.names import is_image_name
 from vqathinker.media.video import Clip
 from vqathinker.model import VQAThinkerProcessor
+from vqathinker.prompts import LEVEL_SENTENCE
 from vqathinker.samples import NUM_LEVELS
 from vqathinker.scale import level_of
 from vqathinker.training.packing import IGNORE
@@ -48,14 +48,14 @@ def templated_answer(target: float, reasoning: str | None = None, *, think: bool
     return answers.render(reasoning or REASONING.format(level=level_of(target)), target)
 
 
-def before_level(answer: str, words: Sequence[str]) -> tuple[str, str] | None:
-    """An answer up to the last level word in it, and the word; None where it has none.
+def level_told(answer: str | None) -> tuple[str, str] | None:
+    """The level that an answer says, with what stands before it; None where it says none.
 
-    >>> before_level("The quality of the video is good.", ("good", "fair"))
+    >>> level_told("The quality of the video is good, with low noise.")
     ('The quality of the video is', 'good')
     """
-    found = list(re.finditer(rf" ({'|'.join(words)})\b", answer))
-    return (answer[: found[-1].start()], found[-1].group(1)) if found else None
+    found = LEVEL_SENTENCE.search(answer or "")
+    return None if found is None or answer is None else (answer[: found.end(1)], found[2])
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,8 @@ class SupervisedCollator:
                 first.clips, first.prompt, first.response, first.levels, float(row["preference"])
             )
             return [preferred, second]
-        if self.losses is not None and self.losses.reads_levels and row.get("levels") is not None:
+        learns_levels = self.losses is not None and self.losses.reads_levels
+        if learns_levels and len(clips) == 1 and row.get("levels") is not None:
             return [self._level(row, clips[0], row.get("answer"), row["levels"])]
         tokenizer = self.processor.tokenizer
         # it ends as the model has to end it
@@ -221,12 +222,11 @@ class SupervisedCollator:
     ) -> Example:
         """A prompt whose response is to have a level at its end, in the words of an answer or in ours."""
         assert self.losses is not None, "the trainer chose the losses by the rows"
-        words = self.losses.words
         opening = self.processor.level_opening_ids(is_image=is_image_name(clip.path))
         # what the word is does not matter: its place has the distribution, and nothing follows it
-        word = words[0]
+        word = self.losses.words[0]
         if answer is not None:
-            told = before_level(answer, words)
+            told = level_told(answer)
             assert told is not None, "the rows were checked"
             opening = self.processor.tokenizer(told[0], add_special_tokens=False)["input_ids"]
             word = told[1]

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LEVEL_VALUES = (5.0, 4.0, 3.0, 2.0, 1.0)  # best first
-ROOM = 1e-8  # under a root, whose slope at 0 has no end
+from vqathinker.scale import LEVEL_VALUES
+
+EPSILON = 1e-8  # away from where a root's slope has no end
 
 
 def focal(logits: Tensor, labels: Tensor, alpha: float = 1.0, beta: float = 2.0) -> Tensor:
@@ -24,13 +25,15 @@ def focal(logits: Tensor, labels: Tensor, alpha: float = 1.0, beta: float = 2.0)
         alpha: α.
         beta: β; with 0 and α = 1 this is cross entropy.
     """
-    return focal_terms(logits, labels, alpha, beta).mean()
-
-
-def focal_terms(logits: Tensor, labels: Tensor, alpha: float = 1.0, beta: float = 2.0) -> Tensor:
-    """(N,) what `focal` takes the mean of."""
     surprise = F.cross_entropy(logits, labels, reduction="none")
-    return alpha * (-torch.expm1(-surprise)) ** beta * surprise
+    return focal_terms(surprise, alpha, beta).mean()
+
+
+def focal_terms(surprise: Tensor, alpha: float, beta: float) -> Tensor:
+    """(N,) what `focal` takes the mean of, from (N,) −log p."""
+    # at p = 1 a power below 1 would have a slope without end
+    doubt = (-torch.expm1(-surprise)).clamp(min=EPSILON)
+    return alpha * doubt**beta * surprise
 
 
 def level_divergence(level_logits: Tensor, target: Tensor) -> Tensor:
@@ -89,7 +92,7 @@ def pair_fidelity(
     """
     better = torch.special.ndtr(_margins(level_logits_1, level_logits_2, values))
     wanted = preference.to(better)
-    agreed = (better * wanted + ROOM).sqrt() + ((1 - better) * (1 - wanted) + ROOM).sqrt()
+    agreed = (better * wanted + EPSILON).sqrt() + ((1 - better) * (1 - wanted) + EPSILON).sqrt()
     mean: Tensor = (1 - agreed).mean()
     return mean
 

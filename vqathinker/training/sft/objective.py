@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqathinker.scale import VOCABULARIES
+from vqathinker.scale import LEVEL_VALUES, VOCABULARIES
 from vqathinker.training.packing import IGNORE
-from vqathinker.training.sft.losses import LEVEL_VALUES, PAIR_LOSSES, divergences, focal_terms
+from vqathinker.training.sft.losses import PAIR_LOSSES, divergences, focal_terms
 
 
 @dataclass
@@ -47,8 +47,9 @@ class LossConfig:
     level_values: list[float] = field(default_factory=lambda: [5.0, 4.0, 3.0, 2.0, 1.0])
 
     def __post_init__(self) -> None:
-        if len(self.level_values) != len(LEVEL_VALUES):
-            raise ValueError(f"level_values {self.level_values}: expected five, the best level's first")
+        values = self.level_values
+        if len(values) != len(LEVEL_VALUES) or values != sorted(set(values), reverse=True):
+            raise ValueError(f"level_values {values}: expected five that fall, the best level's first")
 
     @property
     def reads_levels(self) -> bool:
@@ -167,10 +168,11 @@ def _texts(
     wanted = labels[:, positions + 1]
     counts = wanted != IGNORE
     rows = counts.nonzero()[:, 0]
-    terms = F.cross_entropy(logits[counts], wanted[counts], reduction="none")
+    surprise = F.cross_entropy(logits[counts], wanted[counts], reduction="none")
+    terms = surprise
     if config.text_loss == "focal":
-        weighed = focal_terms(logits[counts], wanted[counts], config.focal_alpha, config.focal_beta)
-        terms = torch.where(by_surprise[rows], weighed, terms)
+        weighed = focal_terms(surprise, config.focal_alpha, config.focal_beta)
+        terms = torch.where(by_surprise[rows], weighed, surprise)
     return logits.new_zeros(len(labels)).index_add(0, rows, terms), counts.sum(dim=1)
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import repeat
 from typing import Any
 
 from datasets import Dataset
 
 from vqathinker.model import VQAThinkerProcessor
-from vqathinker.training.sft.collate import before_level
+from vqathinker.prompts import LEVEL_OPENING
+from vqathinker.samples import SCORE
+from vqathinker.scale import VOCABULARIES
+from vqathinker.training.sft.collate import level_told
 from vqathinker.training.sft.objective import LossConfig
 
 
@@ -23,45 +29,88 @@ def check_samples(dataset: Dataset, losses: LossConfig | None = None) -> None:
         ValueError: naming the first, and the way out.
     """
     losses = losses or LossConfig()
-    names = ("answer", "target", "levels", "beside", "preference")
-    columns = [_column(dataset, name) for name in names]
-    for name, answer, target, levels, beside, preference in zip(dataset["video_id"], *columns, strict=True):
-        if beside is not None and answer is None and preference is None:
+    for row in _rows(dataset):
+        name, answer = row["video_id"], row["answer"]
+        has_levels = losses.reads_levels and row["levels"] is not None
+        has_target = row["target"] is not None and not math.isnan(row["target"])
+        if row["beside"] is not None and answer is None and row["preference"] is None:
             raise ValueError(f"{name} has two media and neither an answer nor a preference: nothing to learn")
-        if (
-            answer is None
-            and preference is None
-            and levels is None
-            and (target is None or math.isnan(target))
-        ):
+        if answer is None and row["preference"] is None and not has_levels and not has_target:
             raise ValueError(f"{name} has neither an answer nor a target: nothing can be learned from it")
-        if answer is None or levels is None or not losses.reads_levels:
+        if answer is None or not has_levels or row["beside"] is not None:
             continue
-        if before_level(answer, losses.words) is None:
+        told = level_told(answer)
+        if told is None or told[1] not in losses.words:
             raise ValueError(
-                f"{name} has a distribution over levels and an answer, {answer!r}, that says none of "
-                f"{', '.join(losses.words)}; choose its words by level_words, or leave the levels out"
+                f"{name} has a distribution over levels, and its answer {answer!r} does not say "
+                f"{LEVEL_OPENING!r} (or image) and one of {', '.join(losses.words)}; choose the words by "
+                "level_words, or leave the answer or the levels out"
             )
 
 
 def has_pairs(dataset: Dataset) -> bool:
     """Whether there are pairs of which the better one is to be told."""
-    pairs = zip(_column(dataset, "preference"), _column(dataset, "answer"), strict=True)
-    return any(preference is not None and answer is None for preference, answer in pairs)
+    return any(row["preference"] is not None and row["answer"] is None for row in _rows(dataset))
 
 
-def tell_levels(processor: VQAThinkerProcessor, losses: LossConfig, dataset: Dataset) -> None:
-    """Let the checkpoint know how its levels are read: their words, and what is asked if all rows ask it."""
-    processor.level_words = list(losses.words)
-    asked = {
-        question
-        for question, levels in zip(_column(dataset, "question"), _column(dataset, "levels"), strict=True)
-        if levels is not None
-    }
-    question = asked.pop() if len(asked) == 1 else None
-    if question is not None:
-        processor.level_question = question
+def tell_levels(processor: VQAThinkerProcessor, losses: LossConfig, dataset: Dataset) -> bool:
+    """Let the checkpoint know how levels are read that its rows teach: their words, and what is asked.
+
+    It is asked what the rows ask; where they ask several things, the checkpoint's own question for levels if
+    it is among them, else the most frequent one.
+
+    Args:
+        processor: that of the checkpoint.
+        losses: which words are meant.
+        dataset: rows that are learned from.
+
+    Returns:
+        Whether levels are what rows of the task `score` teach.
+
+    Raises:
+        ValueError: if distributions over levels are to be learned and no row has any, or the tokenizer cannot
+            tell the words apart.
+    """
+    rows = [row for row in _rows(dataset) if _teaches_level(row, losses)]
+    if not rows:
+        if losses.reads_levels:
+            raise ValueError(
+                f"level_loss {losses.level_loss!r} needs samples with levels or pairs, and these have none; "
+                "`vqathinker build` makes them, or leave it out"
+            )
+        return False
+    said = {told[1] for row in rows if (told := level_told(row["answer"])) is not None}
+    fitting = [words for words in (losses.words, *VOCABULARIES.values()) if said <= set(words)]
+    usual = processor.level_words
+    processor.level_words = list(fitting[0] if fitting else losses.words)
+    try:
+        assert processor.level_ids, "five, or an error"
+    except ValueError:  # words that no reading can tell apart can still be learned as text
+        if losses.reads_levels or has_pairs(dataset):
+            raise
+        processor.level_words = usual
+        return False
+    own = processor.prompt["question"]
+    asked = Counter(own if row["question"] is None else row["question"] for row in rows)
+    if processor.level_question not in asked:
+        processor.level_question = max(sorted(asked), key=lambda question: asked[question])
+    return any(row["task"] in (None, SCORE) and row["beside"] is None for row in rows)
 
 
-def _column(dataset: Dataset, name: str) -> list[Any]:
-    return dataset[name][:] if name in dataset.column_names else [None] * len(dataset)
+def _teaches_level(row: Mapping[str, Any], losses: LossConfig) -> bool:
+    """Whether a row teaches a level: as the end of a sentence, as a distribution, or by a comparison."""
+    if row["answer"] is None:
+        return row["preference"] is not None or (losses.reads_levels and row["levels"] is not None)
+    known = {word for words in VOCABULARIES.values() for word in words}
+    told = level_told(row["answer"])
+    return row["beside"] is None and told is not None and told[1] in known
+
+
+def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """What counts here of each row, None where the data set does not say it."""
+    names = ("video_id", "task", "question", "answer", "target", "levels", "beside", "preference")
+    columns = [
+        dataset[name][:] if name in dataset.column_names else repeat(None, len(dataset)) for name in names
+    ]
+    for values in zip(*columns, strict=True):
+        yield dict(zip(names, values, strict=True))

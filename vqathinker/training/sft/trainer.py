@@ -88,8 +88,11 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
             check_columns(rows)
             check_samples(rows, self.losses)
         self.is_plain = self.losses.is_plain and not any(map(has_pairs, filter(None, self.rows)))
-        if not self.is_plain:
-            tell_levels(processor, self.losses, train_dataset)
+        if not self.is_plain and (args.loss_type != "nll" or args.label_smoothing_factor):
+            raise ValueError(
+                "loss_type and label_smoothing_factor are for cross entropy alone; leave them out"
+            )
+        self.tells_levels = tell_levels(processor, self.losses, train_dataset)
         self.unreadable = UnreadableVideos(str(args.output_dir), len(files), max_unreadable, is_shared=True)
         self.collator = SupervisedCollator(
             processor,
@@ -98,7 +101,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
             think=think,
             losses=None if self.is_plain else self.losses,
         )
-        self._evaluated = torch.zeros(2)  # rows of an evaluation, and those without a readable video
+        self._evaluated = torch.zeros(2)  # batches of an evaluation, and those without a readable file
         self.eval_num_videos = eval_num_videos
         self.eval_max_completion_length = eval_max_completion_length
         super().__init__(
@@ -156,7 +159,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         if not self.is_plain:
             is_blank = is_blank and not (inputs["level_places"] >= 0).any()
         if not model.training:
-            self._evaluated += torch.tensor([len(labels), len(labels) if is_blank else 0])
+            self._evaluated += torch.tensor([1, int(is_blank)])
         if not self.is_plain:
             loss = self._objective(model, inputs)
             # transformers divides where it has not counted the tokens
@@ -188,7 +191,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         self._evaluated = torch.zeros(2)
         output = super().evaluation_loop(dataloader, *args, **kwargs)
         counts = self.accelerator.gather(self._evaluated.to(self.accelerator.device)).view(-1, 2).sum(dim=0)
-        num_rows, num_blank = counts.tolist()
+        num_batches, num_blank = counts.tolist()
         prefix = kwargs.get("metric_key_prefix", "eval")
         found = validate(
             self,
@@ -198,11 +201,11 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
             num_videos=self.eval_num_videos,
             max_new_tokens=self.eval_max_completion_length,
             think=self.collator.think,
-            levels=self.losses.reads_levels,
+            levels=self.tells_levels,
         )
         assert output.metrics is not None  # it has the loss
-        num_read = num_rows - num_blank
-        output.metrics[f"{prefix}_loss"] *= num_rows / num_read if num_read else math.nan
+        num_read = num_batches - num_blank
+        output.metrics[f"{prefix}_loss"] *= num_batches / num_read if num_read else math.nan
         output.metrics.update({f"{prefix}_{name}": value for name, value in found.items()})
         return output
 
