@@ -6,7 +6,7 @@ TRL's `SFTTrainer` does the optimisation.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -87,11 +87,7 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         for rows in filter(None, self.rows):
             check_columns(rows)
             check_samples(rows, self.losses)
-        self.is_plain = self.losses.is_plain and not any(map(has_pairs, filter(None, self.rows)))
-        if not self.is_plain and (args.loss_type != "nll" or args.label_smoothing_factor):
-            raise ValueError(
-                "loss_type and label_smoothing_factor are for cross entropy alone; leave them out"
-            )
+        self.is_plain = _is_plain(self.losses, args, self.rows)
         self.tells_levels = tell_levels(processor, self.losses, train_dataset)
         self.unreadable = UnreadableVideos(str(args.output_dir), len(files), max_unreadable, is_shared=True)
         self.collator = SupervisedCollator(
@@ -221,3 +217,15 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         self.accelerator.wait_for_everyone()  # nobody reports before the old report is gone
         with log_file(str(self.args.output_dir), write=write):
             return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+
+def _is_plain(losses: LossConfig, args: SFTConfig, sets: Iterable[Dataset | None]) -> bool:
+    """Whether TRL's cross entropy is all that is asked for.
+
+    Raises:
+        ValueError: if it is not, and TRL's settings ask for a loss of its own.
+    """
+    is_plain = losses.is_plain and not any(map(has_pairs, filter(None, sets)))
+    if not is_plain and (args.loss_type != "nll" or args.label_smoothing_factor):
+        raise ValueError("loss_type and label_smoothing_factor are for plain cross entropy; leave them out")
+    return is_plain
