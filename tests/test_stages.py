@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import write_video
+from conftest import in_soak, write_video
 from datasets import Dataset
 from PIL import Image
 from safetensors.torch import load_file
@@ -51,7 +51,7 @@ ROOT = Path(__file__).parents[1]
 STAGES = sorted((ROOT / "recipes/stages").glob("*.yaml"))
 QUICK = {"vital_pretraining", "score2instruct_2"}
 LARGE = [
-    pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else pytest.mark.slow)
+    pytest.param(path, id=path.stem) if path.stem in QUICK else in_soak(path, name=path.stem)
     for path in STAGES
     if path.stem != "laptop"
 ]

@@ -36,6 +36,7 @@ ABLATIONS = (
     "advantages",
     "group_size",
     "start",
+    "delta",
 )  # that have been run
 
 Cells = list[list[str]]
