@@ -37,6 +37,7 @@ ABLATIONS = (
     "group_size",
     "start",
     "delta",
+    "tau",
 )  # that have been run
 
 Cells = list[list[str]]
