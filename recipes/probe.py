@@ -98,6 +98,7 @@ def main(
         per_device_eval_batch_size=batch_size, save_strategy="no", logging_steps=10,
         dataloader_pin_memory=torch.accelerator.is_available(),
     )  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)  # nothing makes it on the way, and the end must not fail for it
     with closing(GuardedReader()) as decoders:
         collator = Collator(processor, decoders)
         trainer = Trainer(probe, args, data_collator=collator, train_dataset=train)

@@ -293,11 +293,15 @@ def broken_videos(video: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny checkpoint for each motion variant."""
+    return tiny_checkpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
+def tiny_checkpoints(folder: Path, **options: Any) -> dict[str, Path]:
+    """Build a tiny checkpoint for each motion variant in a folder, with options of `build_tiny`."""
     from vqathinker.checkpoints.tiny import build_tiny
 
-    folder = tmp_path_factory.mktemp("checkpoints")
     for motion in ("slowfast", "fast", "none"):
-        build_tiny(folder / motion, motion=motion)
+        build_tiny(folder / motion, motion=motion, **options)
     return {motion: folder / motion for motion in ("slowfast", "fast", "none")}
 
 

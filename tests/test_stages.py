@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import in_soak, write_video
+from conftest import in_soak, tiny_checkpoints, write_video
 from datasets import Dataset
 from PIL import Image
 from safetensors.torch import load_file
@@ -64,21 +64,7 @@ Policies = Callable[..., tuple[Any, Any]]
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny checkpoint for each motion variant, whose tokenizer knows the words of VQA² and VITAL."""
-    folder = tmp_path_factory.mktemp("stages")
-    for motion in ("slowfast", "fast", "none"):
-        build_tiny(folder / motion, motion=motion, responses=RESPONSES)
-    return {motion: folder / motion for motion in ("slowfast", "fast", "none")}
-
-
-@pytest.fixture
-def policies(checkpoints: dict[str, Path]) -> Policies:
-    """Loads a fresh model in eval mode and its processor."""
-
-    def load(motion: str = "slowfast") -> tuple[Any, Any]:
-        model, processor = load_policy(checkpoints[motion])
-        return model.eval(), processor
-
-    return load
+    return tiny_checkpoints(tmp_path_factory.mktemp("stages"), responses=RESPONSES)
 
 
 @pytest.fixture(scope="module")
@@ -556,12 +542,13 @@ def test_a_probe_learns_levels(
     (labelled_videos / "more.csv").write_text((labelled_videos / "val.csv").read_text() + "broken.mp4,3\n")
     recipe["main"](
         str(checkpoints["fast"]), labelled_videos / "train.csv", labelled_videos, mos_range=(1, 5),
-        test=(labelled_videos / "more.csv", labelled_videos), out=tmp_path, epochs=2, batch_size=4, full=full,
+        test=(labelled_videos / "more.csv", labelled_videos), out=tmp_path / "new",
+        epochs=2, batch_size=4, full=full,
     )  # fmt: skip
-    result = json.loads((tmp_path / "probe.json").read_text())
+    result = json.loads((tmp_path / "new/probe.json").read_text())
     assert all(1 <= row["score"] <= 5 for row in result["scores"][:4])
     assert (result["scores"][4]["score"], list(result["unreadable"])) == (None, [str(broken)])
-    assert load_file(tmp_path / "probe.safetensors")["head.weight"].shape == (5, 4 * 480)
+    assert load_file(tmp_path / "new/probe.safetensors")["head.weight"].shape == (5, 4 * 480)
     model, _ = load_policy(checkpoints["fast"])
     eyes = 0
     if full:

@@ -53,6 +53,7 @@ def transfer(encoder: str | Path, decoder: str | Path, out: str | Path, *, overw
     taken = {name: stored for name, stored in of_encoder.items() if name.startswith(ENCODER)}
     kept = {name: stored for name, stored in of_decoder.items() if not name.startswith(ENCODER)}
     _check_shapes(taken, {name: of_decoder[name] for name in of_decoder.keys() - kept.keys()})
+    # the encoder goes on seeing what it was trained on, and is asked so; words become the decoder's own ids
     tokenizer = VQAThinkerProcessor.from_pretrained(decoder_folder).tokenizer
     settings = {name: value for name, value in own.to_dict().items() if name not in OF_THE_TOKENIZER}
     with appearing(out, overwrite=overwrite) as temporary:

@@ -123,18 +123,14 @@ def check_output(settings: Settings) -> list[str]:
     except ValueError as error:
         return [str(error)]
     problems = []
-    if checkpoint is not None:
-        problems += [
-            f"{change}: the optimiser of the run that is resumed has other weights; begin a new run"
-            for change in changes(settings)
-            if change.name == PARTS_SETTING and not _is_kept(change)
-        ]
+    found = [change for change in changes(settings) if not _is_kept(change)]
+    problems += [
+        f"{change}: the optimiser of the run that is resumed has other weights; begin a new run"
+        for change in found
+        if change.name == PARTS_SETTING
+    ]
     if checkpoint is not None and not settings["allow_changes"]:
-        changed = [
-            change
-            for change in changes(settings)
-            if _is_serious(change.name) and change.name != PARTS_SETTING
-        ]
+        changed = [change for change in found if _is_serious(change.name) and change.name != PARTS_SETTING]
         problems += [f"{change}: differs from the run that is resumed" for change in changed]
         if changed:
             problems.append(

@@ -109,13 +109,14 @@ def wrong_stage(settings: Settings) -> Iterator[str]:
         if not parts:
             yield f"{origin}: names no part, expected some of {', '.join(PARTS)}"
         try:
-            rates_of(parts)
+            names = rates_of(parts)
         except ValueError as error:
+            names = {}
             yield f"{origin}: {error}"
+        if "slowfast" in names and os.environ.get(ZERO_STAGE) == "3":
+            yield f"{origin}: ZeRO-3 would split SlowFast's weights, which learn whole; use zero2"
         if settings["use_peft"]:
             yield f"{origin}: parts are trained whole, and use_peft trains an adapter; leave one of them out"
-        if "slowfast" in str(parts) and os.environ.get(ZERO_STAGE) == "3":
-            yield f"{origin}: ZeRO-3 would split SlowFast's weights, which learn whole; use zero2"
     if settings.get("in_sequence") and settings.is_told("train_sampling_strategy"):
         yield "--in_sequence true: the order is that of the files; leave train_sampling_strategy out"
     if isinstance(settings["train_labels"], list):

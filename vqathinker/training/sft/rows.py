@@ -17,6 +17,8 @@ from vqathinker.scale import VOCABULARIES
 from vqathinker.training.sft.collate import level_told
 from vqathinker.training.sft.objective import LossConfig
 
+LEVEL_WORDS = frozenset(word for words in VOCABULARIES.values() for word in words)
+
 
 def check_samples(dataset: Dataset, losses: LossConfig | None = None) -> None:
     """Refuse samples that cannot be taught.
@@ -29,7 +31,8 @@ def check_samples(dataset: Dataset, losses: LossConfig | None = None) -> None:
         ValueError: naming the first, and the way out.
     """
     losses = losses or LossConfig()
-    for row in _rows(dataset):
+    columns = ("video_id", "answer", "target", "levels", "beside", "preference")
+    for row in _rows(dataset, *columns):
         name, answer = row["video_id"], row["answer"]
         has_levels = losses.reads_levels and row["levels"] is not None
         has_target = row["target"] is not None and not math.isnan(row["target"])
@@ -50,7 +53,8 @@ def check_samples(dataset: Dataset, losses: LossConfig | None = None) -> None:
 
 def has_pairs(dataset: Dataset) -> bool:
     """Whether there are pairs of which the better one is to be told."""
-    return any(row["preference"] is not None and row["answer"] is None for row in _rows(dataset))
+    rows = _rows(dataset, "preference", "answer")
+    return any(row["preference"] is not None and row["answer"] is None for row in rows)
 
 
 def tell_levels(processor: VQAThinkerProcessor, losses: LossConfig, dataset: Dataset) -> bool:
@@ -71,7 +75,8 @@ def tell_levels(processor: VQAThinkerProcessor, losses: LossConfig, dataset: Dat
         ValueError: if distributions over levels are to be learned and no row has any, or the tokenizer cannot
             tell the words apart.
     """
-    rows = [row for row in _rows(dataset) if _teaches_level(row, losses)]
+    columns = ("task", "question", "answer", "levels", "beside", "preference")
+    rows = [row for row in _rows(dataset, *columns) if _teaches_level(row, losses)]
     if not rows:
         if losses.reads_levels:
             raise ValueError(
@@ -101,14 +106,13 @@ def _teaches_level(row: Mapping[str, Any], losses: LossConfig) -> bool:
     """Whether a row teaches a level: as the end of a sentence, as a distribution, or by a comparison."""
     if row["answer"] is None:
         return row["preference"] is not None or (losses.reads_levels and row["levels"] is not None)
-    known = {word for words in VOCABULARIES.values() for word in words}
     told = level_told(row["answer"])
-    return row["beside"] is None and told is not None and told[1] in known
+    return row["beside"] is None and told is not None and told[1] in LEVEL_WORDS
 
 
-def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """What counts here of each row, None where the data set does not say it."""
-    names = ("video_id", "task", "question", "answer", "target", "levels", "beside", "preference")
+def _rows(dataset: Dataset, *names: str) -> Iterator[dict[str, Any]]:
+    """Some columns of each row, None where the data set does not have them."""
+    # sets of millions: what is not asked for is not read
     columns = [
         dataset[name][:] if name in dataset.column_names else repeat(None, len(dataset)) for name in names
     ]
