@@ -29,6 +29,7 @@ from vqathinker.metrics import srcc
 sys.path.append(str(RECIPES))  # they are no installed package
 
 from grpo_lsvq import compose
+from world.runs import course
 from world.starts import BASE
 
 SETTINGS = RECIPES / "demo_grpo.yaml"
@@ -72,7 +73,7 @@ def main() -> None:
             for demo in demos
             for model in ("base", "sft", "grpo")
         ],
-        "training": [course(demo) for demo in demos],
+        "training": [{"seed": demo.name.removeprefix("seed")} | course(demo / "grpo") for demo in demos],
     }
     show(report)
     write("learning", report)
@@ -193,18 +194,6 @@ def digit_bits(scores: np.ndarray) -> Iterator[float]:
         _, counts = np.unique([text[place] for text in texts], return_counts=True)
         shares = counts / counts.sum()
         yield float(-(shares * np.log2(shares)).sum())
-
-
-def course(demo: Path) -> dict[str, Any]:
-    """Means over the first and the last tenth of GRPO's steps."""
-    history = json.loads((demo / "grpo/trainer_state.json").read_text())["log_history"]
-    steps = [entry for entry in history if "reward" in entry]
-    tenth = max(1, len(steps) // 10)
-    names = ("reward", "entropy", "kl", "scores/spread", "scores/srcc")
-    return {"seed": demo.name.removeprefix("seed")} | {
-        name: [round(float(np.mean([s[name] for s in part])), 4) for part in (steps[:tenth], steps[-tenth:])]
-        for name in names
-    }
 
 
 def show(report: dict[str, Any]) -> None:

@@ -37,6 +37,7 @@ from world.runs import (
     UNREADABLE,
     add_reasoning,
     call,
+    course,
     measure,
 )
 from world.starts import BASE, STARTS, folder_of, make_start
@@ -329,7 +330,7 @@ def keep(job: Job, setup: Setup, *, shown: bool) -> None:
     call(*evaluate, shown=shown, environment=setup.environment, accepted=(0, UNREADABLE))
     figures = measure(job.folder / "scores")
     seconds = {"train": round(trained - start), "evaluate": round(time.perf_counter() - trained)}
-    content = job.origin | {"results": figures, "seconds": seconds}
+    content = job.origin | {"results": figures, "course": course(job.folder / "train"), "seconds": seconds}
     write_text(job.result, json.dumps(content, indent=2) + "\n")
     correlations = ", ".join(f"{name} {found['srcc']:.3f}" for name, found in figures.items())
     sys.stderr.write(f"{job.label}: SRCC {correlations}\n")

@@ -27,7 +27,7 @@ from rich.table import Table
 from world import SCORED, SETS_FILE, make_world
 from world.plots import TITLES, plot_all, write_responses
 from world.reasoning import exchange
-from world.runs import METRICS, add_reasoning, call, evaluate, train
+from world.runs import METRICS, add_reasoning, call, evaluate, read_log, train
 from world.starts import BASE
 
 RECIPES = Path(__file__).parent
@@ -86,14 +86,14 @@ def run(out: Path, world: Path, seed: int, engine: Engine) -> None:
             for name in ("sft", "grpo")
         }
         found |= {name: one.result() for name, one in learned.items()}
-    history = json.loads((out / "grpo/trainer_state.json").read_text())["log_history"]
+    steps, _ = read_log(out / "grpo")
     summary = {
         "seed": seed,
         "engine": engine.value,
         "results": {name: results for name, (results, _) in found.items()},
         "ceilings": ceilings,
         "reasoning": {name: exchanged for name, (_, exchanged) in found.items()},
-        "rewards": [entry["reward"] for entry in history if "reward" in entry],
+        "rewards": [step["reward"] for step in steps],
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
     plot_all(out)

@@ -198,6 +198,8 @@ def test_a_row_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert ranking["settings"]["max_steps"] == 1  # of the recipe's file
     assert set(ranking["results"]) == set(world_build.SCORED)
     assert all(-1 <= found["srcc"] <= 1 for found in ranking["results"].values())
+    first, last = ranking["course"]["entropy"]
+    assert first == last > 0  # of the one step
     monkeypatch.setattr(ablate, "call", None)
     assert run_ablate(*options).exit_code == 0  # nothing is left
     (results / "full-0.json").unlink()
@@ -211,6 +213,16 @@ def test_a_row_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     recipe = tmp_path / "grpo.yaml"
     recipe.write_text(recipe.read_text() + "weight_decay: 0.1\n")
     assert "-0.json is of other settings; move it away" in run_ablate(*options).stderr
+
+
+def test_the_course_of_a_training(tmp_path: Path) -> None:
+    steps: list[dict[str, float]] = [{"reward": float(i), "entropy": 1 - i / 20} for i in range(20)]
+    state = {"log_history": [*steps, {"eval_srcc": 0.5, "eval_reward": 9.0}, {"train_loss": 0.1}]}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+    assert runs.course(tmp_path) == {"reward": [0.5, 18.5], "entropy": [0.975, 0.075]}
+    state["log_history"] = [{"loss": 0.5, "entropy": 0.2}, {"eval_srcc": 0.5}]  # of a supervised one
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+    assert runs.course(tmp_path) == {}
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .build import SCORED
+from .runs import read_log
 
 TITLES = {"base": "base", "sft": "SFT", "grpo": "GRPO"}
 SMOOTHING = 10  # steps per point of the curves
@@ -33,12 +33,6 @@ def plot_all(out: Path) -> None:
     }
     for name, figure in pictures.items():
         figure.savefig(out / "plots" / f"{name}.png", dpi=120)
-
-
-def read_log(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The training steps of a run, and its validations."""
-    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    return [e for e in history if "reward" in e], [e for e in history if "eval_srcc" in e]
 
 
 def smooth(values: list[float]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from .build import write_text
 
 RECIPES = Path(__file__).parents[1]
 METRICS = ("srcc", "plcc", "rmse")
+COURSE = ("reward", "entropy", "kl", "scores/spread", "scores/srcc")  # of a training by GRPO
 MAX_NEW_TOKENS = 48
 BATCH_SIZE = 50
 ON_LAPTOP = ("--config_file", "cpu", "--num_processes", "1")
@@ -119,6 +121,23 @@ def measure(folder: Path) -> dict[str, Any]:
             "unparsed": result.num_failed,
         }
     return found
+
+
+def course(trained: Path) -> dict[str, list[float]]:
+    """Means of what GRPO logs over the first and the last tenth of its steps; empty for another training."""
+    steps, _ = read_log(trained)
+    tenth = max(1, len(steps) // 10)
+    return {
+        name: [round(float(np.mean([s[name] for s in part])), 4) for part in (steps[:tenth], steps[-tenth:])]
+        for name in COURSE
+        if steps and name in steps[0]  # no KL without a reference
+    }
+
+
+def read_log(trained: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The steps of a training by GRPO, and any training's validations."""
+    history = json.loads((trained / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    return [e for e in history if "reward" in e], [e for e in history if "eval_srcc" in e]
 
 
 def add_reasoning(checkpoint: Path, labels: Path, videos: Path, out: Path) -> None:
