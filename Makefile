@@ -4,8 +4,8 @@
 #   make demo     the whole way on a tiny model, on a CPU
 #   make test     the tests that need neither a GPU nor vLLM nor much time
 #   make test-slow  those above ten seconds: several processes, kills, whole runs
-#   make soak     both with many more examples, kills and damaged files, other ones each time
 #   make test-vllm those that need vLLM
+#   make soak     all of them with many more examples, kills and damaged files, other ones each time
 #   make check    lint, format, types
 #   make docs     the documentation as a site in out/site; a broken link or name fails
 #   make bench    every benchmark
@@ -63,7 +63,7 @@ test-slow: $(READY)
 	$(PYTEST) -n $(JOBS) --dist worksteal -m "slow and not gpu and not vllm" tests
 
 soak: export SOAK := 1
-soak: test test-slow
+soak: test test-slow test-vllm
 
 test-vllm: $(VLLM_READY)
 	$(PYTEST) -n $(JOBS) --dist loadfile -m vllm tests

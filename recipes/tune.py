@@ -10,6 +10,8 @@ of the one before.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sft_lsvq import compose
 
 from vqathinker.launch import run_recipe
@@ -17,7 +19,7 @@ from vqathinker.launch import run_recipe
 
 def main() -> None:
     """Check, load, train, save."""
-    run_recipe("tune", None, compose)
+    run_recipe("tune", Path(__file__).with_suffix(".yaml"), compose)
 
 
 if __name__ == "__main__":

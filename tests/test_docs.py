@@ -189,7 +189,7 @@ def check_recipe(recipe: str, words: list[str]) -> None:
         following = [i for i, word in enumerate(words) if i > place and word.startswith("--")]
         end = min(following, default=len(words))
         if recipe == "tune":  # a shipped stage; else the reader's own
-            files = [stage_file(name) for name in words[place + 1 : end]]
+            files += [stage_file(name) for name in words[place + 1 : end]]
         words = words[:place] + words[end:]
     settings = merge(recipe, None, ["--config", *map(str, files), *words])
     assert not without_effect(settings)

@@ -24,7 +24,7 @@ from vqathinker.launch.compose import copy_model, is_done
 from vqathinker.launch.fields import UNKNOWN, read_fields
 from vqathinker.launch.help import show_help
 from vqathinker.launch.processes import became_one
-from vqathinker.launch.recipes import recipe_file
+from vqathinker.launch.recipes import recipe_file, settings_file
 from vqathinker.launch.resume import (
     as_yaml,
     changes,
@@ -57,8 +57,9 @@ RUN = WITHOUT_TORCH + "runpy.run_path(sys.argv[0], run_name='__main__')"
 
 def settings(recipe: str = "grpo", *options: object) -> Settings:
     """Settings of a shipped recipe on a CPU."""
-    file = STAGE if recipe == "tune" else SHIPPED / f"{recipe}_lsvq.yaml"
-    return merge(recipe, file, [*ON_CPU, *map(str, options)])
+    words = [*ON_CPU, *map(str, options)]
+    own = settings_file(recipe)
+    return merge(recipe, STAGE, words, shared=own) if recipe == "tune" else merge(recipe, own, words)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -116,7 +116,7 @@ PAPER = {
 
 def read(path: Path, *options: str) -> tuple[DataConfig, TrainingConfig]:
     """Parse a YAML as its recipe does, on a machine without a GPU."""
-    recipe = "sft" if path.stem == "base" or "sft" in path.stem else "grpo"
+    recipe = "sft" if path.stem in {"base", "tune"} or "sft" in path.stem else "grpo"
     data, args, _ = merge(recipe, path, [*ON_CPU, *options]).build(*KINDS[recipe], ModelConfig)
     return data, args
 
@@ -200,6 +200,7 @@ def test_no_perturbations_in_a_yaml(value: str, tmp_path: Path) -> None:
 def run_recipe(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *options: object) -> None:
     """Run a recipe in this process, from another directory."""
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(RECIPES)  # as for a script that is called itself
     decoders = ["--decode_workers", "1"] if "grpo" in name else []
     monkeypatch.setattr(sys, "argv", [name, *ON_CPU, *SHORT, *decoders, *map(str, options)])
     runpy.run_path(str(RECIPES / name), run_name="__main__")
@@ -405,7 +406,7 @@ def test_processes_on_a_cpu(
 @pytest.mark.parametrize(
     ("adapter", "processes"),
     [
-        pytest.param([], "", id="all weights"),
+        in_soak([], "", name="all weights"),
         pytest.param(LORA, "", id="lora"),
         pytest.param([], "cpu_two", id="two processes"),
         in_soak([], "zero2", name="zero2"),
@@ -453,7 +454,7 @@ def test_rollouts_by_vllm(
 
 @pytest.mark.slow
 @pytest.mark.vllm  # which DeepSpeed is installed with
-@pytest.mark.parametrize("name", [in_soak("zero2", name="zero2"), "zero3"])
+@pytest.mark.parametrize("name", [in_soak("zero2", name="zero2"), in_soak("zero3", name="zero3")])
 def test_packed_and_plain_rows_under_zero(
     name: str, tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path
 ) -> None:
@@ -581,6 +582,26 @@ def test_from_one_stage_to_the_next(
     (first / "adapter_config.json").write_text(json.dumps(settings[0] | {"base_model_name_or_path": "/gone"}))
     message = refusal("sft_lsvq.py", tmp_path, monkeypatch, *given[:-2], capsys=capsys)
     assert "was trained on /gone, which is not there" in message
+
+
+@pytest.mark.slow
+def test_grpo_after_a_stage_that_trained_slowfast(
+    tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SlowFast is what the stage left, frozen again."""
+    options = [*data_options(labelled_videos), "--save_strategy", "no", "--learning_rate", 0.01]
+    stage, result = (tmp_path / name / "final" for name in ("stage", "grpo"))
+    taught = ["--config", "vqa2_1_motion", "laptop", "--warmup_steps", 0]
+    where = ["--model_name_or_path", tiny_checkpoint, "--output_dir", stage.parent]
+    run_recipe("tune.py", tmp_path, monkeypatch, *options, *taught, *where)
+    short = ["--max_completion_length", 4, "--rewards", "length", "--gradient_accumulation_steps", 2]
+    where = ["--model_name_or_path", stage, "--output_dir", result.parent]
+    run_recipe("grpo_lsvq.py", tmp_path, monkeypatch, *options, *short, *where)
+    models = [load_policy(folder)[0].model for folder in (tiny_checkpoint, stage, result)]
+    untaught, left, after = (model.slowfast.state_dict() for model in models)
+    assert any(not torch.equal(weight, untaught[name]) for name, weight in left.items())
+    assert all(torch.equal(weight, after[name]) for name, weight in left.items())
+    assert not torch.equal(*(model.motion_projector.linear_2.weight for model in models[1:]))
 
 
 @pytest.mark.slow

@@ -31,6 +31,7 @@ from vqathinker.checkpoints.transfer import transfer
 from vqathinker.data.dataset import load_labels
 from vqathinker.data.mixture import mix
 from vqathinker.launch.effects import without_effect
+from vqathinker.launch.recipes import settings_file
 from vqathinker.launch.settings import FIXED, merge
 from vqathinker.launch.stages import PARTS, rates_of, sources_of, wrong_stage
 from vqathinker.media.guarded import GuardedReader
@@ -425,11 +426,12 @@ def test_a_stage_opens_with_its_launch_line(path: Path) -> None:
 
 @pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
 def test_a_stage_is_read(path: Path) -> None:
-    told = merge("tune", path, ["--use_cpu", "true", "--bf16", "false"])
+    told = merge("tune", path, ["--use_cpu", "true", "--bf16", "false"], shared=settings_file("tune"))
     data, losses, args, _ = told.build(SupervisedDataConfig, LossConfig, SFTConfig, ModelConfig)
     assert set(rates_of(data.parts) if data.parts else {}) <= set(PARTS)
     assert args.report_to == []
     assert losses.text_loss == ("focal" if "vital" in path.stem else "cross_entropy")
+    assert (args.seed, args.lr_scheduler_type) == (42, "cosine")  # of tune.yaml
 
 
 def tune(monkeypatch: pytest.MonkeyPatch, *options: object) -> None:
@@ -450,7 +452,7 @@ def test_a_stage_runs_on_a_laptop(
         "--max_steps", 2, "--warmup_steps", 0,
     )  # fmt: skip
     assert "step 2: " in (tmp_path / "train.log").read_text()
-    told = merge("tune", path, [])
+    told = merge("tune", path, [], shared=settings_file("tune"))
     if told["use_peft"]:
         stored = load_file(tmp_path / "final/adapter_model.safetensors")
         assert all(".language_model." in name and ".lora_" in name for name in stored)

@@ -35,14 +35,12 @@ class Composed(NamedTuple, Generic[T]):
     result: str
 
 
-def run_recipe(
-    recipe: str, default_config: Path | None, compose: Callable[[Settings], Composed[Any]]
-) -> None:
+def run_recipe(recipe: str, default_config: Path, compose: Callable[[Settings], Composed[Any]]) -> None:
     """Run a recipe; what the user can correct ends it with one message.
 
     Args:
         recipe: a key of `settings.RECIPES`.
-        default_config: the YAML file used without `--config`; None where that has to name a stage.
+        default_config: as for `read_settings`.
         compose: puts trainer and data together from the settings.
     """
     with user_errors():

@@ -11,7 +11,7 @@ from vqathinker.launch.build import check_plugins
 from vqathinker.launch.checks import check
 from vqathinker.launch.errors import WITHOUT_NOTES
 from vqathinker.launch.help import show_help
-from vqathinker.launch.recipes import stage_file, stages
+from vqathinker.launch.recipes import STAGED, stage_file, stages
 from vqathinker.launch.resume import notes
 from vqathinker.launch.settings import Settings, merge
 
@@ -21,7 +21,7 @@ PRECISION = "ACCELERATE_MIXED_PRECISION"  # set by `accelerate launch`
 
 def read_settings(
     recipe: str,
-    default_config: Path | None,
+    default_config: Path,
     arguments: Sequence[str] | None = None,
     *,
     command: str | None = None,
@@ -31,7 +31,8 @@ def read_settings(
 
     Args:
         recipe: a key of `settings.RECIPES`.
-        default_config: the YAML file used without `--config`; None where that has to name a stage.
+        default_config: the YAML file used without `--config`; for a stage, which has to be named, the one
+            that lies under it.
         arguments: in place of the command line's.
         command: how the program was called, for its help.
         others: options of the program that calls, which a wrong name may have meant.
@@ -47,12 +48,14 @@ def read_settings(
         raise SystemExit(0)
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # plug-ins beside the run; what is installed comes first
-    if default_config is None and not any(word.partition("=")[0] == "--config" for word in given):
+    if recipe != STAGED:
+        settings = merge(recipe, default_config, given, others=others)
+    elif any(word.partition("=")[0] == "--config" for word in given):
+        settings = merge(recipe, None, given, shared=default_config, others=others, find=stage_file)
+    else:
         raise ValueError(
             f"say which stage: --config FILE, or one of {', '.join(stages())} (laptop over another)"
         )
-    find = stage_file if default_config is None else Path
-    settings = merge(recipe, default_config, given, others=others, find=find)
     # transformers takes the launch file's precision where neither bf16 nor fp16 is on
     if PRECISION in os.environ and settings["bf16"] is False and not settings["fp16"]:
         os.environ[PRECISION] = "no"

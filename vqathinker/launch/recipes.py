@@ -18,7 +18,8 @@ from vqathinker.nearest import or_nearest
 
 PACKAGE = Path(__file__).parents[1]
 PLACES = (PACKAGE.parent / "recipes", PACKAGE / "recipes")
-SCRIPTS = {"grpo": "grpo_lsvq.py", "sft": "sft_lsvq.py", "tune": "tune.py"}
+STAGED = "tune"  # the recipe whose YAMLs are stages
+SCRIPTS = {"grpo": "grpo_lsvq.py", "sft": "sft_lsvq.py", STAGED: "tune.py"}
 CPU = "cpu"
 ONE_GPU = "one_gpu"
 SEVERAL_GPUS = "zero2"
@@ -42,10 +43,9 @@ def recipe_file(recipe: str) -> Path:
     return recipe_folder() / SCRIPTS[recipe]
 
 
-def settings_file(recipe: str) -> Path | None:
-    """The YAML of a recipe that lies beside its script; None for one whose stage has to be named."""
-    file = recipe_file(recipe).with_suffix(".yaml")
-    return file if file.is_file() else None
+def settings_file(recipe: str) -> Path:
+    """The YAML of a recipe that lies beside its script."""
+    return recipe_file(recipe).with_suffix(".yaml")
 
 
 def stages() -> dict[str, Path]:

@@ -116,6 +116,7 @@ def merge(
     default_config: Path | None,
     arguments: Sequence[str],
     *,
+    shared: Path | None = None,
     others: Sequence[str] = (),
     find: Callable[[str], Path] = Path,
 ) -> Settings:
@@ -125,6 +126,7 @@ def merge(
         recipe: a key of `RECIPES`.
         default_config: the YAML file used without `--config`; None where one has to be named.
         arguments: the command line's.
+        shared: a YAML file that lies under all others.
         others: options of the program around it, which a wrong name may have meant.
         find: the file that a word after `--config` means.
 
@@ -138,10 +140,13 @@ def merge(
     files = words.pop(CONFIG, [] if default_config is None else [str(default_config)])
     if not files:
         raise ValueError("--config: expected one or more YAML files after it")
+    layers = {file: find(file) for file in files}
+    if shared is not None:
+        layers = {str(shared): shared} | layers
     given: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    for file in files:
-        for name, value in read_yaml(find(file)).items():
+    for file, path in layers.items():
+        for name, value in read_yaml(path).items():
             if name == ENVIRONMENT and isinstance(value, dict):
                 os.environ.update({str(key): str(entry) for key, entry in value.items()})
                 continue
