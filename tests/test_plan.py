@@ -18,6 +18,7 @@ import pytest
 import torch
 import trl.trainer.utils
 from click.testing import Result
+from conftest import in_soak
 from peft import get_peft_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -212,7 +213,9 @@ def test_activations_are_those_that_autograd_keeps(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("packed", "checkpointing"), [(True, False), (True, True), (False, True)])
+@pytest.mark.parametrize(
+    ("packed", "checkpointing"), [(True, False), (True, True), in_soak(False, True, name="rows")]
+)
 def test_the_peak_is_that_of_a_backward_pass(
     make_update: Callable[..., Update], packed: bool, checkpointing: bool
 ) -> None:

@@ -384,8 +384,10 @@ def short(completions, **columns):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "ranks"),
-    [(["cpu_two.yaml"], ["rank-0", "rank-1"]), (["cpu.yaml", "--num_processes", "2"], ["rank-none"])],
-    ids=["two processes", "two that become one"],
+    [
+        pytest.param(["cpu_two.yaml"], ["rank-0", "rank-1"], id="two processes"),
+        in_soak(["cpu.yaml", "--num_processes", "2"], ["rank-none"], name="two that become one"),
+    ],
 )
 def test_processes_on_a_cpu(
     launcher: list[str], ranks: list[str], tiny_checkpoint: Path, labelled_videos: Path, tmp_path: Path

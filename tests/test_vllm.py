@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from conftest import SOAK
 from servers import Server, start
 
 from vqathinker.checkpoints.assemble import load_policy
@@ -45,6 +46,8 @@ def start_server(checkpoint: Path, folder: Path) -> Server:
     command = [str(Path(sys.executable).with_name("vqathinker")), "serve", str(checkpoint), "--rollouts"]
     command += ["--dtype", "float32", "--max-model-len", str(MAX_LENGTH)]
     command += ["--limit-mm-per-prompt", '{"image": 0, "video": 1}', "--gpu-memory-utilization", "0.3"]
+    if not SOAK:  # the embedded engine is compiled in every run
+        command += ["--enforce-eager"]
     return start([*command, "--served-model-name", "tiny"], folder)
 
 
