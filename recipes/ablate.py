@@ -42,7 +42,7 @@ from world.runs import (
 )
 from world.starts import BASE, STARTS, folder_of, make_start
 
-from vqathinker.evaluation.ablations import AblationRow, read_table
+from vqathinker.evaluation.ablations import UNTRAINED, AblationRow, read_table
 from vqathinker.launch.resume import checkpoints_in
 
 SEEDS = (10, 11, 12, 13, 14)  # on which no setting was chosen
@@ -86,12 +86,14 @@ class Setup:
         found: dict[str, Any] = json.loads(json.dumps({name: getattr(self, name) for name in names}))
         return found
 
-    def configs(self, row: AblationRow) -> tuple[str, str]:
-        """The recipe's YAML and the row's, which is laid over it."""
+    def configs(self, row: AblationRow) -> tuple[str, ...]:
+        """The recipe's YAML and the row's, which is laid over it; none for a row that is its start."""
+        if row.recipe == UNTRAINED:
+            return ()
         return self.settings.get(row.recipe, str(RECIPES / f"{row.recipe}_lsvq.yaml")), str(row.settings)
 
     def train(self, row: AblationRow, seed: int, out: Path) -> list[str]:
-        """The training of a row, which goes on from its last checkpoint if there is one.
+        """The training of a row, which goes on from its last checkpoint if there is one; empty for a start.
 
         Raises:
             ValueError: if the row starts or learns from something that is not named.
@@ -99,6 +101,8 @@ class Setup:
         for kind, name, known in (("starts", row.start, self.starts), ("labels", row.labels, self.labels)):
             if name and name not in known:
                 raise ValueError(f"{row.name} needs {kind}: {name}; there are {', '.join(known) or 'none'}")
+        if row.recipe == UNTRAINED:
+            return []
         words = ["train", row.recipe, *self.launch, "--config", *self.configs(row), *self.options]
         if row.labels:
             words += ["--train_labels", self.labels[row.labels]]
@@ -194,8 +198,9 @@ def main(
                 folder=folder / one.name / f"seed{number}",
                 result=results / f"{one.name}-{number}.json",
             )
-            for number in seed or SEEDS
+            for place, number in enumerate(seed or SEEDS)
             for one in rows
+            if place == 0 or one.recipe != UNTRAINED  # which no seed changes
         ]
         commands = [commands_of(job, shared) for job in planned]
         left = [job for job in planned if not job.is_done()]
@@ -204,7 +209,7 @@ def main(
         raise SystemExit(2) from None
     if dry_run:
         for words in commands:
-            sys.stdout.writelines(f"vqathinker {shlex.join(part)}\n" for part in words)
+            sys.stdout.writelines(f"vqathinker {shlex.join(part)}\n" for part in words if part)
         return
     results.mkdir(parents=True, exist_ok=True)
     if scale is Scale.LAPTOP and left:
@@ -286,8 +291,10 @@ def prepare(out: Path, rows: Sequence[AblationRow]) -> None:
 
 def commands_of(job: Job, setup: Setup) -> tuple[list[str], list[str]]:
     """The training and the evaluation of a job."""
-    trained = job.folder / "train"
-    return setup.train(job.row, job.seed, trained), setup.evaluate(trained / "final", job.folder / "scores")
+    out = job.folder / "train"
+    train = setup.train(job.row, job.seed, out)
+    checkpoint = out / "final" if train else Path(setup.starts[job.row.start])
+    return train, setup.evaluate(checkpoint, job.folder / "scores")
 
 
 def run_all(jobs: Sequence[Job], setup: Setup, number: int) -> int:
@@ -323,14 +330,16 @@ def keep(job: Job, setup: Setup, *, shown: bool) -> None:
     train, evaluate = commands_of(job, setup)
     start = time.perf_counter()
     done = job.folder / DONE
-    if not done.exists():
+    if train and not done.exists():
         call(*train, shown=shown, environment=setup.environment)
         done.touch()
     trained = time.perf_counter()
     call(*evaluate, shown=shown, environment=setup.environment, accepted=(0, UNREADABLE))
     figures = measure(job.folder / "scores")
     seconds = {"train": round(trained - start), "evaluate": round(time.perf_counter() - trained)}
-    content = job.origin | {"results": figures, "course": course(job.folder / "train"), "seconds": seconds}
+    content = job.origin | {"results": figures, "seconds": seconds}
+    if train:
+        content["course"] = course(job.folder / "train")
     write_text(job.result, json.dumps(content, indent=2) + "\n")
     correlations = ", ".join(f"{name} {found['srcc']:.3f}" for name, found in figures.items())
     sys.stderr.write(f"{job.label}: SRCC {correlations}\n")

@@ -39,7 +39,12 @@ from world import runs  # noqa: E402
 from world.starts import STARTS  # noqa: E402
 
 TABLES: dict[str, Any] = yaml.safe_load((RECIPES / "ablations/tables.yaml").read_text(encoding="utf-8"))
-ROWS = {row: entry for table in TABLES.values() for row, entry in table["rows"].items()}
+ROWS = {
+    row: entry
+    for table in TABLES.values()
+    for row, entry in table["rows"].items()
+    if entry.get("recipe") != "none"
+}
 KINDS = {"grpo": (DataConfig, TrainingConfig), "sft": (SupervisedDataConfig, SFTConfig)}
 ON_CPU = ["--use_cpu", "true", "--bf16", "false", "--dtype", "float32", "--gradient_checkpointing", "false"]
 
@@ -107,6 +112,13 @@ def test_the_commands_of_the_laptop() -> None:
     assert (settings["seed"], settings["train_labels"]) == (3, "o/laptop/world/train.csv")
     assert evaluate[:3] == ["vqathinker", "evaluate", f"{settings['output_dir']}/final"]
     assert "--answer-only" in evaluate
+
+
+def test_a_start_is_scored_once_as_it_is() -> None:
+    options = ["--table", "starts", "--row", "base_after_sft", "--out", "o", "--dry-run"]
+    for seeds in ([], ["--seed", 1, "--seed", 2]):
+        (line,) = run_ablate(*options, *seeds).stdout.splitlines()
+        assert shlex.split(line)[:3] == ["vqathinker", "evaluate", "o/laptop/starts/sft/final"]
 
 
 def test_the_commands_of_the_full_scale(tmp_path: Path) -> None:
@@ -262,10 +274,10 @@ SETS = {"test": 600, "ood_content": 400, "ood_distortion": 200}
 
 
 def write_results(folder: Path, row: str, seeds: dict[int, float], scale: str = "laptop") -> None:
-    """Result files in which each set has its seed's SRCC, less by .1 and .2 out of domain."""
+    """Result files: each set has its seed's SRCC, less by .1 and .2 out of domain, and half of it as PLCC."""
     for seed, value in seeds.items():
         results = {
-            name: {"srcc": value - 0.1 * i, "plcc": value - 0.1 * i + 0.01, "videos": videos}
+            name: {"srcc": value - 0.1 * i, "plcc": (value - 0.1 * i) / 2, "videos": videos}
             for i, (name, videos) in enumerate(SETS.items())
         }
         content = {"row": row, "seed": seed, "scale": scale, "results": results}
@@ -301,12 +313,13 @@ def test_a_table_agrees_with_scipy(results: Path, tmp_path: Path) -> None:
     assert rows[("all rewards", "3")][4].startswith(f"{ood.mean():.3f} [")
     assert rows[("all rewards", "3")][6:] == ["0.855", "0.662"]
     change = np.array([0.60, 0.63, 0.65]) - values  # the seeds that both have
-    low, high = stats.t.interval(0.95, 2, change.mean(), stats.sem(change))
     p_value = stats.ttest_1samp(change, 0).pvalue
-    assert rows[("ranking − all rewards", "in-domain")][2:] == [
-        f"{change.mean():+.3f} [{low:+.3f}, {high:+.3f}] {p_value:.3f}", "-0.075", "agrees",
-    ]  # fmt: skip
-    assert rows[("regression − all rewards", "OOD")][3:] == ["-0.042", "disagrees"]
+    expected = []
+    for share in (1, 0.5):  # of the SRCC, which the PLCC is half of
+        low, high = stats.t.interval(0.95, 2, share * change.mean(), share * stats.sem(change))
+        expected.append(f"{share * change.mean():+.3f} [{low:+.3f}, {high:+.3f}] p = {p_value:.3f}")
+    assert rows[("ranking − all rewards", "in-domain")][2:] == [*expected, "-0.075", "agrees"]
+    assert rows[("regression − all rewards", "OOD")][4:] == ["-0.042", "disagrees"]
     assert not any("SFT" in name for name, _ in rows)
     missing = "ranking and regression, ranking and regression, no motion, all rewards, no reasoning"
     assert f"without a result yet: {missing}" in done.stderr
@@ -318,7 +331,7 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
         write_results(tmp_path, row, {1: value})
     rows = {tuple(row[:2]): row for row in cells(report("--table", 4, tmp_path, "--markdown").stdout)}
     assert rows[("ranking", "1")][2] == "0.600"
-    assert rows[("ranking − all rewards", "in-domain")][2:] == ["-0.100", "-0.075", "undecided"]
+    assert rows[("ranking − all rewards", "in-domain")][2:] == ["-0.100", "-0.050", "-0.075", "undecided"]
 
 
 def test_latex_of_a_table(results: Path) -> None:

@@ -29,7 +29,8 @@ from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.checkpoints.transfer import transfer
 from vqathinker.data.dataset import load_labels
-from vqathinker.data.mixture import mix
+from vqathinker.data.mixture import chosen, mix
+from vqathinker.launch import read_settings
 from vqathinker.launch.effects import without_effect
 from vqathinker.launch.recipes import settings_file
 from vqathinker.launch.settings import FIXED, merge
@@ -41,7 +42,7 @@ from vqathinker.rollout.answer import predict
 from vqathinker.samples import Media, Sample, write_samples
 from vqathinker.scale import VQA2_WORDS
 from vqathinker.training.packing import IGNORE
-from vqathinker.training.setup import SupervisedDataConfig
+from vqathinker.training.setup import SupervisedDataConfig, load_mixture
 from vqathinker.training.sft.collate import SupervisedCollator
 from vqathinker.training.sft.objective import LossConfig, Targets, objective
 from vqathinker.training.sft.parts import freeze_others, part_of
@@ -85,6 +86,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
                target=3.0, levels=SHARES),
         Sample("named", "s", (other,), task="recognition", question="", answer="mild H264 compression"),
         Sample("asked", "s", (image,), task="question", question="What is wrong?", answer="It is soft."),
+        Sample("chain", "s", (other,), task="description", question="How is it?", answer="It is sharp."),
         Sample("pair", "s", (video, other), task="pair", question="", preference=1.0,
                columns={"first": known, "second": known}),
         Sample("both", "s", (picture, other), task="question", question="Which is better?",
@@ -97,7 +99,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def rows(media: Path) -> dict[str, dict[str, Any]]:
     loaded = load_labels(media / "samples.jsonl", video_dir=media, pairs=True)
-    return {row["video_id"]: row for row in loaded}
+    return {row["video_id"]: row for row in loaded if row["task"] != "description"}
 
 
 def test_rows_of_samples(rows: dict[str, dict[str, Any]], media: Path) -> None:
@@ -651,6 +653,40 @@ def test_slowfast_counts_in_fp32_whatever_its_weights_are_kept_in(policies: Poli
     assert all(weight.grad is not None for weight in slowfast.parameters())
 
 
+@pytest.mark.parametrize(
+    ("tasks", "kind", "kept"),
+    [
+        (None, None, {"score", "picture", "named", "asked", "chain", "pair", "both"}),
+        (["question"], None, {"asked", "both"}),
+        (["score", "recognition"], None, {"score", "picture", "named"}),
+        (None, "image", {"picture", "asked"}),
+        (None, "video", {"score", "named", "chain", "pair"}),  # "both" shows a picture too
+        (["score"], "video", {"score"}),
+    ],
+)
+def test_some_tasks_or_media_alone(
+    media: Path, tasks: list[str] | None, kind: str | None, kept: set[str]
+) -> None:
+    rows = load_labels(media / "samples.jsonl", video_dir=media, pairs=True)
+    assert set(chosen(rows, tasks=tasks, media=kind)["video_id"]) == kept
+
+
+def test_no_sample_is_left(media: Path, tmp_path: Path) -> None:
+    samples = media / "samples.jsonl"
+    data = SupervisedDataConfig(
+        train_labels=str(samples), train_videos=str(media), train_tasks=["naming"], train_media="image"
+    )
+    told = "no sample is naming of image; there are description of video, pair of video, question of image, "
+    with pytest.raises(ValueError, match=re.escape(f"{samples}: {told}")):
+        load_mixture(data, max_missing=0, seed=0)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("video,mos\na.mp4,3\n")
+    rows = load_labels(labels, video_dir=media)
+    assert len(chosen(rows, tasks=["score"], media="video")) == 1  # a row of labels asks for a score
+    with pytest.raises(ValueError, match="no sample is question of any media; there are score of video"):
+        chosen(rows, tasks=["question"])
+
+
 @pytest.mark.parametrize("in_sequence", [False, True])
 def test_files_come_in_their_proportions(in_sequence: bool, tmp_path: Path) -> None:
     parts = [
@@ -704,6 +740,23 @@ def test_sources_that_cannot_be(told: list[Any], message: str) -> None:
 def test_parts_that_cannot_be(parts: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         rates_of(parts)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--config"],
+        ["--config", "laptop"],
+        ["--config=laptop"],
+        ["--config", "laptop", "vital_pretraining"],
+        ["--config", str(ROOT / "recipes/stages/laptop.yaml")],
+    ],
+    ids=" ".join,
+)
+def test_a_stage_is_named(words: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"say which stage: .* vqa2_mixed; laptop comes after it"):
+        read_settings("tune", settings_file("tune"), ["--seed", "1", *words])
 
 
 def test_what_is_wrong_with_a_stage_is_told_before_torch(media: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The encoder of one checkpoint with the language model of another.
 
-Source: VITAL (arXiv 2511.17962), section 3.4: an encoder that was trained once serves decoders that were not.
+Source: VITAL (arXiv 2511.17962), section 3.3: an encoder that was trained once serves decoders that were not.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vqathinker.media.names import is_image_name
+from vqathinker.samples import IMAGE, SCORE, VIDEO
 from vqathinker.seeds import rng_of
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def mix(
     """
     from datasets import Dataset
 
-    chosen = [
+    drawn = [
         _places(len(part), weight, rng_of(seed, "mixture", number), shuffled=in_sequence)
         for number, (part, weight) in enumerate(zip(parts, weights, strict=True))
     ]
@@ -44,7 +46,7 @@ def mix(
             raise ValueError(
                 f"the column {name!r} holds {' in one file and '.join(sorted(kinds))} in another"
             )
-    picked = [part.select(places) for part, places in zip(parts, chosen, strict=True)]
+    picked = [part.select(places) for part, places in zip(parts, drawn, strict=True)]
     columns = {
         name: [
             value
@@ -58,6 +60,39 @@ def mix(
         return whole
     kept = rng_of(seed, "mixture").permutation(len(whole))[:most]
     return whole.select(np.sort(kept))
+
+
+def chosen(rows: Dataset, *, tasks: Sequence[str] | None = None, media: str | None = None) -> Dataset:
+    """The rows of some tasks, and about one kind of media.
+
+    Args:
+        rows: as `load_labels` gives them; those of a label file are of the task "score".
+        tasks: which; None for all.
+        media: "image" or "video", which all media of a row are then; None for both.
+
+    Raises:
+        ValueError: naming what there is, if no row is left.
+    """
+    nothing = [None] * len(rows)
+    others = rows["beside"] if "beside" in rows.column_names else nothing
+    kinds = [
+        {IMAGE if is_image_name(path) else VIDEO for path in (first, second) if path}
+        for first, second in zip(rows["path"], others, strict=True)
+    ]
+    named = rows["task"] if "task" in rows.column_names else nothing
+    found = list(zip([task or SCORE for task in named], kinds, strict=True))
+    kept = [
+        place
+        for place, (task, kind) in enumerate(found)
+        if (tasks is None or task in tasks) and (media is None or kind == {media})
+    ]
+    if len(kept) == len(rows):
+        return rows
+    if not kept:
+        there = sorted({f"{task} of {' and '.join(sorted(kind))}" for task, kind in found})
+        wanted = " or ".join(tasks or ["any task"])
+        raise ValueError(f"no sample is {wanted} of {media or 'any media'}; there are {', '.join(there)}")
+    return rows.select(kept)
 
 
 def _kind(part: Dataset, name: str) -> set[str]:

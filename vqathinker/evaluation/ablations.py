@@ -24,6 +24,7 @@ METRICS = ("srcc", "plcc")
 DOMAINS = {"in_domain": "in-domain", "ood": "OOD"}
 # the sets of the demo's world: whether they are in-domain
 OF_THE_WORLD = {"test": True, "ood_content": False, "ood_distortion": False}
+UNTRAINED = "none"  # recipe of a row that is its start
 CONFIDENCE = 0.95
 Table = tuple[list[str], list[list[str]]]
 
@@ -37,7 +38,7 @@ class AblationRow:
         title: what it is called.
         against: name of the row that it is compared with.
         paper: domain to published SRCC and PLCC, where there are some.
-        recipe: "grpo" or "sft".
+        recipe: "grpo" or "sft", or "none" for its start as it is.
         start: name of the checkpoint that it starts from.
         labels: name of the labels that it learns from, empty for the plain ones.
         scale: the only one that has it, empty for any.
@@ -161,14 +162,14 @@ def read_figures(folders: Sequence[Path], rows: Sequence[str]) -> dict[str, Figu
 def _figures(seeds: Mapping[int, Mapping[str, Any]]) -> Figures:
     order = tuple(sorted(seeds))
     domains = {
-        domain: np.array([_overall(seeds[seed], domain) for seed in order], dtype=np.float64)
+        domain: np.array([of_domain(seeds[seed], domain) for seed in order], dtype=np.float64)
         for domain in DOMAINS
     }
     return Figures(order, domains)
 
 
-def _overall(results: Mapping[str, Any], domain: str) -> list[float]:
-    """The metrics over the sets of a domain, weighted by their numbers of videos."""
+def of_domain(results: Mapping[str, Any], domain: str) -> list[float]:
+    """The metrics over the sets of a domain, weighted by their numbers of videos; NaN without sets."""
     sets = [found for name, found in results.items() if _is_in_domain(name) == (domain == "in_domain")]
     if not sets:
         return [np.nan] * len(METRICS)
@@ -254,7 +255,7 @@ def reached(table: Ablation, figures: Mapping[str, Figures]) -> Table:
 
 
 def compared(table: Ablation, figures: Mapping[str, Figures]) -> Table:
-    """Differences in SRCC of each row from the one that it is compared with."""
+    """Differences of each row from the one that it is compared with."""
     rows = []
     for name in figures:
         against = table.rows[table.rows[name].against].title
@@ -262,12 +263,19 @@ def compared(table: Ablation, figures: Mapping[str, Figures]) -> Table:
             changes = compare(table, figures, name, domain)
             if changes is None:
                 continue
-            change = changes[0]
-            p_value = "" if np.isnan(change.p_value) else f" {change.p_value:.3f}"
-            paper = f"{change.paper:+.3f}" if change.verdict else "-"
-            ours = _mean(change.difference, "+.3f") + p_value
-            rows.append([f"{table.rows[name].title} − {against}", title, ours, paper, change.verdict])
-    return ["SRCC", "domain", "here", "published", "the sign here"], rows
+            ours = [_mean(change.difference, "+.3f") + _p_value(change.p_value) for change in changes]
+            of_srcc = changes[0]
+            paper = f"{of_srcc.paper:+.3f}" if of_srcc.verdict else "-"
+            rows.append([f"{table.rows[name].title} − {against}", title, *ours, paper, of_srcc.verdict])
+    metrics = [metric.upper() for metric in METRICS]
+    return ["difference", "domain", *metrics, "published SRCC", "the sign here"], rows
+
+
+def _p_value(value: float) -> str:
+    """As it stands behind a difference; nothing where there is none."""
+    if np.isnan(value):
+        return ""
+    return " p < .001" if value < 0.001 else f" p = {value:.3f}"
 
 
 def _mean(value: Estimate, form: str) -> str:

@@ -16,6 +16,7 @@ from vqathinker.launch.resume import notes
 from vqathinker.launch.settings import Settings, merge
 
 HELP = {"--help", "-h"}
+OVERLAY = "laptop"  # no stage of its own
 PRECISION = "ACCELERATE_MIXED_PRECISION"  # set by `accelerate launch`
 
 
@@ -50,12 +51,11 @@ def read_settings(
         sys.path.append(str(Path.cwd()))  # plug-ins beside the run; what is installed comes first
     if recipe != STAGED:
         settings = merge(recipe, default_config, given, others=others)
-    elif any(word.partition("=")[0] == "--config" for word in given):
-        settings = merge(recipe, None, given, shared=default_config, others=others, find=stage_file)
     else:
-        raise ValueError(
-            f"say which stage: --config FILE, or one of {', '.join(stages())} (laptop over another)"
-        )
+        if _first_stage(given) in {"", OVERLAY}:
+            known = ", ".join(name for name in stages() if name != OVERLAY)
+            raise ValueError(f"say which stage: --config FILE, or one of {known}; {OVERLAY} comes after it")
+        settings = merge(recipe, None, given, shared=default_config, others=others, find=stage_file)
     # transformers takes the launch file's precision where neither bf16 nor fp16 is on
     if PRECISION in os.environ and settings["bf16"] is False and not settings["fp16"]:
         os.environ[PRECISION] = "no"
@@ -65,3 +65,12 @@ def read_settings(
         for line in notes(settings):
             sys.stderr.write(f"note: {line}\n")
     return settings
+
+
+def _first_stage(given: Sequence[str]) -> str:
+    """What the first word after `--config` names, without folder and suffix; empty if there is none."""
+    for word, following in zip(given, [*given[1:], ""], strict=True):
+        option, _, value = word.partition("=")
+        if option == "--config":
+            return Path(value or following).stem
+    return ""

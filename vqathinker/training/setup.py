@@ -25,7 +25,7 @@ from trl.trainer.utils import get_peft_config
 from vqathinker.checkpoints.assemble import load_adapted, load_policy
 from vqathinker.checkpoints.folders import checkpoint_folder, is_adapter
 from vqathinker.data.dataset import LabelReading, read_labels
-from vqathinker.data.mixture import mix
+from vqathinker.data.mixture import chosen, mix
 from vqathinker.data.overlap import find_overlap
 from vqathinker.launch import Composed, Settings
 from vqathinker.launch.lora import LANGUAGE_LAYERS, other_settings
@@ -102,6 +102,8 @@ class SupervisedDataConfig(DataConfig):
             rows comes.
         in_sequence: whether one file is learned after the other instead of all mixed.
         max_samples: rows that are drawn of all, 0 for all.
+        train_tasks: samples of these tasks alone, such as question or description; of any if omitted.
+        train_media: samples about pictures (image) or about videos (video) alone; about any if omitted.
         parts: what is trained: some of vision_tower, vision_projector, slowfast, motion_projector and
             language_model, with a learning rate of its own as in slowfast=1e-6; all but slowfast if omitted.
         max_unreadable: share of the videos that may be missing or unreadable before the run stops.
@@ -113,6 +115,8 @@ class SupervisedDataConfig(DataConfig):
     train_labels: list[str] | str | None = None  # type: ignore[assignment]  # one or several
     in_sequence: bool = False
     max_samples: int = 0
+    train_tasks: list[str] | None = None
+    train_media: Literal["image", "video"] | None = None
     parts: list[str] | None = None
     max_unreadable: float = 0.05
     think: bool = True
@@ -231,7 +235,7 @@ def load_mixture(data: SupervisedDataConfig, *, max_missing: float, seed: int) -
         seed: of what is drawn.
 
     Raises:
-        ValueError: as `load_data`.
+        ValueError: as `load_data`, or if one has no sample of `train_tasks` and `train_media`.
     """
     sources = sources_of(data.train_labels, data.train_videos)
     parts = []
@@ -239,7 +243,10 @@ def load_mixture(data: SupervisedDataConfig, *, max_missing: float, seed: int) -
         one = replace(data, train_labels=source.labels, train_videos=source.videos)
         part = load_data(one, "train", max_missing=max_missing)
         assert part is not None, "a source has labels and videos"
-        parts.append(part)
+        try:
+            parts.append(chosen(part, tasks=data.train_tasks, media=data.train_media))
+        except ValueError as error:
+            raise ValueError(f"{source.labels}: {error}") from None
     weights = [source.weight for source in sources]
     if weights == [1] and not data.max_samples and not data.in_sequence:
         return parts[0]
