@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Annotated, Any
@@ -47,6 +48,7 @@ from vqathinker.launch.resume import checkpoints_in
 
 SEEDS = (10, 11, 12, 13, 14)  # on which no setting was chosen
 WORLD_SEED = 2  # likewise
+PACKAGES = ("vqathinker", "torch", "transformers", "trl")
 
 
 class Scale(StrEnum):
@@ -337,7 +339,8 @@ def keep(job: Job, setup: Setup, *, shown: bool) -> None:
     call(*evaluate, shown=shown, environment=setup.environment, accepted=(0, UNREADABLE))
     figures = measure(job.folder / "scores")
     seconds = {"train": round(trained - start), "evaluate": round(time.perf_counter() - trained)}
-    content = job.origin | {"results": figures, "seconds": seconds}
+    versions = {name: version(name) for name in PACKAGES}
+    content = job.origin | {"results": figures, "seconds": seconds, "versions": versions}
     if train:
         content["course"] = course(job.folder / "train")
     write_text(job.result, json.dumps(content, indent=2) + "\n")

@@ -210,6 +210,7 @@ def test_a_row_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert ranking["settings"]["max_steps"] == 1  # of the recipe's file
     assert set(ranking["results"]) == set(world_build.SCORED)
     assert all(-1 <= found["srcc"] <= 1 for found in ranking["results"].values())
+    assert set(ranking["versions"]) == set(ablate.PACKAGES)
     first, last = ranking["course"]["entropy"]
     assert first == last > 0  # of the one step
     monkeypatch.setattr(ablate, "call", None)
