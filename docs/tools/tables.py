@@ -9,51 +9,21 @@ A page marks the place of a table with two comments, `<!-- table: NAME -->` and 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from results import ROOT, Cells, read
+from studies import ABLATIONS, STARTS, course, repeats, row_changes, rows_of
 
-from vqathinker.evaluation.ablations import (
-    DOMAINS,
-    METRICS,
-    Figures,
-    compared,
-    of_domain,
-    reached,
-    read_figures,
-    read_table,
-)
-
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 DEMO_SETS = {"test": "in-domain", "ood_content": "unseen content", "ood_distortion": "unseen distortions"}
 DEMO_METRICS = ("srcc", "plcc", "rmse")
-ABLATIONS = (
-    "4",
-    "7",
-    "1",
-    "gate",
-    "opponents",
-    "losses",
-    "advantages",
-    "group_size",
-    "start",
-    "delta",
-    "tau",
-    "sigma",
-)  # that have been run
-
-FALSE_DISCOVERIES = 0.05
-Cells = list[list[str]]
 
 
 def main() -> None:
@@ -83,12 +53,6 @@ def markdown(rows: Cells) -> str:
     lines = [f"| {' | '.join(row)} |" for row in rows]
     rule = "|---" * len(rows[0]) + "|"
     return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
-
-
-def read(name: str) -> dict[str, Any]:
-    """Return the content of a result file."""
-    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return content
 
 
 def demo() -> Cells:
@@ -157,82 +121,6 @@ def digits() -> Cells:
 def interval(estimate: dict[str, float]) -> str:
     """A value with its 95 % interval."""
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
-
-
-def rows_of(table: str) -> Cells:
-    """What the rows of an ablation reached."""
-    header, rows = reached(read_table(table), figures_of(table))
-    return [header, *rows]
-
-
-def row_changes(table: str) -> Cells:
-    """By how much the rows of an ablation differ."""
-    header, rows = compared(read_table(table), figures_of(table))
-    return [header, *rows]
-
-
-def repeats() -> Cells:
-    """Every row of the ablations against all trainings with the full recipe, by Welch's test.
-
-    Bold where it differs at a false-discovery rate of 5 % over the whole table.
-    """
-    from scipy import stats
-
-    same = all_figures(full_trainings())
-    header = [
-        "row",
-        "runs",
-        *(f"{title} {metric.upper()}" for title in DOMAINS.values() for metric in METRICS),
-    ]
-    spread = [f"{mean:.3f} ± {sd:.3f}" for mean, sd in zip(same.mean(0), same.std(0, ddof=1), strict=True)]
-    titles: dict[str, str] = {}
-    for name in ABLATIONS:
-        table = read_table(name)
-        prefix = "" if table.source else f"{table.title}: "  # titles of the paper's rows speak for themselves
-        for row in table.rows.values():
-            titles.setdefault(row.name, prefix + row.title)
-    for repeated in ("full", "gspo"):
-        del titles[repeated]
-    found = {
-        name: all_figures(one.domains)
-        for name, one in read_figures([RESULTS / "ablations"], list(titles)).items()
-    }
-    p_values = np.array([stats.ttest_ind(one, same, equal_var=False).pvalue for one in found.values()])
-    differs = stats.false_discovery_control(p_values.ravel()).reshape(p_values.shape) < FALSE_DISCOVERIES
-    rows = [["all rewards", str(len(same)), *spread]]
-    for (name, one), marks in zip(found.items(), differs, strict=True):
-        changes = [f"{change:+.3f}" for change in one.mean(0) - same.mean(0)]
-        shown = [f"**{change}**" if mark else change for change, mark in zip(changes, marks, strict=True)]
-        rows.append([titles[name], str(len(one)), *shown])
-    return [header, *rows]
-
-
-def full_trainings() -> dict[str, np.ndarray]:
-    """What the full recipe reached: its row's runs, GSPO's and the demo's; (runs, metrics) by domain.
-
-    With one update for each generation GSPO's gradient is GRPO's, so that its runs repeat the row's but for
-    rounding; those that came out bit for bit the same count once.
-    """
-    rows = read_figures([RESULTS / "ablations"], ["full", "gspo"])
-    shown = [run["results"]["grpo"] for run in read("demo")["runs"]]
-    runs = {
-        domain: np.concatenate(
-            [*(row.domains[domain] for row in rows.values()), [of_domain(one, domain) for one in shown]]
-        )
-        for domain in DOMAINS
-    }
-    _, distinct = np.unique(all_figures(runs), axis=0, return_index=True)
-    return {domain: values[distinct] for domain, values in runs.items()}
-
-
-def all_figures(domains: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The figures of runs in all domains side by side."""
-    return np.concatenate([domains[domain] for domain in DOMAINS], axis=1)
-
-
-def figures_of(table: str) -> dict[str, Figures]:
-    """The figures of an ablation's rows."""
-    return read_figures([RESULTS / "ablations"], list(read_table(table).rows))
 
 
 def speed() -> Cells:
@@ -444,9 +332,10 @@ def rewards() -> Cells:
 
 TABLES: dict[str, Callable[[], Cells]] = {
     "speed": speed,
-    **{f"rows_{table}": partial(rows_of, table) for table in ABLATIONS},
+    **{f"rows_{table}": partial(rows_of, table) for table in (*ABLATIONS, STARTS)},
     **{f"changes_{table}": partial(row_changes, table) for table in ABLATIONS},
     "repeats": repeats,
+    "course": course,
     "demo": demo,
     "changes": changes,
     "expected": expected_changes,
