@@ -73,6 +73,8 @@ def chosen(rows: Dataset, *, tasks: Sequence[str] | None = None, media: str | No
     Raises:
         ValueError: naming what there is, if no row is left.
     """
+    if tasks is None and media is None:
+        return rows
     nothing = [None] * len(rows)
     others = rows["beside"] if "beside" in rows.column_names else nothing
     kinds = [
@@ -86,8 +88,6 @@ def chosen(rows: Dataset, *, tasks: Sequence[str] | None = None, media: str | No
         for place, (task, kind) in enumerate(found)
         if (tasks is None or task in tasks) and (media is None or kind == {media})
     ]
-    if len(kept) == len(rows):
-        return rows
     if not kept:
         there = sorted({f"{task} of {' and '.join(sorted(kind))}" for task, kind in found})
         wanted = " or ".join(tasks or ["any task"])
