@@ -544,6 +544,20 @@ def test_validation_clips_answers_off_the_scale_and_counts_them(
     assert (metrics["eval_clipped"], metrics["eval_parse_failures"]) == (2, 1)
 
 
+def test_validation_counts_distinct_scores(
+    make: Callable[..., VQAThinkerTrainer], validation: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = iter(["3.10", "3.1", "no number", "7.00"])  # of which the first two are one
+
+    class Repeating(ScriptedEngine):
+        def _respond(self, key: str, k: int) -> Response:
+            ids = self.tokenizer(f"<think>r</think><answer>{next(written)}</answer>")["input_ids"]
+            return Response(ids, [-1.0] * len(ids))
+
+    monkeypatch.setattr("vqathinker.rollout.answer.HFEngine", Repeating)
+    assert make(eval_dataset=validation).evaluate()["eval_distinct"] == 2
+
+
 @pytest.mark.parametrize("targets", [None, ["q_proj", "v_proj"]])
 def test_lora(
     make: Callable[..., VQAThinkerTrainer], tiny_checkpoint: Path, tmp_path: Path, targets: list[str] | None

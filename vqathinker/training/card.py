@@ -24,6 +24,7 @@ FIGURES = {
     "eval_srcc": "SRCC",
     "eval_plcc": "PLCC",
     "eval_rmse": "RMSE",
+    "eval_distinct": "distinct scores",
     "eval_parse_failures": "answers without a score",
     "eval_clipped": "answers off the scale",
     "eval_unreadable": "unreadable videos",

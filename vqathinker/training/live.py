@@ -225,7 +225,7 @@ def duration(seconds: float) -> str:
 
 
 def _validation(logs: Mapping[str, Any]) -> str:
-    """The figures of a validation: correlations and what could not be scored, or the loss."""
+    """The figures of a validation: correlations, how varied scores are and what had none, or the loss."""
     shown = [
         Column("SRCC", "eval_srcc").cell(logs),
         Column("PLCC", "eval_plcc").cell(logs),
@@ -236,7 +236,8 @@ def _validation(logs: Mapping[str, Any]) -> str:
     counts = [
         f"{int(logs[f'eval_{name}'])} {word}"
         for name, word in (
-            ("parse_failures", "unparsed"), ("clipped", "clipped"), ("unreadable", "unreadable"),
+            ("distinct", "distinct"), ("parse_failures", "unparsed"), ("clipped", "clipped"),
+            ("unreadable", "unreadable"),
         )
         if logs.get(f"eval_{name}")
     ]  # fmt: skip

@@ -25,6 +25,7 @@ MORE_IS_BETTER = {
     "srcc": True,
     "plcc": True,
     "rmse": False,
+    "distinct": True,
     "parse_failures": False,
     "clipped": False,
     "unreadable": False,
@@ -44,7 +45,7 @@ def validate(
 ) -> dict[str, float]:
     """Correlations over the videos with a score, clipped to the scale as everywhere where scores are shown.
 
-    With them the numbers of parse failures, of clipped scores and of unreadable files.
+    With them the numbers of distinct scores, of parse failures, of clipped scores and of unreadable files.
 
     Args:
         trainer: its policy answers, in batches of `per_device_eval_batch_size`.
@@ -87,6 +88,7 @@ def validate(
         "srcc": result.srcc.value,
         "plcc": result.plcc.value,
         "rmse": result.rmse.value,
+        "distinct": float(len({score for score in scores if not math.isnan(score)})),
         "parse_failures": float(result.num_failed),
         "clipped": float(num_clipped),
         "unreadable": float(len(pairs) - len(readable)),

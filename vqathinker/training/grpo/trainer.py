@@ -309,7 +309,7 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
 
         Returns:
             `eval_srcc`, `eval_plcc` and `eval_rmse` over the videos with a score (NaN where undefined), and
-            the numbers of parse failures, of scores clipped to the scale and of unreadable files.
+            the numbers of distinct scores, of parse failures, of clipped scores and of unreadable files.
 
         Raises:
             ValueError: if there is no validation data.
