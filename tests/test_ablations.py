@@ -229,10 +229,14 @@ def test_a_row_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_course_of_a_training(tmp_path: Path) -> None:
-    steps: list[dict[str, float]] = [{"reward": float(i), "entropy": 1 - i / 20} for i in range(20)]
+    steps: list[dict[str, float | None]] = [{"reward": float(i), "entropy": 1 - i / 20} for i in range(20)]
+    for i, step in enumerate(steps):
+        step["scores/srcc"] = 0.5 if i == 1 else None  # as transformers writes NaN
     state = {"log_history": [*steps, {"eval_srcc": 0.5, "eval_reward": 9.0}, {"train_loss": 0.1}]}
     (tmp_path / "trainer_state.json").write_text(json.dumps(state))
-    assert runs.course(tmp_path) == {"reward": [0.5, 18.5], "entropy": [0.975, 0.075]}
+    assert runs.course(tmp_path) == {
+        "reward": [0.5, 18.5], "entropy": [0.975, 0.075], "scores/srcc": [0.5, None],
+    }  # fmt: skip
     state["log_history"] = [{"loss": 0.5, "entropy": 0.2}, {"eval_srcc": 0.5}]  # of a supervised one
     (tmp_path / "trainer_state.json").write_text(json.dumps(state))
     assert runs.course(tmp_path) == {}

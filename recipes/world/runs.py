@@ -123,15 +123,24 @@ def measure(folder: Path) -> dict[str, Any]:
     return found
 
 
-def course(trained: Path) -> dict[str, list[float]]:
-    """Means of what GRPO logs over the first and the last tenth of its steps; empty for another training."""
+def course(trained: Path) -> dict[str, list[float | None]]:
+    """Means of what GRPO logs over the first and the last tenth of its steps; empty for another training.
+
+    A mean of nothing is None: of a correlation in steps that have none, for one.
+    """
     steps, _ = read_log(trained)
     tenth = max(1, len(steps) // 10)
     return {
-        name: [round(float(np.mean([s[name] for s in part])), 4) for part in (steps[:tenth], steps[-tenth:])]
+        name: [_mean([step[name] for step in part]) for part in (steps[:tenth], steps[-tenth:])]
         for name in COURSE
         if steps and name in steps[0]  # no KL without a reference
     }
+
+
+def _mean(logged: Sequence[float | None]) -> float | None:
+    """Of what is a number; transformers writes NaN as null."""
+    numbers = [value for value in logged if value is not None]
+    return round(float(np.mean(numbers)), 4) if numbers else None
 
 
 def read_log(trained: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
