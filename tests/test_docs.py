@@ -373,8 +373,9 @@ def test_the_first_page_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
-def test_tables_are_those_of_the_result_files() -> None:
+def test_tables_are_those_of_the_result_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a benchmark: python docs/tools/tables.py."""
+    monkeypatch.syspath_prepend(ROOT / "docs" / "tools")  # as for a script that is called itself
     tool = runpy.run_path(str(ROOT / "docs" / "tools" / "tables.py"))
     for page in tool["PAGES"]:
         assert tool["filled"](page) == page.read_text(encoding="utf-8"), page.name

@@ -35,6 +35,11 @@ ABLATIONS = (
     "delta",
     "tau",
     "sigma",
+    "alpha",
+    "perturbations",
+    "parts",
+    "rate",
+    "beta",
 )
 
 FALSE_DISCOVERIES = 0.05
@@ -71,7 +76,8 @@ def repeats() -> Cells:
     titles = titles_of(ABLATIONS)
     for repeated in ("full", "gspo"):
         del titles[repeated]
-    found = {name: all_figures(one.domains) for name, one in read_figures([FOLDER], list(titles)).items()}
+    figures = read_figures([FOLDER], list(titles))
+    found = {name: all_figures(one.domains) for name, one in figures.items() if len(one.seeds) > 1}
     p_values = np.array([stats.ttest_ind(one, same, equal_var=False).pvalue for one in found.values()])
     differs = stats.false_discovery_control(p_values.ravel()).reshape(p_values.shape) < FALSE_DISCOVERIES
     rows = [["all rewards", str(len(same)), *spread]]
