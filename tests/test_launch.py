@@ -186,6 +186,15 @@ def test_wrong_yaml_is_named(
         check(settings("grpo", "--config", "own.yaml"))
 
 
+def test_the_last_file_wins(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / f"{name}.yaml" for name in "abc")
+    for file, beta in ((first, 0.1), (second, 0.2), (third, 0.3)):
+        file.write_text(f"beta: {beta}\n")
+    for files, beta in (([first, second], 0.2), ([first, second, first], 0.1)):
+        told = merge("grpo", None, ["--config", *map(str, files)], shared=third)
+        assert (told["beta"], told.origin["beta"]) == (beta, f"beta ({files[-1]})")
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_errors_and_help_come_without_torch(recipe: str, tmp_path: Path) -> None:
     """Also an error that lies behind every other check: an argument of a reward."""

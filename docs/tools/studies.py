@@ -66,7 +66,7 @@ def repeats() -> Cells:
     """
     from scipy import stats
 
-    same = all_figures(full_trainings())
+    same = full_trainings()
     header = [
         "row",
         "runs",
@@ -74,8 +74,10 @@ def repeats() -> Cells:
     ]
     spread = [f"{mean:.3f} ± {sd:.3f}" for mean, sd in zip(same.mean(0), same.std(0, ddof=1), strict=True)]
     titles = titles_of(ABLATIONS)
+    # what the others are compared with
     for repeated in ("full", "gspo"):
         del titles[repeated]
+    # one run has no variance to test with
     figures = read_figures([FOLDER], list(titles))
     found = {name: all_figures(one.domains) for name, one in figures.items() if len(one.seeds) > 1}
     p_values = np.array([stats.ttest_ind(one, same, equal_var=False).pvalue for one in found.values()])
@@ -99,8 +101,8 @@ def titles_of(tables: Sequence[str]) -> dict[str, str]:
     return titles
 
 
-def full_trainings() -> dict[str, np.ndarray]:
-    """What the full recipe reached: its row's runs, GSPO's and the demo's; (runs, metrics) by domain.
+def full_trainings() -> np.ndarray:
+    """What the full recipe reached: its row's runs, GSPO's and the demo's; figures as in `all_figures`.
 
     With one update for each generation GSPO's gradient is GRPO's, so that its runs repeat the row's but for
     rounding; those that came out bit for bit the same count once.
@@ -113,8 +115,7 @@ def full_trainings() -> dict[str, np.ndarray]:
         )
         for domain in DOMAINS
     }
-    _, distinct = np.unique(all_figures(runs), axis=0, return_index=True)
-    return {domain: values[distinct] for domain, values in runs.items()}
+    return np.unique(all_figures(runs), axis=0)
 
 
 def course() -> Cells:
@@ -123,12 +124,14 @@ def course() -> Cells:
     for name, title in titles_of(OF_THE_COURSE).items():
         files = sorted(FOLDER.glob(f"{name}-*.json"))
         found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        # files of earlier runs do not have it
         known = [one for one in found if "course" in one]
         if not known:
             continue
         ends = {
             key: [statistics.mean(one["course"][key][end] for one in known) for end in (0, 1)]
-            for key in known[0]["course"]
+            for key in ("entropy", "kl", "reward")
+            if key in known[0]["course"]  # no KL without a reference
         }
         distinct = statistics.mean(one["results"]["test"]["distinct"] for one in known)
         entropy = "{:.3f} → {:.3f}".format(*ends["entropy"])

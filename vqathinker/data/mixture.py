@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from vqathinker.data.label_rows import tasks_of
 from vqathinker.media.names import is_image_name
-from vqathinker.samples import IMAGE, SCORE, VIDEO
+from vqathinker.samples import IMAGE, VIDEO
 from vqathinker.seeds import rng_of
 
 if TYPE_CHECKING:
@@ -75,19 +76,19 @@ def chosen(rows: Dataset, *, tasks: Sequence[str] | None = None, media: str | No
     """
     if tasks is None and media is None:
         return rows
-    nothing = [None] * len(rows)
-    others = rows["beside"] if "beside" in rows.column_names else nothing
+    others = rows["beside"] if "beside" in rows.column_names else [None] * len(rows)
+    # of both media: a picture beside a video is neither
     kinds = [
         {IMAGE if is_image_name(path) else VIDEO for path in (first, second) if path}
         for first, second in zip(rows["path"], others, strict=True)
     ]
-    named = rows["task"] if "task" in rows.column_names else nothing
-    found = list(zip([task or SCORE for task in named], kinds, strict=True))
+    found = list(zip(tasks_of(rows), kinds, strict=True))
     kept = [
         place
         for place, (task, kind) in enumerate(found)
         if (tasks is None or task in tasks) and (media is None or kind == {media})
     ]
+    # a file of which nothing is learned was named by mistake
     if not kept:
         there = sorted({f"{task} of {' and '.join(sorted(kind))}" for task, kind in found})
         wanted = " or ".join(tasks or ["any task"])

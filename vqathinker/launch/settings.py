@@ -140,12 +140,13 @@ def merge(
     files = words.pop(CONFIG, [] if default_config is None else [str(default_config)])
     if not files:
         raise ValueError("--config: expected one or more YAML files after it")
-    layers = {file: find(file) for file in files}
+    # pairs, for a file that is named again wins again
+    layers = [(file, find(file)) for file in files]
     if shared is not None:
-        layers = {str(shared): shared} | layers
+        layers.insert(0, (str(shared), shared))
     given: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    for file, path in layers.items():
+    for file, path in layers:
         for name, value in read_yaml(path).items():
             if name == ENVIRONMENT and isinstance(value, dict):
                 os.environ.update({str(key): str(entry) for key, entry in value.items()})
