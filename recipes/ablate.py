@@ -43,8 +43,8 @@ from world.runs import (
 )
 from world.starts import BASE, STARTS, folder_of, make_start
 
+from vqathinker.checkpoints.folders import checkpoints_in
 from vqathinker.evaluation.ablations import UNTRAINED, AblationRow, read_table
-from vqathinker.launch.resume import checkpoints_in
 
 SEEDS = (10, 11, 12, 13, 14)  # on which no setting was chosen
 WORLD_SEED = 2  # likewise

@@ -238,3 +238,9 @@ def test_a_label_file_may_tell_its_range(tmp_path: Path) -> None:
 def test_a_home_folder_is_meant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert TrainingConfig(**CPU, motion_cache="~/kept").motion_cache == str(tmp_path / "kept")
+
+
+def test_supervised_training_can_go_by_its_loss_too() -> None:
+    assert (find_metric("eval_loss", LOSS), find_metric("srcc", LOSS)) == ("loss", "srcc")
+    with pytest.raises(ValueError, match=r"metric_for_best_model='accuracy': expected one of srcc, .*, loss"):
+        find_metric("eval_accuracy", LOSS)

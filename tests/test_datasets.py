@@ -10,7 +10,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from vqathinker.cli import app
-from vqathinker.data.benchmarks import BENCHMARKS, Benchmark, find, findings, load_benchmark
+from vqathinker.data.benchmarks import BENCHMARKS, Benchmark, find, findings
+from vqathinker.data.dataset import read_labels
 from vqathinker.metrics import overall
 from vqathinker.scale import SCALES
 
@@ -82,7 +83,7 @@ def test_the_papers_overall_results() -> None:
 @pytest.mark.parametrize("factor", [1, 20])
 def test_both_published_scales_give_the_same_targets(factor: int, tmp_path: Path) -> None:
     path = konvid(tmp_path, low=1.22 * factor, high=4.64 * factor)
-    rows = load_benchmark(BENCHMARKS["KoNViD-1k"], path)
+    rows = read_labels(path, None, BENCHMARKS["KoNViD-1k"].reading()).to_rows()
     assert (rows["mos_low"][0], rows["mos_high"][0]) == (factor, 5 * factor)
     assert min(rows["target"]) == pytest.approx(1.22)
     assert set(rows["dataset"]) == {"KoNViD-1k"}
@@ -91,7 +92,8 @@ def test_both_published_scales_give_the_same_targets(factor: int, tmp_path: Path
 
 def test_seven_points_reach_one_to_five(tmp_path: Path) -> None:
     names = [f"Fifa_30_1280x720_60_{i}000_h264_nvenc.mp4" for i in range(3)]
-    rows = load_benchmark(BENCHMARKS["CGVDS"], write(tmp_path, names, [1, 4, 7]))
+    path = write(tmp_path, names, [1, 4, 7])
+    rows = read_labels(path, None, BENCHMARKS["CGVDS"].reading()).to_rows()
     assert rows["target"][:] == [1, 3, 5]
 
 

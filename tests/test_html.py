@@ -85,12 +85,13 @@ def test_a_run_of_training(tmp_path: Path) -> None:
     checkpoint = tmp_path / "run/checkpoint-5"
     checkpoint.mkdir(parents=True)
     (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": 5, "log_history": log}))
-    (tmp_path / "run/settings.yaml").write_text("# launched so\nbeta: 0.04\nrewards:\n- format\n")
+    (tmp_path / "run/settings.yaml").write_text("# launched so\nbeta: 0.04\nrewards:\n- format\n- ranking\n")
     assert call("report", tmp_path / "run", "--html", tmp_path / "page.html").exit_code == 0
     text = (tmp_path / "page.html").read_text()
     assert text.count("<figure") == 4  # reward, its parts, KL, validation
     assert "0.61" in text
     assert "<td>0.04</td>" in text
+    assert "<td>[format, ranking]</td>" in text
 
 
 @pytest.mark.parametrize(

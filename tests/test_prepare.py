@@ -13,7 +13,7 @@ from datasets import Dataset, concatenate_datasets
 from PIL import Image
 
 from vqathinker.data.dataset import load_labels
-from vqathinker.data.inspection import Report, inspect, look_at
+from vqathinker.data.inspection import Report, look_at, sum_up
 from vqathinker.samples import Media, Sample, write_samples
 
 
@@ -22,6 +22,13 @@ def label(folder: Path, names: list[str], mos: float = 80.0) -> Dataset:
     path = folder / "set.csv"
     path.write_text("video,mos\n" + "".join(f"{name},{mos}\n" for name in names))
     return load_labels(path, video_dir=folder)
+
+
+def inspect(rows: Dataset, *, num_workers: int = 2, decode: bool = True) -> Report:
+    """The findings in a data set."""
+    number = 6 if decode else 0
+    looks = dict(zip(rows["path"], look_at(rows["path"], number, num_workers), strict=True))
+    return sum_up(rows, looks, number)
 
 
 @pytest.fixture

@@ -205,14 +205,16 @@ def grader(server: ChatServer, **options: Any) -> Grader:
 def test_grades() -> None:
     with ChatServer(words_shared) as server:
         judge = grader(server)
-        assert judge.grade("?", "the light flickers", "The light flickers.") == Grade((2, 2, 2, 2, 2))
-        assert (
-            judge.grade("?", "the light flickers", "<think>noise</think><answer>the sky</answer>").value
-            == 0.5
-        )
+
+        def grades(*answers: str) -> list[Grade]:
+            return judge.grade_all(("?", "the light flickers", answer) for answer in answers)
+
+        whole, part = grades("The light flickers.", "<think>noise</think><answer>the sky</answer>")
+        assert whole == Grade((2, 2, 2, 2, 2))
+        assert part.value == 0.5
         asked = len(server.seen)
-        for empty in ("", "  ", "<think>The light flickers.</think>", "<answer></answer>"):
-            assert judge.grade("?", "the light flickers", empty) == Grade((0,))
+        empty = grades("", "  ", "<think>The light flickers.</think>", "<answer></answer>")
+        assert empty == [Grade((0,))] * 4
         assert len(server.seen) == asked  # nobody is asked about nothing
 
 

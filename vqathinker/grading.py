@@ -108,18 +108,13 @@ class Grader:
         prompt = PROMPT.format(question=question, reference=reference, answer=text)
         return [Question(prompt, system=SYSTEM, schema=SCHEMA, round=number) for number in range(self.rounds)]
 
-    def grade(self, question: str, reference: str, answer: str) -> Grade:
-        """Grade one answer.
+    def grade_all(self, answers: Iterable[tuple[str, str, str]]) -> list[Grade]:
+        """Grade N answers, several at a time.
 
         Args:
-            question: what was asked.
-            reference: a right answer.
-            answer: the response; of one with an answer block that alone is graded.
+            answers: of each the question, a right answer, and the response; of one with an answer block that
+                alone is graded.
         """
-        return self.grade_all([(question, reference, answer)])[0]
-
-    def grade_all(self, answers: Iterable[tuple[str, str, str]]) -> list[Grade]:
-        """As `grade`, of N answers, several at a time: each a question, a reference and an answer."""
         asked = [self.questions(*answer) for answer in answers]
         votes = iter(self._votes([question for questions in asked for question in questions]))
         return [_grade([next(votes) for _ in questions]) for questions in asked]

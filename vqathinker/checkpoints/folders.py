@@ -1,4 +1,4 @@
-"""Where a checkpoint lies: a folder, or a name on the Hugging Face hub; and which one an adapter belongs to.
+"""Where a checkpoint lies: a folder, or a name on the hub; which one an adapter belongs to, which a run left.
 
 Loads no torch, so that a wrong name is told at once.
 """
@@ -14,6 +14,9 @@ from typing import Any
 
 CONFIG_FILE = "config.json"
 ADAPTER_FILE = "adapter_config.json"
+SETTINGS_FILE = "settings.yaml"  # of a run, in its output folder
+STATE_FILE = "trainer_state.json"  # transformers', in each checkpoint of a run
+CHECKPOINT = re.compile(r"checkpoint-(\d+)")  # how transformers calls the folder of one
 HOW_TO_MERGE = "vqathinker merge {adapter} OUT"
 HUB_CACHE = re.compile(r"models--([^/]+)--([^/]+)/snapshots/")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
@@ -111,6 +114,15 @@ def base_folder(adapter: Path, base: str | Path | None = None) -> Path:
     if is_adapter(found):
         raise ValueError(f"{found}, the base of {adapter}, is an adapter itself; merge that first")
     return found
+
+
+def checkpoints_in(output: Path) -> dict[int, Path]:
+    """The whole checkpoints in the output folder of a run by their steps."""
+    return {
+        int(match[1]): path
+        for path in (output.iterdir() if output.is_dir() else ())
+        if (match := CHECKPOINT.fullmatch(path.name)) and (path / STATE_FILE).is_file()
+    }
 
 
 def adapter_settings(adapter: Path) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -21,6 +19,7 @@ from vqathinker.cli.label_options import (
 from vqathinker.cli.require import require_label_file
 from vqathinker.cli.show import NUM_SHOWN, fail
 from vqathinker.cli.usage import with_options
+from vqathinker.nearest import alike, no_data_set
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -98,12 +97,7 @@ def question_set(name: str) -> QuestionSet | None:
     """The record of a set of questions, None if there is none of this name."""
     from vqathinker.data.question_sets import QUESTION_SETS
 
-    return {plain(known): one for known, one in QUESTION_SETS.items()}.get(plain(name))
-
-
-def plain(name: str) -> str:
-    """A name without capitals, hyphens, underscores and blanks."""
-    return re.sub(r"[-_ ]", "", name.lower())
+    return alike(name, QUESTION_SETS)
 
 
 def require_name(name: str) -> None:
@@ -111,12 +105,9 @@ def require_name(name: str) -> None:
     from vqathinker.data.benchmarks import BENCHMARKS
     from vqathinker.data.question_sets import QUESTION_SETS
 
-    known = {plain(one): one for one in (*BENCHMARKS, *QUESTION_SETS)}
-    if plain(name) in known:
-        return
-    near = difflib.get_close_matches(plain(name), known, 1)
-    meant = f", did you mean {known[near[0]]}?" if near else ";"
-    fail(f"no data set {name!r}{meant} choose one of {', '.join(known.values())}")
+    known = [*BENCHMARKS, *QUESTION_SETS]
+    if alike(name, dict.fromkeys(known, name)) is None:
+        fail(no_data_set(name, known))
 
 
 def check_questions(name: str, file: Path, videos: Path | None) -> NoReturn:

@@ -6,14 +6,14 @@ of CGVDS is that of a seven-point scale; its labels run from 1.71 to 6.06.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vqathinker.data.dataset import LabelReading, read_labels
+from vqathinker.data.dataset import LabelReading
 from vqathinker.media.names import has_video_suffix
+from vqathinker.nearest import alike, no_data_set
 from vqathinker.types import FloatArray
 
 if TYPE_CHECKING:
@@ -211,11 +211,7 @@ def find(name: str) -> Benchmark | None:
     >>> find("konvid 1K").num_videos, find("mine")
     (1200, None)
     """
-    return {_plain(known): benchmark for known, benchmark in BENCHMARKS.items()}.get(_plain(name))
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_ ]", "", name.lower())
+    return alike(name, BENCHMARKS)
 
 
 def require(name: str) -> Benchmark:
@@ -226,37 +222,8 @@ def require(name: str) -> Benchmark:
     """
     benchmark = find(name)
     if benchmark is None:
-        near = difflib.get_close_matches(_plain(name), list(map(_plain, BENCHMARKS)), 1)
-        meant = f", did you mean {find(near[0]).name}?" if near else ";"  # type: ignore[union-attr]
-        raise ValueError(f"no data set {name!r}{meant} choose one of {', '.join(BENCHMARKS)}")
+        raise ValueError(no_data_set(name, BENCHMARKS))
     return benchmark
-
-
-def load_benchmark(
-    benchmark: Benchmark,
-    path: str | os.PathLike[str],
-    *,
-    video_dir: str | os.PathLike[str] | None = None,
-    **reading: Any,
-) -> Dataset:
-    """Read a label file of a test set on the scale and under the name of its record.
-
-    Args:
-        benchmark: the record.
-        path: the label file.
-        video_dir: as `dataset.load_labels` takes it.
-        reading: as `Benchmark.reading` takes it.
-
-    Returns:
-        The rows of `dataset.load_labels`.
-
-    Raises:
-        ValueError: also if the labels do not fit the record's scale.
-        OSError: if the file cannot be read.
-    """
-    table = read_labels(path, video_dir, benchmark.reading(**reading))
-    table.matches.log()
-    return table.to_rows()
 
 
 def findings(benchmark: Benchmark, rows: Dataset) -> list[str]:

@@ -106,24 +106,6 @@ class Report:
             file.write(self.to_json())
 
 
-def inspect(dataset: Dataset, *, num_keyframes: int = 6, num_workers: int = 4, decode: bool = True) -> Report:
-    """Check every video and label of a data set; an unusable file is a finding, never an error.
-
-    Args:
-        dataset: rows of `load_labels`.
-        num_keyframes: frames to decode of each video.
-        num_workers: videos checked at the same time.
-        decode: False only looks whether the files are there and hold something.
-
-    Returns:
-        The findings.
-    """
-    number = num_keyframes if decode else 0
-    files = list(dict.fromkeys(dataset["path"]))
-    looks = dict(zip(files, look_at(files, number, num_workers), strict=True))
-    return sum_up(dataset, looks, number)
-
-
 def look_at(paths: Iterable[str], num_keyframes: int, num_workers: int) -> Iterator[Clip | VideoError | None]:
     """What each file holds, one after the other: a clip without pixels, or what is wrong with it.
 

@@ -10,7 +10,6 @@ from vqathinker.distortions.base import Apply, Distortion, Frames, by_table, eac
 
 PASSES = 5  # of jitter
 PATCH = 16  # pixels
-LARGEST_MOVE = 8  # pixels that a patch is moved, up to
 BLOCK = 32  # pixels
 
 

@@ -119,7 +119,6 @@ def closed(
     rng: np.random.Generator,
     *,
     mode: str = TEMPLATE,
-    columns: dict[str, Any] | None = None,
 ) -> Sample:
     """A question with options, whose order is drawn, so that no letter is right more often than another.
 
@@ -131,7 +130,6 @@ def closed(
         correct: which of them is right.
         rng: draws the order.
         mode: as of `derive`.
-        columns: likewise.
     """
     order = rng.permutation(len(options)).tolist()
     shown = [options[place] for place in order]
@@ -144,7 +142,6 @@ def closed(
         question="\n".join([stem, *lines]),
         answer=lettered(right, shown[right]),
         mode=mode,
-        columns=columns,
         options=tuple(shown),
         correct=right,
     )

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from vqathinker.checkpoints.folders import STATE_FILE
 from vqathinker.launch.errors import user_errors
 from vqathinker.launch.read import read_settings
-from vqathinker.launch.resume import STATE_FILE
 from vqathinker.launch.settings import Settings
 from vqathinker.types import RunStopped
 

@@ -11,13 +11,11 @@ from typing import Any
 
 import yaml
 
+from vqathinker.checkpoints.folders import CHECKPOINT, SETTINGS_FILE, STATE_FILE, checkpoints_in
 from vqathinker.launch.fields import UNKNOWN
 from vqathinker.launch.settings import Settings, read_yaml, values_of
 from vqathinker.launch.stages import rates_of
 
-SETTINGS_FILE = "settings.yaml"
-STATE_FILE = "trainer_state.json"
-CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 PROCESSES = re.compile(r"^# The settings of a run in (one|\d+) process", re.MULTILINE)
 OURS = {"DataConfig", "SupervisedDataConfig", "LossConfig", "TrainingConfig"}
 PACKAGES = ("vqathinker", "trl", "transformers", "torch")
@@ -80,15 +78,6 @@ def checkpoint_of(settings: Settings) -> Path | None:
     if not found:
         raise ValueError(f"resume_from_checkpoint: there is no checkpoint in {output}")
     return found[max(found)]
-
-
-def checkpoints_in(output: Path) -> dict[int, Path]:
-    """The whole checkpoints in an output folder by their steps."""
-    return {
-        int(match[1]): path
-        for path in (output.iterdir() if output.is_dir() else ())
-        if (match := CHECKPOINT.fullmatch(path.name)) and (path / STATE_FILE).is_file()
-    }
 
 
 def set_aside(settings: Settings) -> list[Path]:

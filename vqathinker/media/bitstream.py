@@ -114,9 +114,8 @@ def _starts_vp8(data: Data, _: Coding) -> bool:
 
 
 class Vp9Flags(NamedTuple):
-    """Three bits of the first byte of a frame."""
+    """What the first byte of a frame tells."""
 
-    is_repeat: bool
     is_keyframe: bool
     is_shown: bool
 
@@ -125,7 +124,7 @@ def _vp9_flags(first: int) -> Vp9Flags:
     """Two bits of marker and two of profile; a profile of 3 has one bit more."""
     bits = first << 1 if first >> 4 & 3 == 3 else first
     is_repeat = bool(bits & 8)
-    return Vp9Flags(is_repeat, not (is_repeat or bits & 4), is_repeat or bool(bits & 2))
+    return Vp9Flags(not (is_repeat or bits & 4), is_repeat or bool(bits & 2))
 
 
 def _is_superframe(data: Data) -> bool:

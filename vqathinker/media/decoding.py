@@ -42,7 +42,6 @@ def decode_frames(
     *,
     times: NDArray[np.int64] | None = None,
     num_frames: int | None = None,
-    num_threads: int = 1,
 ) -> Decoded:
     """Decode in order and keep the wanted frames.
 
@@ -54,7 +53,6 @@ def decode_frames(
             its number, and the one before it stands for it, as on a player's screen. Without times the frames
             that can be decoded are counted.
         num_frames: how many they are, where that is known: then decoding ends with the last wanted one.
-        num_threads: decoding threads.
 
     Raises:
         VideoError: if the file cannot be read, no frame or too few can be decoded, or their size changes.
@@ -62,7 +60,7 @@ def decode_frames(
     picker = Picker(wanted, finish, times)
     can_stop = times is not None or num_frames is not None
     failures: list[av.FFmpegError] = []
-    with closing(_decode(path, num_threads)) as items:
+    with closing(_decode(path)) as items:
         for item in items:
             if isinstance(item, av.FFmpegError):
                 failures.append(item)
@@ -74,7 +72,7 @@ def decode_frames(
             picker.end()
     is_misnumbered = times is not None and not failures and picker.num_missing > MAX_LOST * len(times)
     if is_misnumbered:  # nothing is damaged: frames and packets are not the same here
-        return decode_frames(path, wanted, finish, num_threads=num_threads)
+        return decode_frames(path, wanted, finish)
     num_lost = len(failures) if times is None else picker.num_missing
     total = num_frames or picker.count + num_lost if times is None else len(times)
     failure = failures[-1].strerror if failures else "no frame"
@@ -88,13 +86,13 @@ def decode_frames(
     return Decoded(picker.frames, told or picker.count, num_lost)
 
 
-def frame_times(path: str, *, num_threads: int = 1) -> list[float | None]:
+def frame_times(path: str) -> list[float | None]:
     """The second at which each frame that can be decoded is shown, None where it is not told.
 
     Raises:
         VideoError: if the file cannot be read.
     """
-    with closing(_decode(path, num_threads)) as items:
+    with closing(_decode(path)) as items:
         return [item.time for item in items if isinstance(item, av.VideoFrame)]
 
 
@@ -167,11 +165,11 @@ def decode_packets(
             yield from (frame for frame in frames if isinstance(frame, av.VideoFrame))
 
 
-def _decode(path: str, num_threads: int) -> Generator[av.VideoFrame | av.FFmpegError, None, None]:
+def _decode(path: str) -> Generator[av.VideoFrame | av.FFmpegError, None, None]:
     """As `decode_packets`, of the main video stream of a file."""
     with open_video(path) as container:
         stream = video_stream(container, path)
-        stream.codec_context.thread_count = num_threads
+        stream.codec_context.thread_count = 1  # files are decoded beside one another
         for item in decode_packets(container, stream):
             assert not isinstance(item, av.Packet)
             yield item

@@ -85,9 +85,7 @@ def keyframe_indices(num_frames: int, num_keyframes: int) -> IndexArray:
     return (step / 2 + np.round(step * np.arange(num_keyframes))).astype(np.int64)
 
 
-def read_keyframes(
-    path: StrPath, num_keyframes: int, *, num_threads: int = 1, resize: Resize | None = None
-) -> Clip:
+def read_keyframes(path: StrPath, num_keyframes: int, *, resize: Resize | None = None) -> Clip:
     """Read evenly spread frames of a video.
 
     Safe in worker threads. A video too short for distinct frames, or with frames that cannot be decoded, is
@@ -96,7 +94,6 @@ def read_keyframes(
     Args:
         path: a video file.
         num_keyframes: T, frames to read.
-        num_threads: decoding threads for this file.
         resize: applied to every frame as it is read, so that large ones do not pile up.
 
     Returns:
@@ -107,7 +104,7 @@ def read_keyframes(
             more than a tenth of them is lost.
         ValueError: if `num_keyframes` is below one.
     """
-    (clip,) = read_spans(path, [WHOLE], num_keyframes, num_threads=num_threads, resize=resize)
+    (clip,) = read_spans(path, [WHOLE], num_keyframes, resize=resize)
     report(clip)
     return clip
 
@@ -118,7 +115,6 @@ def read_spans(
     num_keyframes: int,
     *,
     num_frames: int | None = None,
-    num_threads: int = 1,
     resize: Resize | None = None,
 ) -> list[Clip]:
     """Read evenly spread frames of each of several parts of a video, in one pass over the file.
@@ -128,7 +124,6 @@ def read_spans(
         spans: first frame of each part and the one after its last; parts may overlap.
         num_keyframes: T, frames per part.
         num_frames: frames of the file, where they were counted (`windows.find_windows`).
-        num_threads: decoding threads for this file.
         resize: applied to every frame as it is read.
 
     Returns:
@@ -145,10 +140,10 @@ def read_spans(
     wanted = _spread(path, told, num_keyframes, spans)
     with failures_named(path):
         finish = partial(_finish, orientation=stream.orientation, resize=resize)
-        frames = _read_by_index(path, wanted, stream, num_threads, finish) if stream.indexable else None
+        frames = _read_by_index(path, wanted, stream, finish) if stream.indexable else None
         num_lost = 0
         if frames is None:
-            decode = partial(decode_frames, path, finish=finish, num_threads=num_threads)
+            decode = partial(decode_frames, path, finish=finish)
             decoded = decode(wanted=_all(wanted), times=stream.times, num_frames=num_frames)
             if decoded.num_frames != told:  # fewer or more frames than packets
                 told = decoded.num_frames
@@ -185,11 +180,11 @@ def _finish(frame: Frames, orientation: Orientation, resize: Resize | None) -> F
 
 
 def _read_by_index(
-    path: str, wanted: list[IndexArray], stream: Stream, num_threads: int, finish: Resize
+    path: str, wanted: list[IndexArray], stream: Stream, finish: Resize
 ) -> dict[int, Frames] | None:
     """Frames by index with decord, None where it cannot read them or sees other starts than there are."""
     try:
-        reader = decord.VideoReader(local_address(path), num_threads=num_threads)
+        reader = decord.VideoReader(local_address(path), num_threads=1)
         if len(reader) != stream.num_packets or stream.starts != set(reader.get_key_indices()):
             return None
         return {i: finish(reader.get_batch([i]).asnumpy()[0]) for i in sorted(_all(wanted))}

@@ -92,9 +92,7 @@ class Source:
     sound: av.AudioStream | None
 
 
-def rewrite_video(
-    path: StrPath, out: StrPath, begin: Begin, *, encoding: Encoding | None = None, num_threads: int = 1
-) -> int:
+def rewrite_video(path: StrPath, out: StrPath, begin: Begin, *, encoding: Encoding | None = None) -> int:
     """Write a video with its frames changed.
 
     Frame times, size, sound and the meaning of its colours are kept. Frames are upright: a rotation that the
@@ -105,7 +103,6 @@ def rewrite_video(
         out: an MP4 file, there in one piece or not at all.
         begin: from the (H, W) of the upright frames to what changes each (T, H, W, 3) part of them.
         encoding: of the frames; visually lossless H.264 if omitted.
-        num_threads: of the decoder. The encoder has one, so that the bytes are the same on every machine.
 
     Returns:
         The number of frames.
@@ -116,7 +113,7 @@ def rewrite_video(
     """
     path = fspath(path)
     num_lost = 0
-    items = _read(path, num_threads)
+    items = _read(path)
     with closing(items), whole_file(out) as part:
         source = next(items)
         assert isinstance(source, Source)
@@ -162,11 +159,11 @@ def rewrite_image(path: StrPath, out: StrPath, begin: Begin) -> None:
         Image.fromarray(changed[0]).save(part, "PNG")
 
 
-def _read(path: str, num_threads: int) -> Generator[Item, None, None]:
+def _read(path: str) -> Generator[Item, None, None]:
     """Yield the streams of a file, then what is in them; what is raised here is the file's fault alone."""
     with open_video(path) as container:
         video = video_stream(container, path)
-        video.codec_context.thread_count = num_threads
+        video.codec_context.thread_count = 1  # files are rewritten beside one another
         sound = container.streams.best("audio")
         source = Source(video, sound if isinstance(sound, av.AudioStream) else None)
         yield source

@@ -61,7 +61,6 @@ class VideoEncoder:
         model: the policy (unwrapped).
         processor: gives frame transform and prompt.
         setting: number and size of the frames.
-        question: replaces the prompt's own question.
         motion_cache: keeps the motion features of files.
     """
 
@@ -71,13 +70,11 @@ class VideoEncoder:
         processor: VQAThinkerProcessor,
         setting: FrameSetting,
         *,
-        question: str | None = None,
         motion_cache: MotionCache | None = None,
     ) -> None:
         self.model = model
         self.processor = processor
         self.setting = setting
-        self.question = question
         self.motion_cache = motion_cache
         self.num_encoded_frames = 0
 
@@ -146,7 +143,7 @@ class VideoEncoder:
         ids = self.processor.prompt_ids(
             num_frames,
             tokens_per_frame,
-            question=self.question if question is None else question,
+            question=question,
             is_image=video.is_image,
             beside=None if beside is None else Shown(len(beside.frame_features), beside.is_image),
         )

@@ -14,22 +14,13 @@ import yaml
 from datasets import Dataset
 from transformers import Trainer
 
-from vqathinker.checkpoints.folders import open_to_others
+from vqathinker.checkpoints.folders import CHECKPOINT, open_to_others
+from vqathinker.training.validation import FIGURES, LOSS
 
 CARD_FILE = "README.md"
-CHECKPOINT = "checkpoint-"  # how transformers calls the folder of one
 CACHED = "models--"  # how the hub's cache calls the folder of a model
 PACKAGES = ("vqathinker", "trl", "transformers", "torch")
-FIGURES = {
-    "eval_srcc": "SRCC",
-    "eval_plcc": "PLCC",
-    "eval_rmse": "RMSE",
-    "eval_distinct": "distinct scores",
-    "eval_parse_failures": "answers without a score",
-    "eval_clipped": "answers off the scale",
-    "eval_unreadable": "unreadable videos",
-    "eval_loss": "loss",
-}
+TITLES = {name: figure.title for name, figure in FIGURES.items()} | {LOSS: "loss"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,7 @@ class WritesCard(Trainer, ABC):
     def _write_card(self, folder: str) -> None:
         is_adapter = hasattr(self.accelerator.unwrap_model(self.model), "peft_config")
         step = self.state.global_step
-        is_last = not Path(folder).name.startswith(CHECKPOINT)
+        is_last = CHECKPOINT.fullmatch(Path(folder).name) is None
         if is_last and self.args.load_best_model_at_end and step >= self.state.max_steps:
             step = self.state.best_global_step or step  # whose weights were loaded
         text = render(self.origin(), self.state.log_history, step, is_adapter=is_adapter)
@@ -123,7 +114,11 @@ def _figures(origin: Origin, history: Sequence[Mapping[str, Any]], step: int) ->
     validations = [entry for entry in known if "eval_srcc" in entry or "eval_loss" in entry]
     if validations and origin.validation is not None:
         last = validations[-1]
-        figures = [f"{title} {_number(last[key])}" for key, title in FIGURES.items() if key in last]
+        figures = [
+            f"{title} {_number(last[f'eval_{name}'])}"
+            for name, title in TITLES.items()
+            if f"eval_{name}" in last
+        ]
         lines.append(
             f"Validation on {_sets(origin.validation)}, at step {last['step']}: {', '.join(figures)}.\n"
         )

@@ -17,6 +17,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.utils import logging as transformers_logging
 
+from vqathinker.training.validation import COUNTS, FIGURES
+
 LOG_FILE = "train.log"
 RECORD = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LINES_PER_HEADER = 30
@@ -234,12 +236,7 @@ def _validation(logs: Mapping[str, Any]) -> str:
     if "eval_srcc" not in logs:
         return f"validation: loss {Column('loss', 'eval_loss', '.4f').cell(logs)}"
     counts = [
-        f"{int(logs[f'eval_{name}'])} {word}"
-        for name, word in (
-            ("distinct", "distinct"), ("parse_failures", "unparsed"), ("clipped", "clipped"),
-            ("unreadable", "unreadable"),
-        )
-        if logs.get(f"eval_{name}")
-    ]  # fmt: skip
+        f"{int(logs[f'eval_{name}'])} {FIGURES[name].title}" for name in COUNTS if logs.get(f"eval_{name}")
+    ]
     figures = f"SRCC {shown[0]}, PLCC {shown[1]}, RMSE {shown[2]}"
     return f"validation: {figures}" + (f" ({', '.join(counts)})" if counts else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from accelerate.utils import gather_object
@@ -20,16 +21,50 @@ from vqathinker.samples import SCORE
 from vqathinker.training.grpo.rows import Row
 from vqathinker.training.sharding import policy_for_rollout
 
-# of what validation tells, by name
-MORE_IS_BETTER = {
-    "srcc": True,
-    "plcc": True,
-    "rmse": False,
-    "distinct": True,
-    "parse_failures": False,
-    "clipped": False,
-    "unreadable": False,
+
+@dataclass(frozen=True)
+class Figure:
+    """One of those that validation tells.
+
+    Attributes:
+        title: in the table of a run and on the card of a checkpoint.
+        more_is_better: which of two is the better one.
+    """
+
+    title: str
+    more_is_better: bool = False
+
+
+FIGURES = {
+    "srcc": Figure("SRCC", more_is_better=True),
+    "plcc": Figure("PLCC", more_is_better=True),
+    "rmse": Figure("RMSE"),
+    "distinct": Figure("distinct scores", more_is_better=True),
+    "parse_failures": Figure("answers without a score"),
+    "clipped": Figure("answers off the scale"),
+    "unreadable": Figure("unreadable videos"),
 }
+COUNTS = ("distinct", "parse_failures", "clipped", "unreadable")
+LOSS = "loss"  # that supervised training tells beside them
+
+
+def find_metric(told: str, *others: str) -> str:
+    """The figure that the best checkpoint is best by, under its own name.
+
+    Args:
+        told: the name, which may begin with transformers' `eval_`.
+        others: figures of the trainer beside validation's.
+
+    Raises:
+        ValueError: if there is no such figure.
+    """
+    name = told.removeprefix("eval_")
+    known = [*FIGURES, *others]
+    if name not in known:
+        raise ValueError(
+            f"metric_for_best_model={name!r}: expected one of {', '.join(known)}, which validation tells"
+        )
+    return name
 
 
 def validate(

@@ -10,14 +10,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from vqathinker.checkpoints.folders import SETTINGS_FILE, STATE_FILE, checkpoints_in
 from vqathinker.evaluation.folder import PREDICTIONS_FILE, SUMMARY_FILE
 from vqathinker.evaluation.runs import read_table
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.web.html import Card, ReportPage, ReportTable, histogram, sparkline, svg, thumbnails
 
 SCORES_FILE = "scores.jsonl"
-STATE_FILE = "trainer_state.json"
-SETTINGS_FILE = "settings.yaml"
 NUM_EXTREMES = 6
 MOST_THUMBNAILS = 500
 Rows = Sequence[Mapping[str, Any]]
@@ -180,8 +181,8 @@ def training_page(folder: Path, state_file: Path) -> ReportPage:
         figures.append(("validation", _curves(validations, ["eval_srcc", "eval_plcc"], "validation")))
     last = validations[-1] if validations else {}
     settings = folder / SETTINGS_FILE
-    lines = settings.read_text(encoding="utf-8").splitlines() if settings.is_file() else []
-    table = [line.split(": ", 1) for line in lines if ": " in line and not line.startswith((" ", "#", "-"))]
+    told = yaml.safe_load(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    table = [[name, _setting(value)] for name, value in told.items()]
     return ReportPage(
         folder.name,
         facts=[
@@ -198,11 +199,16 @@ def training_page(folder: Path, state_file: Path) -> ReportPage:
 
 
 def _state_of(folder: Path) -> Path | None:
-    """The newest state of a run."""
+    """The last state of a run."""
     if (folder / STATE_FILE).is_file():
         return folder / STATE_FILE
-    found = sorted(folder.glob(f"checkpoint-*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else None
+    found = checkpoints_in(folder)
+    return found[max(found)] / STATE_FILE if found else None
+
+
+def _setting(value: Any) -> str:  # noqa: ANN401  what a YAML may hold
+    """A setting as a YAML writes it, on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()
 
 
 def _curves(entries: Rows, names: Sequence[str], title: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from trl.trainer.grpo_config import GRPOConfig
 
 from vqathinker.launch.effects import IGNORED
-from vqathinker.training.validation import MORE_IS_BETTER
+from vqathinker.training.validation import FIGURES, find_metric
 
 CACHE = "VQATHINKER_CACHE"  # the environment variable that moves the cache
 NONE = "none"
@@ -110,15 +110,10 @@ class TrainingConfig(GRPOConfig):
         """
         if not (self.load_best_model_at_end or self.save_strategy == "best" or self.metric_for_best_model):
             return
-        name = (self.metric_for_best_model or "srcc").removeprefix("eval_")
-        if name not in MORE_IS_BETTER:
-            raise ValueError(
-                f"metric_for_best_model={name!r}: expected one of {', '.join(MORE_IS_BETTER)}, which "
-                "validation tells"
-            )
+        name = find_metric(self.metric_for_best_model or "srcc")
         self.metric_for_best_model = name
         if self.greater_is_better is None:
-            self.greater_is_better = MORE_IS_BETTER[name]
+            self.greater_is_better = FIGURES[name].more_is_better
 
     def _check_values(self) -> None:
         """Refuse numbers that cannot be."""

@@ -31,7 +31,7 @@ from vqathinker.training.sft.objective import LossConfig, Targets, objective
 from vqathinker.training.sft.parts import freeze_others, set_rates
 from vqathinker.training.sft.rows import check_samples, has_pairs, tell_levels
 from vqathinker.training.unreadable import UnreadableVideos
-from vqathinker.training.validation import MORE_IS_BETTER, validate
+from vqathinker.training.validation import FIGURES, LOSS, find_metric, validate
 
 
 class SupervisedTrainer(WritesCard, SFTTrainer):
@@ -73,9 +73,10 @@ class SupervisedTrainer(WritesCard, SFTTrainer):
         base: str | None = None,
         **kwargs: Any,
     ) -> None:
-        metric = str(args.metric_for_best_model).removeprefix("eval_")
-        if metric in MORE_IS_BETTER:  # transformers takes more for better, but for the loss
-            args.greater_is_better = MORE_IS_BETTER[metric]
+        if args.metric_for_best_model is not None:
+            metric = find_metric(args.metric_for_best_model, LOSS)
+            if metric != LOSS:  # transformers takes more for better of all others
+                args.greater_is_better = FIGURES[metric].more_is_better
         self.base = base or str(model.name_or_path)
         self.rows = (train_dataset, eval_dataset)
         self.losses = losses or LossConfig()
