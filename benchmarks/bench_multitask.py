@@ -139,7 +139,7 @@ def make_start(out: Path) -> Path:
         score = float(row["mos"])
         # the list is sorted by degree: the strongest comes first, without its time
         first = reasoning.split(", ")[0].split(" at ")[0].split(" in ")[0]
-        name = f"<think>{reasoning}</think><answer>{first}</answer>"
+        name = answers.render(reasoning, first)
         scored = answers.render(reasoning, score)
         samples.append(Sample(row["video"], "base", media, target=score, answer=scored))
         samples.append(Sample(f"{row['video']}#name", "base", media, "recognition", QUESTION, name))
@@ -190,11 +190,8 @@ def described(samples: Path, start: Path, world: Path, out: Path) -> Path:
     told = []
     for sample in read_samples(samples):
         text = reasoning[sample.media[0].path]
-        if sample.target is None:
-            answer = f"<think>{text}</think><answer>{sample.answer}</answer>"
-        else:
-            answer = answers.render(text, sample.target)
-        told.append(replace(sample, answer=answer))
+        answer = str(sample.answer) if sample.target is None else sample.target
+        told.append(replace(sample, answer=answers.render(text, answer)))
     write_samples(path, told)
     return path
 

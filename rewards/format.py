@@ -30,7 +30,7 @@ class FormatReward:
         """Return (N, K) zeros and ones."""
         scored = ~np.isnan(batch.scores)
         if self.think:
-            has_block = [["<think>" in text for text in row] for row in batch.texts]
+            has_block = [[answers.THINK in text for text in row] for row in batch.texts]
             return np.asarray(scored & np.reshape(has_block, scored.shape), dtype=np.float64)
         rewards = scored.astype(np.float64)
         for video, response in np.argwhere(~scored):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -901,6 +902,9 @@ def test_what_a_whole_stage_leaves_out_is_counted(tmp_path: Path) -> None:
 def test_a_name_with_signs_of_formulas_is_drawn(tmp_path: Path) -> None:
     build = of([{"id": "$a_{$", "target": 3}], {"samples": {"stage": "level"}}, tmp_path)
     write_report(build, build.run())
+    drawn = re.findall(r"!\[.*?\]\((.+?)\)", (tmp_path / "report.md").read_text())
+    assert drawn
+    assert all((tmp_path / name).stat().st_size for name in drawn)
 
 
 def test_a_table_may_have_columns_of_any_name(media: Path, tmp_path: Path) -> None:

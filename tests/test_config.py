@@ -15,6 +15,7 @@ from vqathinker.samples import Media, Sample, write_samples
 from vqathinker.training import TrainingConfig
 from vqathinker.training.missing import check_precision
 from vqathinker.training.setup import DataConfig, load_data, lora
+from vqathinker.training.validation import LOSS, find_metric
 
 CPU = {"output_dir": "out", "use_cpu": True, "bf16": False}
 

@@ -14,10 +14,12 @@ from vqathinker.scale import OUTER as OUTER
 from vqathinker.scale import SCALE as SCALE
 from vqathinker.scale import clip as clip
 
+THINK = "<think>"  # begins a block
+ANSWER = "<answer>"
 NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 TAGLESS = r"[^<]*+(?:<(?!/?(?:think|answer)>)[^<]*+)*+"  # any text without a tag, read in one go
-THINK_BLOCK = rf"<think>(?P<reasoning>{TAGLESS})</think>\s*"
-ANSWER_BLOCK = rf"<answer>\s*(?P<written>{NUMBER})\s*</answer>"
+THINK_BLOCK = rf"{THINK}(?P<reasoning>{TAGLESS})</think>\s*"
+ANSWER_BLOCK = rf"{ANSWER}\s*(?P<written>{NUMBER})\s*</answer>"
 RESPONSE = re.compile(rf"\s*{THINK_BLOCK}{ANSWER_BLOCK}\s*")
 TAG = re.compile(r"</?(?:think|answer)>")
 ANSWER_ONLY = re.compile(rf"\s*{ANSWER_BLOCK}\s*")
@@ -86,11 +88,12 @@ def without_tags(text: str) -> str:
     return "\n".join(part.strip() for part in TAG.split(text) if part.strip())
 
 
-def render(reasoning: str | None, score: float) -> str:
-    """Write a response in the required form, the score with two decimals; None for an answer block alone.
+def render(reasoning: str | None, answer: float | str) -> str:
+    """Write a response in the required form, a score with two decimals; None for an answer block alone.
 
-    >>> parse(render("soft edges", 2.5)).score
-    2.5
+    >>> parse(render("soft edges", 2.5)).score, render(None, "yes")
+    (2.5, '<answer>yes</answer>')
     """
-    think = "" if reasoning is None else f"<think>{reasoning}</think>"
-    return f"{think}<answer>{score:.2f}</answer>"
+    think = "" if reasoning is None else f"{THINK}{reasoning}</think>"
+    written = answer if isinstance(answer, str) else f"{answer:.2f}"
+    return f"{think}{ANSWER}{written}</answer>"

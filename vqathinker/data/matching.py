@@ -13,6 +13,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import PurePath
 from urllib.parse import unquote
 
@@ -60,12 +61,12 @@ class Matches:
     def log(self) -> None:
         """Log the lines, each once per process."""
         for line in self.lines():
-            if line not in _logged:
-                _logged.add(line)
-                logger.warning("%s", line)
+            _warn(line)
 
 
-_logged: set[str] = set()
+@cache
+def _warn(line: str) -> None:
+    logger.warning("%s", line)
 
 
 def match(names: Sequence[str], folder: str | os.PathLike[str]) -> Matches:

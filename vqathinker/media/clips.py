@@ -11,7 +11,7 @@ from functools import partial
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.medium import read_medium
 from vqathinker.media.square import square
-from vqathinker.media.video import Clip, VideoError, report
+from vqathinker.media.video import Clip, VideoError, warn_of_faults
 from vqathinker.types import FrameSetting
 
 
@@ -21,7 +21,7 @@ def read_clip(decoders: GuardedReader, path: str, setting: FrameSetting) -> Clip
     Raises:
         RuntimeError: if no process can be started, or `decoders` are closed meanwhile.
     """
-    return _reported(decoders.read(_job(setting), path))
+    return _warned(decoders.read(_job(setting), path))
 
 
 def read_clips(
@@ -35,7 +35,7 @@ def iter_clips(
     decoders: GuardedReader, paths: Iterable[str], setting: FrameSetting, ahead: int | None = None
 ) -> Iterator[Clip | VideoError]:
     """As `read_clips`, one after the other; at most `ahead` files are read before they are asked for."""
-    yield from map(_reported, decoders.map(_job(setting), paths, ahead=ahead))
+    yield from map(_warned, decoders.map(_job(setting), paths, ahead=ahead))
 
 
 def _job(setting: FrameSetting) -> partial[Clip]:
@@ -43,8 +43,8 @@ def _job(setting: FrameSetting) -> partial[Clip]:
     return partial(read_medium, num_keyframes=setting.num_frames, resize=resize)
 
 
-def _reported(answer: Clip | VideoError) -> Clip | VideoError:
+def _warned(answer: Clip | VideoError) -> Clip | VideoError:
     """The answer, logged here where there is something to say, since the reading process is silent."""
     if isinstance(answer, Clip):
-        report(answer)
+        warn_of_faults(answer)
     return answer

@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from os import fspath
 
 import decord
@@ -36,7 +36,6 @@ IN_MEMORY = "<frames>"  # path of a clip that is no file
 
 logger = logging.getLogger(__name__)
 decord.logging.set_level(decord.logging.QUIET)
-_reported: set[str] = set()
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +88,7 @@ def read_keyframes(path: StrPath, num_keyframes: int, *, resize: Resize | None =
     """Read evenly spread frames of a video.
 
     Safe in worker threads. A video too short for distinct frames, or with frames that cannot be decoded, is
-    logged as a warning, once per process and file.
+    logged as a warning, once per process, file and fault.
 
     Args:
         path: a video file.
@@ -105,7 +104,7 @@ def read_keyframes(path: StrPath, num_keyframes: int, *, resize: Resize | None =
         ValueError: if `num_keyframes` is below one.
     """
     (clip,) = read_spans(path, [WHOLE], num_keyframes, resize=resize)
-    report(clip)
+    warn_of_faults(clip)
     return clip
 
 
@@ -208,16 +207,15 @@ def clip_of(frames: Frames, num_keyframes: int) -> Clip:
     return Clip(frames[indices], indices, len(frames), math.nan, IN_MEMORY)
 
 
-def report(clip: Clip) -> None:
-    """Log once per process and file that keyframes repeat or frames are lost."""
-    repeats = len(np.unique(clip.indices)) < len(clip.indices)
-    if clip.path in _reported or not (repeats or clip.num_lost):
-        return
-    _reported.add(clip.path)
-    if repeats:
-        logger.warning(
-            "%s: %d frames for %d keyframes, some are repeated",
-            clip.path, clip.num_frames, len(clip.indices),
-        )  # fmt: skip
+def warn_of_faults(clip: Clip) -> None:
+    """Log that keyframes repeat or frames are lost, once per process, file and fault."""
+    if len(np.unique(clip.indices)) < len(clip.indices):
+        numbers = f"{clip.num_frames} frames for {len(clip.indices)} keyframes"
+        _warn(f"{clip.path}: {numbers}, some are repeated")
     if clip.num_lost:
-        logger.warning("%s: %d frames cannot be decoded; the rest is used", clip.path, clip.num_lost)
+        _warn(f"{clip.path}: {clip.num_lost} frames cannot be decoded; the rest is used")
+
+
+@cache
+def _warn(line: str) -> None:
+    logger.warning("%s", line)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from datasets import Dataset
 
+from vqathinker import answers
 from vqathinker.model import VQAThinkerProcessor
 from vqathinker.scale import SCALE, off_scale
 from vqathinker.training.grpo.batch import accepts_answer_only
@@ -20,8 +21,6 @@ logger = logging.getLogger(__name__)
 
 REQUIRED_COLUMNS = ("prompt", "video_id", "dataset", "path", "target")
 FEW = 0.01  # share of the targets that may lie off the scale: 21 of LSVQ's 28,056 do
-THINK_TAG = "<think>"
-ANSWER_TAG = "<answer>"
 WITHOUT_FLEX = ("cpu", "mps")
 
 
@@ -117,17 +116,17 @@ def check_prompt(processor: VQAThinkerProcessor, *, think: bool) -> None:
     A prompt that names neither block leaves the form to what the model has learned.
     """
     question = str(processor.prompt["question"])
-    if THINK_TAG in question and not think:
+    if answers.THINK in question and not think:
         logger.warning(
             "a reward accepts answers without reasoning (think: false), and the checkpoint's prompt asks for "
             "%s: make one with another question, vqathinker init --prompt FILE; it is then scored with "
             "--answer-only",
-            THINK_TAG,
+            answers.THINK,
         )
-    if think and ANSWER_TAG in question and THINK_TAG not in question:
+    if think and answers.ANSWER in question and answers.THINK not in question:
         logger.warning(
             "the prompt asks for an answer without %s, and such a response has no score: give the format "
             "reward think: false, or make a checkpoint with another question, vqathinker init --prompt "
             "FILE",
-            THINK_TAG,
+            answers.THINK,
         )

@@ -156,7 +156,7 @@ def _right(row: Mapping[str, Any]) -> str:
     """A response that says what is known to be right."""
     if math.isfinite(row["target"]):
         return answers.render(REASONING[0], row["target"])
-    return f"<think>{REASONING[0]}</think><answer>{row.get('answer') or 'yes'}</answer>"
+    return answers.render(REASONING[0], str(row.get("answer") or "yes"))
 
 
 def _misses_twins(reward: Reward, twins: RolloutBatch, label: str, error: RuntimeError) -> bool:
