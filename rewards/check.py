@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vqathinker.types import FloatArray, Reward, RolloutBatch
 
@@ -12,9 +13,10 @@ NO_SCORE = "; its score is NaN, as it is wherever a response has none: give it a
 def evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
     """Return `reward(batch)` as float64 (N, K) if it is finite and of that shape.
 
-    A reward that declares tasks, or needs perturbed copies, is called with the rows that it is for; the
-    others are NaN, and so are masked entries of a `numpy.ma.MaskedArray`: responses that the reward does not
-    apply to. NaN is left out of the weighted sum.
+    A reward that declares tasks is called with their rows; the others are NaN, and so are masked entries of
+    a `numpy.ma.MaskedArray`: responses that the reward does not apply to. One that needs perturbed copies is
+    called with rows without one too, since it may compare videos with one another; what it returns for them
+    is NaN. NaN is left out of the weighted sum.
 
     Args:
         reward: the reward.
@@ -25,57 +27,63 @@ def evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
         RuntimeError: if the reward raises; names it and the batch's videos, and keeps the cause.
         ValueError: if it returns something else than N×K finite numbers.
     """
-    rows = rows_of(reward, batch)
-    if len(rows) < batch.num_videos:
-        values = np.full(batch.scores.shape, np.nan)
-        if rows:
-            values[rows] = _evaluate(reward, batch.select(rows), name)
-        return values
-    return _evaluate(reward, batch, name)
+    values = np.full(batch.scores.shape, np.nan)
+    rows = _rows_of_tasks(reward, batch)
+    counted = rows_of(reward, batch)
+    if counted:
+        is_counted = np.isin(rows, counted)
+        values[counted] = _evaluate(reward, batch.select(rows), name, is_counted)[is_counted]
+    return values
 
 
 def rows_of(reward: Reward, batch: RolloutBatch) -> list[int]:
     """The rows that a reward is for."""
-    tasks = getattr(reward, "tasks", None)
-    rows = [row for row, task in enumerate(batch.task) if tasks is None or task in tasks]
+    rows = _rows_of_tasks(reward, batch)
     if getattr(reward, "needs_perturbed", False) and batch.perturbed is not None:
         rows = [row for row in rows if batch.has_twin is not None and batch.has_twin[row]]
     return rows
 
 
+def _rows_of_tasks(reward: Reward, batch: RolloutBatch) -> list[int]:
+    """The rows of the tasks that a reward is for."""
+    tasks = getattr(reward, "tasks", None)
+    return [row for row, task in enumerate(batch.task) if tasks is None or task in tasks]
+
+
 def metrics_of(reward: Reward, batch: RolloutBatch, name: str) -> dict[str, float]:
-    """What a reward reports of the rows that it is for; nothing if it has no method `metrics`.
+    """What a reward reports of the rows that it is called with; nothing if it has no method `metrics`.
 
     Raises:
         RuntimeError: if it raises; names it and keeps the cause.
     """
     measure = getattr(reward, "metrics", None)
-    rows = rows_of(reward, batch)
-    if measure is None or not rows:
+    if measure is None or not rows_of(reward, batch):
         return {}
     try:
-        return dict(measure(batch.select(rows)))
+        return dict(measure(batch.select(_rows_of_tasks(reward, batch))))
     except Exception as error:  # foreign code, as in a call of the reward
         raise RuntimeError(f"the metrics of reward {name!r} failed: {error!r}") from error
 
 
-def _evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
+def _evaluate(reward: Reward, batch: RolloutBatch, name: str, is_counted: NDArray[np.bool_]) -> FloatArray:
+    """As `evaluate`, of a batch of whose rows (N,) some are counted."""
+    videos = list(batch.video_id)
     try:
         result = reward(batch)
+        values = np.asarray(result)
     except Exception as error:  # foreign code may raise anything; the run still stops, now with a name
-        raise RuntimeError(
-            f"reward {name!r} failed on the videos {list(batch.video_id)}: {error!r}"
-        ) from error
-    values = np.asarray(result)
+        raise RuntimeError(f"reward {name!r} failed on the videos {videos}: {error!r}") from error
     if values.shape != batch.scores.shape:
         raise ValueError(
             f"reward {name!r} returned shape {values.shape} instead of {batch.scores.shape}, a row for each "
-            "video and a column for each of its responses"
+            f"video and a column for each of its responses; the videos are {videos}"
         )
     if values.dtype.kind not in "fiub":
-        raise ValueError(f"reward {name!r} returned {values.dtype} values instead of numbers")
+        raise ValueError(
+            f"reward {name!r} returned {values.dtype} values instead of numbers for the videos {videos}"
+        )
     is_left_out = result.mask if isinstance(result, np.ma.MaskedArray) else False
-    bad = np.argwhere(~np.isfinite(values) & np.logical_not(is_left_out))
+    bad = np.argwhere(~np.isfinite(values) & np.logical_not(is_left_out) & is_counted[:, None])
     if len(bad):
         video, response = bad[0]
         raise ValueError(

@@ -103,12 +103,13 @@ class TemporalConsistencyReward:
         return total
 
     def metrics(self, batch: RolloutBatch) -> dict[str, float]:
-        """Return `win_rate`, the share of (video, term) that the responses win or tie.
+        """Return `win_rate`, the share of (video with a twin, term) that the responses win or tie.
 
         Raises:
             ValueError: if the batch has no perturbed responses.
         """
-        return {"win_rate": float(np.mean([wins(clean, twin) for clean, twin in self._compared(batch)]))}
+        has_won = [wins(clean, twin)[batch.has_twin] for clean, twin in self._compared(batch)]
+        return {"win_rate": float(np.mean(has_won))}
 
     def _compared(self, batch: RolloutBatch) -> Iterator[tuple[FloatArray, FloatArray]]:
         """Yield the rewards of the responses and of their twins, term by term."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from rewards.check import evaluate
 from vqathinker import plugins
-from vqathinker.records import Record, collect
+from vqathinker.records import ROW_KEYS, Record, collect
 from vqathinker.types import FloatArray, Reward, RolloutBatch
 
 
@@ -81,32 +81,18 @@ class TrlReward:
         Raises:
             ValueError: if a column is missing or the rows do not form equal groups.
         """
-        for name in ("video_id", "target", *self.columns):
+        required = ("video_id", *(() if "task" in columns else ("target",)), *self.columns)
+        for name in required:
             if name not in columns:
                 raise ValueError(f"the data set needs a column {name!r} for the reward {self.__name__!r}")
-        num_rows = len(completions)
+        read = [name for name in (*ROW_KEYS, *self.columns) if name in columns]
         rows = [
-            Record(
-                str(dataset),
-                str(video_id),
-                float(target),
-                _text(completion),
-                twin,
-                columns=dict(zip(self.columns, extra, strict=True)),
-            )
-            for completion, video_id, target, dataset, twin, *extra in zip(
-                completions,
-                columns["video_id"],
-                columns["target"],
-                columns.get("dataset", [""] * num_rows),
-                columns.get("twin_text", [None] * num_rows),
-                *(columns[name] for name in self.columns),
-                strict=True,
-            )
+            Record.from_row(dict(zip(read, values, strict=True)), _text(completion))
+            for completion, *values in zip(completions, *(columns[name] for name in read), strict=True)
         ]
         everyone, start = gather(rows)
         rewards = reward_rows(self.reward, everyone, name=self.__name__, think=self.think)
-        return rewards[start : start + num_rows]
+        return rewards[start : start + len(rows)]
 
 
 def as_trl(reward: Reward, *, columns: Sequence[str] = (), think: bool = True) -> TrlReward:
@@ -114,8 +100,9 @@ def as_trl(reward: Reward, *, columns: Sequence[str] = (), think: bool = True) -
 
     Rows are grouped by their columns `video_id` and `dataset` (one common data set if there is no such
     column), never by position, over all processes of an initialised process group; so all processes must call
-    it in the same step, and a video must be in the global batch once. The column `target` is required; a
-    column `twin_text` holds one response to the perturbed video per row.
+    it in the same step, and a video must be in the global batch once. The column `target` is required, but
+    beside a column `task`; `question` and `answer` are read too, for rewards of other tasks. A column
+    `twin_text` holds one response to the perturbed video per row.
 
     Args:
         reward: any reward of this package or a callable of the same kind.
@@ -133,9 +120,10 @@ def as_trl(reward: Reward, *, columns: Sequence[str] = (), think: bool = True) -
 class FromTrl:
     """A TRL-style function `f(prompts, completions, **columns) -> list[float]` as a reward.
 
-    It gets N·K rows, video by video: the batch's columns, `video_id`, `dataset`, `target` and, with twins,
-    `twin_text`. It asks for twins with a parameter of that name or an attribute `needs_perturbed`. `prompts`
-    are the batch's column "prompt", or empty strings. A None among the returned values leaves its row out of
+    It gets N·K rows, video by video: the batch's columns, `video_id`, `dataset`, `target`, `task`,
+    `question`, `answer` (a right one, where there is one) and, with twins, `twin_text`. It asks for twins
+    with a parameter of that name or an attribute `needs_perturbed`. `prompts` are the batch's column
+    "prompt", or empty strings. A None among the returned values leaves its row out of
     this reward's part of the sum, as in TRL; such entries are masked in the array that a call returns.
     """
 
@@ -168,6 +156,9 @@ class FromTrl:
             "video_id": batch.video_id,
             "dataset": batch.dataset,
             "target": batch.target.tolist(),
+            "task": batch.task,
+            "question": batch.question,
+            "answer": batch.reference,
         }
         rows = {
             name: [value for value in values for _ in range(num_responses)]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import rewards
 from rewards import evaluate
+from rewards.check import metrics_of
 from vqathinker import answers
 from vqathinker.records import Record, collect
 from vqathinker.training.grpo.batch import accepts_answer_only, as_reward, batch_metrics
@@ -229,16 +230,40 @@ def test_a_reward_is_called_with_the_rows_that_it_is_for() -> None:
     batch, _ = collect(rows)
     assert batch is not None
     assert (list(batch.task), batch.has_twin.tolist()) == (["score", "pair", "score"], [True, False, False])  # type: ignore[union-attr]
-    for reward, wanted in (
-        (OfTask(), ["a", "b", "c"]),
-        (OfTask(("score",)), ["a", "c"]),
-        (OfTask(("pair", "score")), ["a", "b", "c"]),
-        (OfTask(needs_perturbed=True), ["a"]),
-        (OfTask(("other",)), []),
+    for reward, shown, wanted in (
+        (OfTask(), "abc", "abc"),
+        (OfTask(("score",)), "ac", "ac"),
+        (OfTask(("pair", "score")), "abc", "abc"),
+        (
+            OfTask(("score",), needs_perturbed=True),
+            "ac",
+            "a",
+        ),
+        (OfTask(("pair",), needs_perturbed=True), "", ""),
+        (OfTask(("other",)), "", ""),
     ):
         values = evaluate(reward, batch, "one")
-        assert reward.seen == ([wanted] if wanted else [])
-        assert [name for name, row in zip("abc", values, strict=True) if not np.isnan(row).any()] == wanted
+        assert list(map("".join, reward.seen)) == ([shown] if shown else [])
+        counted = [name for name, row in zip("abc", values, strict=True) if not np.isnan(row).any()]
+        assert "".join(counted) == wanted
+
+
+def test_videos_without_a_twin_are_opponents_all_the_same() -> None:
+    """The ranking inside of the temporal reward is the ranking."""
+    told = [("a", 4.0, 4.1, 2.0), ("b", 3.0, 3.1, None), ("c", 2.0, 1.9, None), ("d", 1.0, 1.2, None)]
+    rows = [
+        Record(
+            "d", name, target, answers.render("", score), None if twin is None else answers.render("", twin)
+        )
+        for name, target, score, twin in told
+        for _ in range(2)
+    ]
+    batch, _ = collect(rows)
+    assert batch is not None
+    found = evaluate(rewards.load("temporal"), batch, "temporal")
+    assert found[0].tolist() == [0.6, 0.6]
+    assert np.isnan(found[1:]).all()
+    assert metrics_of(rewards.load("temporal"), batch, "temporal") == {"win_rate": 1.0}
 
 
 def test_what_is_derived_of_some_rows_is_derived_once() -> None:

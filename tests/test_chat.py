@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,20 @@ def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
             asked.close()
     assert server.answered == {"a": 1, "b": 1}
     assert asked.counts == {"kept": 4}
+
+
+def test_another_model_by_the_same_name_is_not_taken_for_the_first(tmp_path: Path) -> None:
+    with ChatServer(upper) as server:
+        for text in ("a", "b"):
+            with closing(ChatClient("judge", url=server.url, journal=tmp_path)) as asked:
+                assert asked.ask(Question(text)) == text.upper()
+        server.root = "models/second"
+        asked = ChatClient("judge", url=server.url, journal=tmp_path)
+        assert asked.ask(Question("a")) == "A"  # nobody is asked
+        with pytest.raises(ValueError, match=r"judge: models/second is served there, .* are of models/first"):
+            asked.ask(Question("c"))
+        other = ChatClient("judge", url=server.url, journal=tmp_path / "other")
+        assert other.ask(Question("c")) == "C"
 
 
 def test_anything_that_shapes_an_answer_makes_another_question(tmp_path: Path) -> None:

@@ -340,7 +340,8 @@ def test_the_command(checkpoint: Path, labelled_videos: Path, asked: Path, tmp_p
     assert rows[11]["error"]
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["questions"], summary["unreadable"], summary["ungraded"]) == (12, 1, 0)
-    assert next(iter(summary["judges"].values()))["rounds"] == 5
+    (judge,) = summary["judges"].values()
+    assert (judge["rounds"], judge["served"]) == (5, "models/first")
     assert (out / "table.md").read_text().startswith("| questions |")
 
 
@@ -441,7 +442,7 @@ def test_another_model_by_a_judges_name(
         server.root = "models/second"
         other = call("ask-set", checkpoint, asked, *options)
         assert other.exit_code == 2
-        assert "models/second is served there, and the grades in" in other.stderr
+        assert "models/second is served there, and the answers in" in other.stderr
         assert call("ask-set", checkpoint, asked, *options, "--overwrite").exit_code == 1
 
 

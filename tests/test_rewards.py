@@ -764,6 +764,28 @@ def test_as_trl_hands_named_columns_over() -> None:
     assert values == [24.0, 30.0, 24.0, 30.0]
 
 
+def test_rewards_of_other_tasks_cross_the_bridge_both_ways() -> None:
+    texts = [answers.render("r", said) for said in ("mild blur", "noise", "3.00", "3.00")]
+    columns: dict[str, list[Any]] = {
+        "video_id": ["a", "a", "b", "b"],
+        "task": ["recognition", "recognition", "score", "score"],
+        "answer": ["mild blur", "mild blur", None, None],
+        "target": [None, None, 3.0, 3.0],
+    }
+    found = as_trl(load("recognition"))([""] * 4, texts, **columns)
+    assert (found[0], found[2:]) == (1.0, [None, None])
+    assert found[1] == 0.0
+
+    def right(completions: list[str], task: list[str], answer: list[str], **_: Any) -> list[float]:
+        assert task == ["recognition"] * 2
+        return [float(said == wanted) for said, wanted in zip(completions, answer, strict=True)]
+
+    batch = RolloutBatch.from_texts(
+        [["blur", "noise"]], [math.nan], task=["recognition"], reference=["noise"], question=["Which?"]
+    )
+    assert from_trl(right)(batch).tolist() == [[0.0, 1.0]]
+
+
 def count_characters(prompts: list[Any], completions: list[str], **columns: list[Any]) -> list[float]:
     return [len(text) + weight for text, weight in zip(completions, columns["weight"], strict=True)]
 

@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,15 +108,20 @@ class ChatClient:
         self._known: dict[str, str] = {}
         self._folder = None if journal is None else Path(journal)
         self._lines: Lines | None = None  # of the journal, when there is something to write
+        self.served_model: str | None = None  # what the server said that the name stands for
+        self._kept_of: set[str] = set()  # models whose answers the journal has, as `served` names them
         if self._folder is not None:
             for path in sorted(self._folder.glob(JOURNAL_FILES)):
-                self._known |= {entry["key"]: entry["answer"] for entry in read_lines(path)}
+                entries = [entry for entry in read_lines(path) if entry["model"] == self.model]
+                self._known |= {entry["key"]: entry["answer"] for entry in entries}
+                self._kept_of |= {entry["served"] for entry in entries if entry.get("served")}
 
     def ask(self, question: Question) -> str:
         """The answer to a question; one that was answered before is not asked again.
 
         Raises:
             ChatError: if the server gives none.
+            ValueError: as `require_same_model`.
         """
         key = self._key(question)
         own: Future[str] = Future()
@@ -167,6 +173,21 @@ class ChatClient:
         roots = [getattr(one, "root", None) for one in models.data or () if one.id == self.model]
         return next((str(root) for root in roots if root), None)
 
+    def require_same_model(self) -> None:
+        """Refuse a server where the name stands for another model than that of the answers which are kept.
+
+        Raises:
+            ChatError: if the server does not answer.
+            ValueError: if it is another one.
+        """
+        self.served_model = self.served()
+        others = self._kept_of - {self.served_model}
+        if self.served_model is not None and others:
+            raise ValueError(
+                f"{self.model}: {self.served_model} is served there, and the answers in {self._folder} are "
+                f"of {others.pop()}; choose another folder for them, or another name at the server"
+            )
+
     def close(self) -> None:
         """Let another process write the journal."""
         if self._lines is not None:
@@ -176,6 +197,9 @@ class ChatClient:
     def _answer(self, key: str, question: Question, future: Future[str]) -> None:
         """Ask the server; whoever waits for the same answer gets it too."""
         try:
+            if self._folder is not None and self.served_model is None:
+                with suppress(ChatError):  # the question itself is tried again, and tells why
+                    self.require_same_model()
             with self._free:
                 answer = self._request(question)
             with self._lock:
@@ -198,7 +222,7 @@ class ChatClient:
             return
         if self._lines is None:
             self._lines = _own_lines(self._folder)
-        self._lines.append({"model": self.model, **entry})
+        self._lines.append({"model": self.model, "served": self.served_model, **entry})
 
     def _request(self, question: Question) -> str:
         """One question to the server.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,13 +36,14 @@ class Record:
         return self.dataset, self.video_id
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], text: str, skipped: bool) -> Record:
+    def from_row(cls, row: Mapping[str, Any], text: str, *, skipped: bool = False) -> Record:
         """Take what the rewards may need of a data set row."""
+        target = row.get("target")
         columns = {key: value for key, value in row.items() if key not in ROW_KEYS}
         return cls(
-            dataset=row["dataset"],
-            video_id=row["video_id"],
-            target=row["target"],
+            dataset=str(row.get("dataset", "")),
+            video_id=str(row["video_id"]),
+            target=math.nan if target is None else float(target),
             text=text,
             twin_text=row.get("twin_text"),
             skipped=skipped,

@@ -34,7 +34,6 @@ LETTERS_PER_TOKEN = 4  # of English, about
 MILLION = 1_000_000
 NUM_FAULTS = 10  # that are printed
 LOCK_FILE = ".judging.lock"
-SERVED_FILE = "served.txt"  # what a judge's name stands for at its server
 ADDRESS = re.compile(r"https?://.")
 GRADES = {"0": 0, "1": 1, "2": 2}
 AT_ONCE = 8  # answers between two steps of the progress bar, times questions at a time
@@ -91,7 +90,7 @@ class JudgeOptions:
                 )
             except (ImportError, ValueError, OSError) as error:
                 fail(error)
-            _require_same_model(name, client, journal)
+            _require_same_model(name, client)
             found[name] = Grader(client, self.rounds)
         return found
 
@@ -120,27 +119,16 @@ class JudgeOptions:
         return found
 
 
-def _require_same_model(name: str, client: ChatClient, journal: Path | None) -> None:
+def _require_same_model(name: str, client: ChatClient) -> None:
     """Leave if another model than before is served by a judge's name; say if the server does not answer."""
-    from vqathinker.atomic import write_whole
     from vqathinker.chat import ChatError
 
     try:
-        served = client.served()
+        client.require_same_model()
     except ChatError as error:
         typer.echo(f"--judge {name} does not answer now: {error}", err=True)
-        return
-    if journal is None or served is None:
-        return
-    record = journal / SERVED_FILE
-    before = record.read_text(encoding="utf-8") if record.is_file() else served
-    if before != served:
-        fail(
-            f"--judge {name}: {served} is served there, and the grades in {journal} are of {before}; choose "
-            "another folder (--out) or replace them (--overwrite)"
-        )
-    journal.mkdir(parents=True, exist_ok=True)
-    write_whole(record, served)
+    except ValueError as error:
+        fail(f"--judge {error}")
 
 
 @with_options

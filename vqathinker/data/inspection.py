@@ -23,7 +23,7 @@ from vqathinker.media.container import VideoError, require_content
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.medium import read_medium
 from vqathinker.media.names import missing_reason
-from vqathinker.media.video import Clip, report
+from vqathinker.media.video import Clip, warn_of_faults
 from vqathinker.scale import off_scale
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def sum_up(dataset: Dataset, looks: Mapping[str, Clip | VideoError | None], num_
         else:
             unreadable[name] = look.reason
         if isinstance(look, Clip):
-            report(look)  # logged here, since the decoding process is silent
+            warn_of_faults(look)  # logged here, since the decoding process is silent
             if look.num_lost:
                 damaged[name] = look.num_lost
     targets = np.asarray(dataset["target"], dtype=np.float64)

@@ -25,7 +25,7 @@ from vqathinker.evaluation.questions import (
     majority,
     parse_choice,
 )
-from vqathinker.grading import PROMPT, Grade, Grader
+from vqathinker.grading import PROMPT, SYSTEM, Grade, Grader
 from vqathinker.journal import without_nan
 from vqathinker.metrics import Estimate, kappa_interval, mean_of_answers
 from vqathinker.samples import Sample
@@ -115,8 +115,10 @@ class QuestionReport:
         self.grades.setdefault(name, {}).update(zip(rows, grades, strict=True))
         self.judges[name] = {
             "model": grader.client.model,
+            "served": grader.client.served_model,
             "rounds": grader.rounds,
             "temperature": grader.client.temperature,
+            "system": SYSTEM,
             "prompt": PROMPT,
         }
 

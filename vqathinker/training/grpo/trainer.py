@@ -258,7 +258,9 @@ class VQAThinkerTrainer(WritesCard, GRPOAdapter):
     def reward_rows(self, batch: AnsweredBatch, texts: list[str]) -> Tensor:
         """Evaluate every reward once on the global batch; rows of unreadable videos are NaN."""
         local = [
-            Record.from_row(row | {"twin_text": said.twin_text}, text, batch.inputs[key_of(row)].skipped)
+            Record.from_row(
+                row | {"twin_text": said.twin_text}, text, skipped=batch.inputs[key_of(row)].skipped
+            )
             for row, said, text in zip(batch.rows, batch.responses, texts, strict=True)
         ]
         with self.timed("rewards"):
