@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -942,3 +943,37 @@ def test_kinds_are_drawn_that_have_the_level(media: Path, tmp_path: Path) -> Non
 def test_one_copy_is_of_one_kind(media: Path, tmp_path: Path) -> None:
     code, said = call("distort", media / "still0.png", tmp_path / "x.png", "--kind", "all", "--level", 1)
     assert (code, "needs one --kind" in " ".join(said.split())) == (2, True)
+
+
+def test_a_source_that_has_changed_is_not_taken_for_the_old_one(media: Path, tmp_path: Path) -> None:
+    shutil.copytree(media, tmp_path / "media")
+    stages = {"samples": {"stage": "distort", "kinds": ["gaussian_blur"], "levels": [5], "media": "image"}}
+    make(stages, tmp_path / "media", tmp_path / "out").run()
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "media/still0.png")
+    with pytest.raises(ValueError, match="media was built otherwise"):
+        make(stages, tmp_path / "media", tmp_path / "out").run()
+    make(stages, tmp_path / "media", tmp_path / "out").run(overwrite=True)
+    (copy,) = (tmp_path / "out/media").rglob("still0_gaussian_blur_5.png")
+    assert np.asarray(Image.open(copy))[20, 20].tolist() == [255, 0, 0]
+
+
+def test_a_picture_too_small_for_a_distortion_is_not_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "media").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "media/a.png")
+    build = make(
+        {"samples": {"stage": "distort", "kinds": ["patches"], "levels": [1]}},
+        tmp_path / "media",
+        tmp_path / "out",
+    )
+    build.run()
+    assert build.parts("samples").rejected() == {"the distortion does not suit it": 1}
+
+
+def test_a_column_of_numbers_that_holds_none_is_named(media: Path, tmp_path: Path) -> None:
+    for column in ("std", "seconds"):
+        labels = labelled(tmp_path, media, f"name,mos,{column}\na.mp4,35,n/a\n")
+        with pytest.raises(
+            ValueError, match=f"a: the column '{column}' holds 'n/a', a number is expected"
+        ) as error:
+            list_labels(labels, media, tmp_path, LabelReading())
+        assert str(labels) in str(error.value)

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import run_in_two_processes
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from vqathinker.media.clips import read_clip, read_clips
 from vqathinker.media.container import VideoError
+from vqathinker.media.decoding import decode_frames
 from vqathinker.media.guarded import GuardedReader
+from vqathinker.media.image import read_image
 from vqathinker.media.square import square
 from vqathinker.media.video import Clip, read_keyframes
 from vqathinker.types import FrameSetting
@@ -135,3 +138,34 @@ def test_two_processes_survive_files_that_end_or_hang_a_decoder(
         "hang.mp4": "reading it took longer than 5 s",
         "segfault.mp4": "the decoder crashed (SIGSEGV)",
     }
+
+
+def test_pictures_of_other_depths_are_not_cut(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 64 * 48).astype(np.uint16).reshape(48, 64)
+    for name in ("a.png", "a.tiff"):
+        Image.fromarray(ramp).save(tmp_path / name)
+        np.testing.assert_array_equal(read_image(tmp_path / name).frames[0, ..., 1], ramp >> 8)
+    for name, values in (("f.tiff", ramp / 65535), ("i.tiff", ramp.astype(np.int32))):
+        Image.fromarray(values.astype(np.float32) if name == "f.tiff" else values).save(tmp_path / name)
+        with pytest.raises(VideoError, match=r"what is white in mode . is not known"):
+            read_image(tmp_path / name)
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[37:41] = b"\x00!?\x00"  # the name of a chunk
+    for stop in (*range(20, len(content), 5), len(content)):
+        (tmp_path / "b.png").write_bytes(content[:stop])
+        with pytest.raises(VideoError, match=r"b\.png"):
+            read_image(tmp_path / "b.png")
+
+
+def test_the_last_frame_stands_for_what_is_cut_off(video: Path, tmp_path: Path) -> None:
+    """Fewer frames than packets, and no times: measures ask for places near the end."""
+    wanted = {0, 10, 500}
+    decoded = decode_frames(str(video), wanted, lambda frame: frame, num_frames=501)
+    assert set(decoded.frames) == wanted
+    last = max(range(decode_frames(str(video), {0}, lambda frame: frame).num_frames))
+    (expected,) = decode_frames(str(video), {last}, lambda frame: frame).frames.values()
+    np.testing.assert_array_equal(decoded.frames[500], expected)

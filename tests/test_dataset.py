@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +271,16 @@ def test_a_common_name_keeps_samples_apart(tmp_path: Path) -> None:
     assert len(load_labels(tmp_path / "set.jsonl")) == 2
     with pytest.raises(ValueError, match="in one data set 'all' the id '1' would stand for 2 samples"):
         load_labels(tmp_path / "set.jsonl", dataset="all")
+
+
+def test_samples_know_which_of_them_are_for_tests(tmp_path: Path) -> None:
+    samples = [
+        Sample(name, "set", (Media(f"{name}.mp4"),), "score", target=3.0, columns={"is_test": is_test})
+        for name, is_test in (("a", False), ("b", True), ("c", "false"))
+    ]
+    write_samples(tmp_path / "set.jsonl", samples)
+    assert load_labels(tmp_path / "set.jsonl", split="train")["video_id"][:] == ["a", "c"]
+    assert load_labels(tmp_path / "set.jsonl", split="test")["video_id"][:] == ["b"]
+    write_samples(tmp_path / "set.jsonl", [replace(samples[0], columns={"is_test": "maybe"})])
+    with pytest.raises(ValueError, match="the sample 'a': is_test is 'maybe'; write True or False"):
+        load_labels(tmp_path / "set.jsonl", split="train")

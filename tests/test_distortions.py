@@ -498,3 +498,12 @@ def test_stretched_as_kadis_does() -> None:
 def test_wrong_calls(call: Callable[[Distortion], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(make("white_noise"))
+
+
+@pytest.mark.parametrize("size", [(64, 48), (48, 43), (8, 8), (33, 47)])
+def test_codecs_take_small_clips(size: tuple[int, int]) -> None:
+    """libx265 writes beyond its memory where a side is shorter than its blocks."""
+    frames = np.random.default_rng(0).integers(0, 256, (3, *size, 3), dtype=np.uint8)
+    for kind in ("h264", "h265"):
+        changed = DISTORTIONS[kind]()(frames, 3, np.random.default_rng(0))
+        assert changed.shape == frames.shape

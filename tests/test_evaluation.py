@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from vqathinker.cli import app
 from vqathinker.data.dataset import load_labels
 from vqathinker.evaluation import COLUMNS, Evaluating, Evaluation, Keeping, evaluate
+from vqathinker.samples import Media, Sample, write_samples
 from vqathinker.scoring import Mode, Scorer
 
 REPLIES = ("<think>sharp</think><answer>4.20</answer>", "<think></think><answer>9.00</answer>", "3.00", "")
@@ -393,3 +394,43 @@ def test_samples_depend_on_the_batch_and_are_not_mixed(
         evaluate(ours, rows, out=tmp_path / "greedy")
         with pytest.raises(ValueError, match=r"on which samples depend .* is 2 there and 3 here"):
             evaluate(ours, rows, out=tmp_path / "sampled", samples=2)
+
+
+def test_a_file_that_has_changed_is_scored_again(
+    policies: Callable[..., Any], folder: Path, say: Callable[..., None], tmp_path: Path
+) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(folder / "00.mp4", tmp_path / name)
+    (tmp_path / "own.csv").write_text("video,mos\na.mp4,3\nb.mp4,4\n")
+    rows = load_labels(tmp_path / "own.csv", video_dir=tmp_path, mos_range=(1, 5))
+    said = [f"<think></think><answer>{score}</answer>" for score in (2, 3, 4, 5)]
+    say(*said)
+    assert [row["score"] for row in run(policies, rows, out=tmp_path / "out").rows] == [2, 3]
+    shutil.copy(folder / "01.mp4", tmp_path / "b.mp4")
+    # both are answered, for they are of one batch; the other one's result stays
+    assert [row["score"] for row in run(policies, rows, out=tmp_path / "out").rows] == [2, 5]
+    say()
+    assert [row["score"] for row in run(policies, rows, out=tmp_path / "out").rows] == [2, 5]
+
+
+def test_pairs_are_left_out(
+    policies: Callable[..., Any], folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file of a build has all tasks in it."""
+    video = Media("00.mp4")
+    samples = [
+        Sample("a", "set", (video,), "score", target=3.0),
+        Sample("b", "set", (Media("01.mp4"),), "score", target=4.0),
+        Sample("c", "set", (video, Media("nowhere.mp4")), "pair", "", preference=1.0),
+    ]
+    write_samples(tmp_path / "built.jsonl", samples)
+    policies("none")[0].save_pretrained(tmp_path / "model")
+    policies("none")[1].save_pretrained(tmp_path / "model")
+    found = call(
+        "evaluate", tmp_path / "model", tmp_path / "built.jsonl", "--videos", folder, "--max-new-tokens", 2
+    )
+    assert found.exit_code == 0, found.output
+    assert "1 samples of pair are left out" in caplog.text
+    inspected = call("prepare", tmp_path / "built.jsonl", "--videos", folder)
+    assert inspected.exit_code == 1
+    assert "set/c (second): no such file" in inspected.output

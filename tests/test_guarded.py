@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -82,6 +84,11 @@ def test_giving_up_does_not_wait() -> None:
         start = time.monotonic()
         answers.close()  # type: ignore[attr-defined]
         assert time.monotonic() - start < 60
+
+
+def test_no_limit_is_too_long() -> None:
+    with closing(GuardedReader(num_workers=1, time_limit=math.inf)) as patient:
+        assert isinstance(patient.read(act, "good"), str)
 
 
 @pytest.mark.parametrize("values", [{"num_workers": 0}, {"time_limit": 0.0}])

@@ -76,6 +76,30 @@ def test_vital_names_severity_and_kind_and_asks_nothing() -> None:
     assert made.answer == "relatively severe white noise"
 
 
+def test_what_cannot_be_seen_is_not_taught() -> None:
+    unchanged = known(distortion="gaussian_blur", severity="unnoticeable", level=1)
+    assert reasons(build("recognition", unchanged)) == ["the distortion changes nothing"]
+    assert reasons(build("understanding", unchanged)) == ["nothing is known of its quality"]
+
+
+def test_one_option_alone_is_right() -> None:
+    """White noise is noise."""
+    for kind in ("noise", "low contrast", "white_noise"):
+        for seed in range(20):
+            for made in build("understanding", known(distortion=kind, severity="mild"), seed).samples:
+                others = (
+                    set(made.options) - {made.options[made.correct]} if made.correct is not None else set()
+                )
+                if kind == "noise":
+                    assert not any("noise" in option for option in others)
+                if kind == "low contrast":
+                    assert "contrast change" not in others
+
+
+def test_is_test_stays_with_what_is_made() -> None:
+    assert one("recognition", known(distortion="h264", is_test=True)).columns["is_test"] is True
+
+
 @pytest.mark.parametrize("kind", DISTORTIONS)
 def test_every_kind_has_a_name_in_vital_and_many_in_vqa2(kind: str) -> None:
     assert one("recognition", known(distortion=kind, severity="mild")).answer

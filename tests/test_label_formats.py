@@ -92,6 +92,10 @@ REFUSED: dict[str, tuple[str, str]] = {
         r"line 1 is no header: column 2 \(3.20\), column 3 \(0.61\) and column 4 \(4\) could be the MOS; "
         r"say which is: --mos-column",
     ),
+    "two numbers behind blanks": (
+        "my 2 clip.mp4 3.2 0.5\nb.mp4  4 .25\n",
+        r"line 1 is no header: column 2 \(3.2\) and column 3 \(0.5\) could be the MOS",
+    ),
     "votes that look like frame rates": (
         "a.mp4,65,15,30\nb.mp4,40,12,24\n",
         r"column 2 \(65\), column 3 \(15\) and column 4 \(30\) could be the MOS",

@@ -27,6 +27,8 @@ def touch(folder: Path, *names: str) -> Path:
         (["a_t_20.0.mp4"], ["a_t_20.0.webm", "a_t_20.mp4"], {"a_t_20.0.mp4": "a_t_20.0.webm"}, []),
         (["a.mp4"], ["x/a.mp4", "y/a.mp4"], {}, ["a.mp4"]),
         (["a.mp4"], ["a.txt", "a.csv", "b.mov", "b/a"], {}, []),  # no videos, another stem
+        (["a"], ["a.mp4", "a/x.mp4"], {"a": "a.mp4"}, []),  # a folder is no video
+        (["x/a.png"], ["y/a.png", "a.jpg"], {"x/a.png": "y/a.png"}, []),  # pictures, by their whole name
         (["a.mp4", "a.mov"], ["a.mkv"], {}, ["a.mp4", "a.mov"]),  # two names, one file
         (["a.mp4", "a.mov"], ["a.mov"], {}, []),  # the file has its own name
         # folders tell videos apart as soon as there are several
@@ -54,6 +56,7 @@ NFC, NFD = "K\u00e4se", "Ka\u0308se"
         ([f"{NFD}.mp4"], [f"{NFC}.mov"], {f"{NFD}.mp4": f"{NFC}.mov"}, []),
         ([f"{NFC}/1.mp4", "b/1.mp4"], [f"{NFD}/1.mp4"], {f"{NFC}/1.mp4": f"{NFD}/1.mp4"}, []),
         (["clip3.mp4"], ["Clip3.mp4"], {"clip3.mp4": "Clip3.mp4"}, []),
+        (["P0.PNG"], ["p0.png"], {"P0.PNG": "p0.png"}, []),
         (["A/1.mp4", "b/1.mp4"], ["a/1.mp4", "B/1.MOV"], {"A/1.mp4": "a/1.mp4", "b/1.mp4": "B/1.MOV"}, []),
         (["win\\a\\1.mp4", "win\\b\\1.mp4"], ["a/1.mp4"], {"win\\a\\1.mp4": "a/1.mp4"}, []),
         (["C:\\data\\1.mp4"], ["1.mp4"], {"C:\\data\\1.mp4": "1.mp4"}, []),

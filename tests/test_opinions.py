@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from vqathinker.opinions import (
     level_probabilities,
     preference,
 )
+from vqathinker.opinions.annotators.table import TableAnnotator
 from vqathinker.opinions.levels import adjustment, raw_masses
 
 VITAL_VALUES = (4.5, 3.5, 2.5, 1.5, 0.5)
@@ -124,6 +126,7 @@ def test_preference_by_the_margin() -> None:
     assert preference(60, 3, 55, 4) == 0.5
     assert preference(54, 3, 60, 4) == 0
     assert preference(1, 0, 1, 0) == 0.5
+    assert (preference(90, np.nan, 10, 1), preference(10, None, 10, np.nan)) == (1, 0.5)
 
 
 def opinions(number: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -173,3 +176,20 @@ def test_many_pairs_and_many_small_groups() -> None:
     pairs = draw_pairs(means, stds, [n // 2 for n in range(10)], 4, np.random.default_rng(0), strict=False)
     # no two are alike, and better and worse are shared out over all groups
     assert Counter(pair.preference for pair in pairs) == {1: 2, 0: 1}
+
+
+def test_pairs_of_unknown_spreads_are_decided() -> None:
+    mean, _ = opinions(50)
+    pairs = draw_pairs(mean, np.full(50, np.nan), ["a"] * 50, 100, np.random.default_rng(0), strict=False)
+    assert {pair.preference for pair in pairs} == {0.0, 1.0}
+
+
+def test_a_table_gives_a_medium_its_own_score_alone(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("name,mos\na/x.mp4,80\nb/1.mp4,10\nc/1.mp4,20\ny.mp4,30\n")
+    of = TableAnnotator(str(tmp_path / "one.csv"), folder="media")
+    names = ["a/x.mp4", "a/x.mov", "b/x.mp4", "b/1.mp4", "d/b/1.mkv", "1.mp4", "d/y.mp4", "z.mp4"]
+    found = of([f"media/{name}" for name in names])
+    np.testing.assert_equal(found, [80, 80, np.nan, 10, 10, np.nan, 30, np.nan])
+    (tmp_path / "lsvq.csv").write_text("name,mos\nyfcc-batch1/722,3\nyfcc-batch2/722,4\n")
+    of = TableAnnotator(str(tmp_path / "lsvq.csv"), folder="media")
+    assert of(["media/yfcc-batch2/722.mp4", "media/yfcc-batch1/722.mp4"]) == [4, 3]

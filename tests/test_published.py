@@ -191,6 +191,23 @@ def test_an_entry_that_cannot_be_read_is_named(content: object, words: str, tmp_
     assert "set.json" in str(caught.value)
 
 
+def test_lines_are_named_and_end_where_they_end(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"video": "a.mp4", "conversations": turn("Rate?\n<|image|>", said)}, ensure_ascii=False)
+        for said in ("soft\u2028edges", "Good.")
+    ]
+    first, _ = parse_published("\n\n".join(lines), dataset="set") or [None, None]
+    assert first is not None
+    assert (first.question, first.answer) == ("Rate?", "soft\u2028edges")
+    path = tmp_path / "set.jsonl"
+    path.write_text("\n\n".join([*lines, '{"video": "b.mp4"}']))
+    with pytest.raises(ValueError, match="line 5: no 'conversations'"):
+        read_samples(path)
+    path.write_text("\n".join([*lines, lines[0][:40]]))
+    with pytest.raises(ValueError, match="line 3: no JSON"):
+        read_samples(path)
+
+
 def test_published_samples_go_where_labels_go(tmp_path: Path) -> None:
     path = written(tmp_path, [{"video": "a.mp4", "conversations": turn("<video>\nIs it sharp?", "No.")}])
     rows = load_labels(path, video_dir=tmp_path)

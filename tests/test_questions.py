@@ -130,7 +130,10 @@ def test_letters_in_the_text_of_a_question() -> None:
     asked = (
         "Which one? A.Blur B.Artifact C.Noise D.Video quality is good (Just answer the corresponding letter)"
     )
-    types = "Which type? {A:[None], B:[gussian noise], C:[over dark], D:[shaking], E:[motion blur]}"
+    types = (
+        "Which type? {A:[None], B:[gussian noise], C:[over dark], D:[shaking], E:[motion blur]}"
+        "Just answer the corresponding letter."
+    )
     rows = [
         {
             "video": "0.mp4",

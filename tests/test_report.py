@@ -156,6 +156,13 @@ def test_report(tmp_path: Path) -> None:
     assert r"\begin{tabular}{lrr}" in call("report", first, second, "--latex", "--resamples", 9).stdout
 
 
+def test_names_are_no_markup(tmp_path: Path) -> None:
+    runs = [write(tmp_path / f"run[lr={rate}]", {"set[old]": scores(9, 1.0)}) for rate in ("1e-6", "1e-5")]
+    shown = call("report", *runs, "--resamples", 9).stdout.replace("\n", "")
+    assert "set[old]" in shown
+    assert "[lr=1e-6]" in shown
+
+
 def test_user_errors(tmp_path: Path) -> None:
     run = write(tmp_path / "run", {"a": scores(9, 1.0)})
     with Journal(tmp_path / "half", {}):

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import PROCESSES, redirect_output, rounds
+from conftest import PROCESSES, read_rows, redirect_output, rounds
 
 from vqathinker import journal as journal_module
+from vqathinker.atomic import whole_file, write_table
 from vqathinker.cli import app
 from vqathinker.evaluation import Keeping
 from vqathinker.journal import Journal, Lines, read, read_entries, read_lines, remove_all
@@ -372,3 +373,20 @@ def test_a_result_takes_the_place_of_an_unreadable_file(tmp_path: Path) -> None:
     kept = Keeping(tmp_path, shard=(0, 2)).open({})
     kept.close()
     assert {row: entry["score"] for row, entry in kept.entries.items()} == {0: 4.0, 1: 3.0}
+
+
+def test_two_may_write_one_file_at_a_time(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "a") as outer:
+        outer.write_text("outer")
+        with whole_file(tmp_path / "a") as inner:
+            inner.write_text("inner")
+    assert (tmp_path / "a").read_text() == "outer"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_cells_of_a_table_may_hold_any_end_of_a_line(tmp_path: Path) -> None:
+    rows = [
+        {"a": text, "b": "x"} for text in ("soft\redges", "soft\nedges", "soft\r\nedges", "soft\u2028edges")
+    ]
+    write_table(tmp_path / "a.csv", ["a", "b"], rows)
+    assert read_rows(tmp_path / "a.csv") == rows

@@ -296,8 +296,8 @@ def test_encoding_many_videos_equals_one_by_one(
 
 
 def test_question_is_replaced(policy: tuple[Any, Any], videos: list[EncodedVideo]) -> None:
-    encoder = VideoEncoder(*policy, policy[1].scoring, question="How sharp?")
-    text = policy[1].tokenizer.decode(encoder.request(videos[0], "a").prompt_ids)
+    encoder = VideoEncoder(*policy, policy[1].scoring)
+    text = policy[1].tokenizer.decode(encoder.request(videos[0], "a", "How sharp?").prompt_ids)
     assert "How sharp?" in text
 
 

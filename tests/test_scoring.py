@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.media.container import VideoError
 from vqathinker.media.video import read_keyframes
 from vqathinker.rollout import HFEngine, Response, Sampling, VideoEncoder
+from vqathinker.rollout.answer import Answerer, Asking, Viewing
 from vqathinker.scoring import Mode, Score, Scorer
 from vqathinker.scoring.reading import combine, expected_value, read
 
@@ -108,8 +110,8 @@ def next_probabilities(scorer: Scorer, path: Path, ids: list[int], prompt_length
 
 def greedy(scorer: Scorer, path: Path | str, question: str | None = None) -> str:
     """The response to one video, read in this process and answered alone."""
-    encoder = VideoEncoder(scorer.model, scorer.processor, scorer.setting, question=question)
-    request = encoder.request(*encoder.encode([read_keyframes(path, 6).frames]), "")
+    encoder = VideoEncoder(scorer.model, scorer.processor, scorer.setting)
+    request = encoder.request(*encoder.encode([read_keyframes(path, 6).frames]), "", question)
     engine = HFEngine(scorer.model, scorer.processor)
     ((response,),) = engine.generate([request], 1, Sampling(max_new_tokens=LIMIT))
     return str(scorer.processor.tokenizer.decode(response.token_ids, skip_special_tokens=True))
@@ -425,3 +427,20 @@ def test_a_wrong_call_is_told_when_it_is_made(scorer: Scorer, checkpoint: Path) 
         scorer.ask(3, "Is it sharp?")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="frame size 0 is not a multiple"):
         Scorer.from_pretrained(checkpoint, frame_size=0)
+
+
+def test_batches_draw_on_their_own(scorer: Scorer, clips: list[Path], tmp_path: Path) -> None:
+    """Copies of one clip under other names: what is drawn for one says nothing of another."""
+    answerer = Answerer(scorer.model, scorer.processor)
+    asking = Asking(num_responses=4, sampling=Sampling(max_new_tokens=8, temperature=3.0))
+
+    def drawn(name: str) -> list[list[int]]:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        ((responses,),) = answerer.answer(
+            [Viewing((read_keyframes(shutil.copy(clips[0], path), 6),), (None,))], asking
+        )
+        return [response.token_ids for response in responses]
+
+    assert drawn("a/1.mp4") == drawn("b/1.mp4")  # wherever it lies
+    assert drawn("a/1.mp4") != drawn("a/2.mp4")

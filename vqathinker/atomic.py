@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 
 @contextmanager
@@ -17,8 +20,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: if it cannot be put there.
     """
     path = Path(path)
-    # of this process alone, and hidden: who lists the folder meanwhile does not meet it
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    # of this call alone, on whichever machine, and hidden: who lists the folder meanwhile does not meet it
+    part = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         yield part
         part.replace(path)
@@ -41,3 +44,18 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
     """
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8", newline="", errors="backslashreplace")
+
+
+def write_table(
+    path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Write a CSV. Its lines end as RFC 4180 says, so that cells may hold any end of a line themselves.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    form: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    with whole_file(path) as part, part.open("w", **form) as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

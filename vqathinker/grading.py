@@ -149,8 +149,8 @@ def _grade(found: list[int | str]) -> Grade:
 def read_vote(reply: str) -> int | None:
     """The score in a judge's reply, None if there is none.
 
-    >>> read_vote('{"score": 2, "reason": "the same"}'), read_vote("Score: 1"), read_vote("score: 1.5")
-    (2, 1, None)
+    >>> [read_vote(reply) for reply in ('{"score": 2.0, "reason": "the same"}', "Score: 1", "score: 1.5")]
+    [2, 1, None]
     """
     rest = THOUGHT.sub("", reply)
     try:
@@ -158,5 +158,5 @@ def read_vote(reply: str) -> int | None:
     except ValueError:  # no JSON
         found = {int(vote) for vote in WRITTEN.findall(rest.replace("*", ""))}
         return found.pop() if len(found) == 1 else None
-    votes = {str(vote): vote for vote in range(WORST, BEST + 1)}
+    votes = {text: vote for vote in range(WORST, BEST + 1) for text in (f"{vote}", f"{vote}.0")}
     return votes.get(str(score))

@@ -187,6 +187,15 @@ class Kept:
             self._journal.close()
 
 
+class KeptRows(Kept):
+    """Results by row and by what the file was that they are of: of another one there is none yet."""
+
+    def key(self, entry: Mapping[str, Any]) -> Hashable:
+        """The row, and the fingerprint of its file or of its two."""
+        file = entry.get("file")
+        return entry["row"], tuple(file) if isinstance(file, list) else file
+
+
 def _open_locked(path: Path) -> int:
     """Open a file for appending that this process alone writes.
 

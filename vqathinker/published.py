@@ -13,6 +13,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from string import ascii_uppercase
 from typing import Any
 
@@ -23,7 +24,7 @@ from vqathinker.scale import from_share
 Entry = Mapping[str, Any]
 
 MARK = "\ufeff"  # a byte order mark that a file has in the middle of a line
-PLACEHOLDERS = re.compile(r"\s*<(?:image|video)>\s*")  # where the medium stands among the words
+PLACEHOLDERS = re.compile(r"\s*<\|?(?:image|video)\|?>\s*")  # where the medium stands among the words
 ASKS = frozenset({"human", "user"})
 MEDIUM_KEYS = ("video", "image", "img_path", "video_path")
 CLIP_KEY = "frames per sec"  # marks a video in VQA²'s files, whose key is `image`
@@ -42,6 +43,7 @@ LISTED = re.compile(r"(?<![A-Za-z])\(?([A-H])\s*[.:)]\s*")  # an option's letter
 ANSWERED = re.compile(r"^\(?([A-H])\)?(?:[.:)]\s*(.*)|)$", re.DOTALL)
 BETWEEN = re.compile(r"[,;]?\s+(?:or|and)\s*$")
 AROUND = " \t\n,.;?[](){}'\""
+BRACKETED = re.compile(r"\[([^\]]*)\]")
 REMARK = re.compile(r"\s*\([^()]*\)\s*$")  # "(Just answer the corresponding letter)"
 FORMS = ("llava", "llama-factory", "swift")
 
@@ -57,27 +59,35 @@ def parse_published(text: str, *, dataset: str) -> list[Sample] | None:
         ValueError: naming the entry, if one cannot be read.
     """
     entries = _entries(text)
-    if not entries:
+    try:
+        first = next(entries)
+    except (StopIteration, ValueError):
         return None
-    first = entries[0][0] if isinstance(entries[0], list) and entries[0] else entries[0]
-    if not isinstance(first, dict):
-        return None
-    if "correct_choice" in first and "question" in first:
-        read: Callable[[Any, str, str], Iterable[Sample]] = _benchmark
-    elif isinstance(entries[0], list):
-        read = _vital
-    elif "conversations" in first and any(key in first for key in MEDIUM_KEYS):
-        read = _conversation
-    else:
+    read = _form_of(first[1])
+    if read is None:
         return None
     samples: list[Sample] = []
-    for number, entry in enumerate(entries):
+    for number, (where, entry) in enumerate(chain([first], entries)):
         try:
             samples += read(entry, str(number), dataset)
         except (ValueError, KeyError, TypeError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise ValueError(f"entry {number + 1}: {what}") from error
+            raise ValueError(f"{where}: {what}") from error
     return samples
+
+
+def _form_of(entry: Any) -> Callable[[Any, str, str], Iterable[Sample]] | None:  # noqa: ANN401  what JSON holds
+    """What reads the entries of a file, by its first one; None for a form that is not known."""
+    first = entry[0] if isinstance(entry, list) and entry else entry
+    if not isinstance(first, dict):
+        return None
+    if "correct_choice" in first and "question" in first:
+        return _benchmark
+    if isinstance(entry, list):
+        return _vital
+    if "conversations" in first and any(key in first for key in MEDIUM_KEYS):
+        return _conversation
+    return None
 
 
 def parse_maxwell(text: str, names: Sequence[str], *, dataset: str = "maxwell") -> list[Sample]:
@@ -144,19 +154,24 @@ def is_exported(sample: Sample) -> bool:
     return bool(sample.answer) and len(sample.media) < MOST_MEDIA
 
 
-def _entries(text: str) -> list[Any]:
-    """The objects of a JSON list, or of one object a line; nothing where the text is neither."""
+def _entries(text: str) -> Iterator[tuple[str, Any]]:
+    """The entries of a JSON list, or of one object a line, each with where it stands; none of another text.
+
+    Raises:
+        ValueError: if what holds them is no JSON.
+    """
     start = text.lstrip()[:1]
-    try:
-        if start == "[":
-            found = json.loads(text)
-        elif start == "{":
-            found = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            return []
-    except ValueError:
-        return []
-    return found if isinstance(found, list) else []
+    if start == "[":
+        for number, entry in enumerate(json.loads(text), 1):
+            yield f"entry {number}", entry
+    elif start == "{":
+        for number, line in enumerate(text.split("\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                yield f"line {number}", json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: no JSON ({error})") from error
 
 
 def _medium(entry: Entry) -> Media:
@@ -232,9 +247,21 @@ def _options(question: str, answer: str) -> tuple[tuple[str, ...], int | None]:
         return (), None
     ends = [mark.start() for mark in marks[1:]] + [len(question)]
     texts = [question[mark.end() : end].strip().split("\n")[0] for mark, end in zip(marks, ends, strict=True)]
-    options = tuple(BETWEEN.sub("", REMARK.sub("", text)).strip(AROUND) for text in texts)
+    options = tuple(map(_option, texts))
     words = (said[2] or "").strip(AROUND)
     return (options, correct) if words in ("", options[correct]) else ((), None)
+
+
+def _option(text: str) -> str:
+    """The words of an option, without what stands around or behind it.
+
+    >>> _option("[blur]}Just answer the letter."), _option("Noise (Just answer the letter)")
+    ('blur', 'Noise')
+    """
+    bracketed = BRACKETED.match(text)
+    if bracketed:
+        return bracketed[1].strip(AROUND)
+    return BETWEEN.sub("", REMARK.sub("", text)).strip(AROUND)
 
 
 def _vital(group: Sequence[Entry], name: str, dataset: str) -> Iterator[Sample]:

@@ -6,7 +6,7 @@ Sources of the words: Q-Align (arXiv 2312.17090), VQA² (2411.03795).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,13 +38,16 @@ def clip(score: float) -> float:
     return score if math.isnan(score) else min(max(score, low), high)
 
 
-def level_of(score: float, words: Sequence[str] = WORDS) -> str:
-    """Return the word of the level that is nearest to a score.
+def level_of(score: float) -> str:
+    """Return the word of the level whose value is nearest to a score, of two as near the better one.
 
-    >>> level_of(4.6), level_of(0.3)
-    ('excellent', 'bad')
+    What stands before a score in a response is to agree with the number. Levels of opinions are fifths of a
+    range instead (`opinions.level_index`).
+
+    >>> level_of(4.6), level_of(0.3), level_of(2.5)
+    ('excellent', 'bad', 'fair')
     """
-    return words[len(words) - min(max(round(score), 1), len(words))]
+    return WORDS[len(WORDS) - min(max(math.floor(score + 0.5), 1), len(WORDS))]
 
 
 def from_share(share: float) -> float:

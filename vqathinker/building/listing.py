@@ -35,15 +35,20 @@ class Listing:
     Attributes:
         samples: one for each medium or row.
         lost: path to what is wrong, of files that were meant and are not there.
+        root: folder that the samples' paths start from.
     """
 
     samples: list[Sample]
     lost: dict[str, str]
+    root: Path = Path()
 
     @property
     def digest(self) -> str:
-        """Tells whether another build started from the same."""
-        content = "".join(map(to_line, self.samples))
+        """Tells whether another build started from the same samples, and files of the same sizes."""
+        # the root may not be there yet
+        paths = [os.path.normpath(self.root / one.path) for sample in self.samples for one in sample.media]
+        sizes = [os.path.getsize(path) if os.path.isfile(path) else None for path in paths]
+        content = "".join(map(to_line, self.samples)) + str(sizes)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -79,7 +84,7 @@ def list_media(folder: Path, root: Path) -> Listing:
         Sample(name, start.resolve().name, (Media(os.path.relpath(path, root)),), task=MEDIUM)
         for name, path in zip(names, paths, strict=True)
     ]
-    return Listing(samples, lost)
+    return Listing(samples, lost, root)
 
 
 def _is_within(path: str, folder: Path) -> bool:
@@ -129,7 +134,10 @@ def list_labels(labels: Path, folder: Path, root: Path, reading: LabelReading) -
     except ValueError as error:
         raise ValueError(f"{labels}: {error}") from error
     if given is None:
-        samples = list(_rows(labels, folder, root, reading))
+        try:
+            samples = list(_rows(labels, folder, root, reading))
+        except NoNumberError as error:
+            raise ValueError(f"{labels}: {error}") from error
     else:
         samples = [
             replace(sample, media=tuple(_from(root, folder, medium) for medium in sample.media))
@@ -144,7 +152,7 @@ def list_labels(labels: Path, folder: Path, root: Path, reading: LabelReading) -
     there = [sample for sample in samples if not any(medium.path in lost for medium in sample.media)]
     if not there:
         raise ValueError(f"none of the {len(samples)} media in {labels} is in {folder}")
-    return Listing(there, lost)
+    return Listing(there, lost, root)
 
 
 def write_listing(listing: Listing, parts: Parts, part_size: int) -> None:
@@ -164,7 +172,7 @@ def _rows(labels: Path, folder: Path, root: Path, reading: LabelReading) -> Iter
     others = [name for name in columns if name not in UNTOLD]
     names = short_names(list(columns["video_id"]))
     for row, name in enumerate(names):
-        spread = float(columns["std"][row]) if "std" in columns else math.nan
+        spread = _number("std", columns["std"][row], name) if "std" in columns else math.nan
         factor = 4 / (columns["mos_high"][row] - columns["mos_low"][row])
         yield Sample(
             id=name,
@@ -172,7 +180,7 @@ def _rows(labels: Path, folder: Path, root: Path, reading: LabelReading) -> Iter
             media=(Media(os.path.relpath(columns["path"][row], root)),),
             target=float(columns["target"][row]),
             spread=None if math.isnan(spread) else spread * float(factor),
-            columns={_renamed(other): _value(other, columns[other][row]) for other in others},
+            columns={_renamed(other): _value(other, columns[other][row], name) for other in others},
         )
 
 
@@ -181,15 +189,27 @@ def _renamed(name: str) -> str:
     return f"column_{name}" if name in ATTRIBUTES else name
 
 
-def _value(name: str, value: Any) -> Any:  # noqa: ANN401  what a table holds
+class NoNumberError(ValueError):
+    """A cell of a column of numbers holds none."""
+
+
+def _number(column: str, value: Any, name: str) -> float:  # noqa: ANN401  what a table holds
+    """The number in a cell, NaN if it is empty."""
+    try:
+        return math.nan if value in ("", None) else float(value)
+    except (TypeError, ValueError):
+        raise NoNumberError(f"{name}: the column {column!r} holds {value!r}, a number is expected") from None
+
+
+def _value(column: str, value: Any, name: str) -> Any:  # noqa: ANN401  what a table holds
     """A cell as stages read it."""
-    if name in STRUCTURED and isinstance(value, str) and value:
+    if column in STRUCTURED and isinstance(value, str) and value:
         try:
             return json.loads(value)
         except ValueError:
             return value  # a depiction in prose
-    if name in NUMBERS and value not in ("", None):
-        return float(value)
+    if column in NUMBERS and value not in ("", None):
+        return _number(column, value, name)
     return value.item() if hasattr(value, "item") else value
 
 

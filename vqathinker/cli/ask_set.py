@@ -18,7 +18,7 @@ from vqathinker.cli.evaluate import kept_note
 from vqathinker.cli.label_options import require_folder
 from vqathinker.cli.options import CheckpointName, EngineOptions, KeepOptions, ModeOptions, require_keeping
 from vqathinker.cli.require import require_checkpoint, require_label_file, require_room
-from vqathinker.cli.show import errors_in_a_line, fail, leave, progress_bar
+from vqathinker.cli.show import errors_in_a_line, fail, leave, print_table, progress_bar
 from vqathinker.cli.usage import with_options
 
 if TYPE_CHECKING:
@@ -295,14 +295,13 @@ def _judge(report: QuestionReport, name: str, grader: Grader, price: tuple[float
 
 def _show(report: QuestionReport, *, has_judge: bool) -> bool:
     """Print the table and what it leaves out; return whether something is missing."""
-    from rich.console import Console
     from rich.table import Table
 
     header, rows = report.table()
     table = Table(*header, box=None)
     for row in rows:
         table.add_row(*row)
-    Console(markup=False).print(table)
+    print_table(table)
     for one, other, number, found in report.agreement():
         between = f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
         typer.echo(f"κ of {one} and {other} over {number} answers: {between}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +10,7 @@ import typer
 
 from vqathinker.cli.options import CheckpointName, EngineOptions, ModeOptions
 from vqathinker.cli.require import require_checkpoint, require_room
-from vqathinker.cli.show import errors_in_a_line, fail, require_free
+from vqathinker.cli.show import errors_in_a_line, fail, print_table, require_free
 from vqathinker.cli.usage import nearest_path, require_choice, with_options
 
 if TYPE_CHECKING:
@@ -134,10 +132,9 @@ def _compare(scorer: Scorer, paths: list[str], by: str, samples: int, seed: int)
 
 def _rank(votes: Votes, out: Path | None) -> None:
     """Print a ranking, or leave without one."""
-    from rich.console import Console
     from rich.table import Table
 
-    from vqathinker.atomic import write_whole
+    from vqathinker.atomic import write_table
 
     try:
         standings = votes.ranking()
@@ -153,7 +150,7 @@ def _rank(votes: Votes, out: Path | None) -> None:
         shown = "–" if math.isnan(theta.low) else f"{theta.low:.2f} to {theta.high:.2f}"
         table.add_row(str(rank), standing.name, f"{theta.value:.2f}", shown, f"{standing.wins:.0%}")
         rows.append([rank, standing.name, theta.value, theta.low, theta.high, standing.wins])
-    Console(markup=False).print(table)
+    print_table(table)
     if not math.isnan(votes.first_shown):
         typer.echo(f"{votes.first_shown:.0%} of the votes are for the one shown first")
     _say_invalid(votes)
@@ -163,11 +160,8 @@ def _rank(votes: Votes, out: Path | None) -> None:
     for path in sorted(unranked):
         typer.echo(f"{path}: no vote, not ranked", err=True)
     if out is not None:
-        content = io.StringIO(newline="")
-        writer = csv.writer(content, lineterminator="\n")
-        writer.writerow(["rank", "file", "strength", "low", "high", "wins"])
-        writer.writerows(rows)
-        write_whole(out, content.getvalue())
+        columns = ["rank", "file", "strength", "low", "high", "wins"]
+        write_table(out, columns, (dict(zip(columns, row, strict=True)) for row in rows))
 
 
 def _say_invalid(votes: Votes) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from vqathinker.checkpoints.folders import CONFIG_FILE, HOW_TO_MERGE, checkpoint_folder, is_adapter
 from vqathinker.cli.require import read_json, read_prompt, require_new, require_slowfast
-from vqathinker.cli.show import fail, progress_bar, require_free
+from vqathinker.cli.show import fail, print_table, progress_bar, require_free
 from vqathinker.cli.usage import require_choice
 
 if TYPE_CHECKING:
@@ -107,7 +107,6 @@ def require_source(source: str, *, motion: str | None, slowfast: Path | None, ta
 
 def _show(report: Conversion) -> None:
     """Print how many tensors of each part of the source were used, and what became of the others."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("part", title=f"{report.layout} → {report.target}")
@@ -117,4 +116,4 @@ def _show(report: Conversion) -> None:
     table.add_section()
     for kind in ("left_out", "added", "unused", "missing", "mismatched"):
         table.add_row(kind.replace("_", " "), str(len(getattr(report, kind))))
-    Console().print(table)
+    print_table(table)

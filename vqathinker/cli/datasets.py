@@ -17,7 +17,7 @@ from vqathinker.cli.label_options import (
     tell,
 )
 from vqathinker.cli.require import require_label_file
-from vqathinker.cli.show import NUM_SHOWN, fail
+from vqathinker.cli.show import NUM_SHOWN, fail, print_table
 from vqathinker.cli.usage import with_options
 from vqathinker.nearest import alike, no_data_set
 
@@ -137,7 +137,6 @@ def check_questions(name: str, file: Path, videos: Path | None) -> NoReturn:
 
 def show_benchmarks() -> None:
     """Print all records as a table."""
-    from rich.console import Console
     from rich.table import Table
 
     from vqathinker.data.benchmarks import BENCHMARKS
@@ -153,14 +152,14 @@ def show_benchmarks() -> None:
         scale = f"{benchmark.low:g} to {benchmark.high:g}"
         scale += "" if benchmark.higher_is_better else ", lower is better"
         table.add_row(benchmark.name, str(benchmark.num_videos), scale, domain, benchmark.label_file)
-    Console().print(table)
+    print_table(table)
     questions = Table("questions", box=None, padding=(0, 2, 0, 0))
     for title in ("number", "videos"):
         questions.add_column(title, justify="right")
     questions.add_column("file", no_wrap=True)
     for one in QUESTION_SETS.values():
         questions.add_row(one.name, str(one.num_questions), str(one.num_media), one.file)
-    Console().print(questions)
+    print_table(questions)
     typer.echo("vqathinker datasets NAME says where to obtain one and how its files are named")
 
 

@@ -64,7 +64,8 @@ class LabelOptions(ColumnOptions):
         """As the reader of label files takes it."""
         from vqathinker.data.dataset import LabelReading
 
-        return LabelReading(**asdict(self) | {"scale": self.chosen_scale})
+        # what has two media is left out where it has no place, with all that has no score
+        return LabelReading(**asdict(self) | {"scale": self.chosen_scale, "pairs": True})
 
 
 def tell(matches: Matches) -> None:

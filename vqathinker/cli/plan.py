@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.show import fail
+from vqathinker.cli.show import fail, print_table
 
 if TYPE_CHECKING:
     from vqathinker.planning.hardware import GPU
@@ -125,7 +125,6 @@ def _gib(size: float) -> str:
 
 
 def _show_memory(name: str, planned: Planned, found: Memory) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     run = planned.run
@@ -143,11 +142,10 @@ def _show_memory(name: str, planned: Planned, found: Memory) -> None:
     table.add_row("allowance for CUDA and fragmentation", _gib(found.allowance))
     table.add_row(f"largest ({found.largest_phase}), with the allowance", _gib(found.peak))
     table.add_row(f"memory of the {run.gpu.name}", _gib(run.gpu.memory))
-    Console().print(table)
+    print_table(table)
 
 
 def _show_time(planned: Planned, assumed: Assumptions, num_videos: int) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from vqathinker.planning.time import phases, schedule
@@ -163,7 +161,7 @@ def _show_time(planned: Planned, assumed: Assumptions, num_videos: int) -> None:
     table.add_column("seconds", justify="right")
     for name, phase in parts.items():
         table.add_row(name, f"{phase.flops / 1e12:.1f}", f"{phase.seconds:.1f}")
-    Console().print(table)
+    print_table(table)
     prompt = "" if planned.checkpoint.is_counted else " (estimated)"
     typer.echo(
         f"{whole.step_seconds:.1f} s per step, {whole.videos_per_hour:.0f} videos per hour; "

@@ -52,9 +52,10 @@ def _inspect(table: LabelTable, num_keyframes: int, num_workers: int) -> Report:
     """Inspect a data set under a progress bar, decoding nothing if `num_keyframes` is 0."""
     from vqathinker.cli.progress import counted
     from vqathinker.data.inspection import look_at, sum_up
+    from vqathinker.data.label_rows import files_of
 
     rows = table.to_rows()
-    files = list(dict.fromkeys(rows["path"]))  # samples may ask several things of one
+    files = list(dict.fromkeys(files_of(rows)))  # samples may ask several things of one
     with progress_bar("files") as progress:
         bar = progress.add_task("checking files", total=len(files))
         looks = counted(look_at(files, num_keyframes, num_workers), progress, bar)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqathinker.cli.show import fail, require_free
+from vqathinker.cli.show import fail, print_table, require_free
 from vqathinker.cli.usage import nearest_path
 
 if TYPE_CHECKING:
@@ -222,7 +222,6 @@ def _pair(values: Sequence[float]) -> str:
 
 
 def _print(title: str, table: Table, layout: str) -> None:
-    from rich.console import Console
     from rich.table import Table as RichTable
 
     from vqathinker.evaluation import markup
@@ -237,4 +236,4 @@ def _print(title: str, table: Table, layout: str) -> None:
         shown.add_column(name, justify="right", overflow="fold")
     for row in rows:
         shown.add_row(*row)
-    Console().print(shown)
+    print_table(shown)

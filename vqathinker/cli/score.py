@@ -245,7 +245,8 @@ class Tally:
         if self.options.as_json:
             sys.stdout.write(json_line(row))
         elif self.options.as_csv:
-            writer = csv.DictWriter(sys.stdout, row, lineterminator="\n")
+            # text in quotes: it may hold any end of a line
+            writer = csv.DictWriter(sys.stdout, row, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
             if is_first:
                 writer.writeheader()
             writer.writerow(flat_row(row))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.progress import Progress
+    from rich.table import Table
 
     from vqathinker.data.inspection import Report
     from vqathinker.evaluation import Evaluation, Keeping
@@ -93,19 +94,25 @@ def say_kept(kept: int, number: int) -> None:
 
 def show_findings(findings: Report) -> None:
     """Print the number of findings of each kind and the first unusable videos."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("finding")
     table.add_column("count", justify="right")
     for kind, count in findings.counts().items():
         table.add_row(kind, str(count))
-    Console().print(table)
+    print_table(table)
     show_faults(findings.faults(), "; --report FILE lists all")
     for line in findings.matches.lines():
         typer.echo(line)
     if findings.is_range_doubtful:
         typer.echo(RANGE_DOUBTFUL)
+
+
+def print_table(table: Table) -> None:
+    """Print a table; names in brackets or between colons are names, no markup."""
+    from rich.console import Console
+
+    Console(markup=False, emoji=False).print(table)
 
 
 def show_faults(faults: Mapping[str, str], where: str = "") -> None:
@@ -126,7 +133,6 @@ def _title(result: Evaluation, name: str) -> str:
 
 def show_metrics(result: Evaluation, name: str = "") -> None:
     """Print every metric with its interval, of several data sets each and their mean, and the counts."""
-    from rich.console import Console
     from rich.table import Table
 
     from vqathinker.metrics import METRICS
@@ -137,19 +143,19 @@ def show_metrics(result: Evaluation, name: str = "") -> None:
     for dataset, metrics in result.datasets.items():
         if len(result.datasets) > 1:
             table.add_row(dataset)
-        for name in METRICS:
-            estimate = getattr(metrics, name)
-            table.add_row(name, f"{estimate.value:.4f}", f"{estimate.low:.4f} to {estimate.high:.4f}")
+        for metric in METRICS:
+            estimate = getattr(metrics, metric)
+            table.add_row(metric, f"{estimate.value:.4f}", f"{estimate.low:.4f} to {estimate.high:.4f}")
         table.add_section()
     if len(result.datasets) > 1:
         table.add_row("overall, weighted by videos")
-        for name, value in result.overall().items():
-            table.add_row(name, f"{value:.4f}")
+        for metric, value in result.overall().items():
+            table.add_row(metric, f"{value:.4f}")
         table.add_section()
     table.add_row("unreadable files", str(result.num_unreadable))
     table.add_row("unparsed responses", str(result.metrics.num_failed))
     table.add_row("clipped scores", str(result.num_clipped))
-    Console().print(table)
+    print_table(table)
     show_faults({row["path"]: row["error"] for row in result.rows if row["error"] is not None})
     if result.metrics.srcc.high < 0:
         typer.echo(

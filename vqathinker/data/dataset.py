@@ -216,19 +216,24 @@ def _splits_of_labels(labels: Labels) -> list[str] | None:
         return [str(split) for split in labels.columns["split"]]
     if "is_test" not in labels.columns:
         return None
-    flags = [str(flag).strip().lower() for flag in labels.columns["is_test"]]
-    splits = [TEST_FLAGS.get(flag, flag) for flag in flags]
-    for row, split in enumerate(splits):
-        if split not in TEST_FLAGS.values():
-            raise ValueError(f"{labels.at(row)}: is_test is {split!r}; write True or False")
-    return splits
+    return [_split_of(flag, labels.at(row)) for row, flag in enumerate(labels.columns["is_test"])]
+
+
+def _split_of(flag: object, where: str) -> str:
+    """The split that a value of `is_test` stands for."""
+    told = str(flag).strip().lower()
+    if told not in TEST_FLAGS:
+        raise ValueError(f"{where}: is_test is {told!r}; write True or False")
+    return TEST_FLAGS[told]
 
 
 def _splits_of_samples(samples: Sequence[Sample]) -> list[str] | None:
-    """The split of each sample, by its column `split`; None where no sample has one."""
-    if not any("split" in sample.columns for sample in samples):
+    """The split of each sample, by its column `split` or `is_test`; None where no sample has one."""
+    if any("split" in sample.columns for sample in samples):
+        return [str(sample.columns.get("split")) for sample in samples]
+    if not any("is_test" in sample.columns for sample in samples):
         return None
-    return [str(sample.columns.get("split")) for sample in samples]
+    return [_split_of(one.columns.get("is_test"), f"the sample {one.id!r}") for one in samples]
 
 
 def _prompt(dataset: str, video: str) -> str:

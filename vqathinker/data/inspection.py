@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vqathinker.data.matching import Matches
-from vqathinker.data.overlap import fingerprint
+from vqathinker.data.overlap import same_contents
 from vqathinker.media.container import VideoError, require_content
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.medium import read_medium
@@ -134,11 +134,13 @@ def sum_up(dataset: Dataset, looks: Mapping[str, Clip | VideoError | None], num_
     """
     names = [f"{name}/{video}" for name, video in zip(dataset["dataset"], dataset["video_id"], strict=True)]
     paths = list(dataset["path"])
+    others = dataset["beside"][:] if "beside" in dataset.column_names else []
+    beside = [(f"{name} (second)", path) for name, path in zip(names, others, strict=False) if path]
     missing: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     damaged: dict[str, int] = {}
     usable: dict[str, str] = {}
-    for name, path in zip(names, paths, strict=True):
+    for name, path in [*zip(names, paths, strict=True), *beside]:
         look = looks[path]
         # a file that is not there is another finding than one that cannot be read
         if not isinstance(look, VideoError):
@@ -198,6 +200,5 @@ def _groups(pairs: Iterable[tuple[Hashable, str]]) -> list[list[str]]:
 
 
 def _same_contents(files: dict[str, str]) -> list[list[str]]:
-    """Group the names of different files with the same content; only files of equal size are opened."""
-    same_size = _groups((os.path.getsize(path), path) for path in files)
-    return _groups((fingerprint(path), files[path]) for group in same_size for path in group)
+    """The names of different files with one content."""
+    return [[files[path] for path in paths] for paths in same_contents(files)]

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import PurePath
 from urllib.parse import unquote
 
-from vqathinker.media.names import is_video_name, stem
+from vqathinker.media.names import is_image_name, is_video_name, stem
 
 NUM_EXAMPLES = 3
 
@@ -70,7 +70,7 @@ def _warn(line: str) -> None:
 
 
 def match(names: Sequence[str], folder: str | os.PathLike[str]) -> Matches:
-    """Look for the names without a file among all video files below a folder.
+    """Look for the names without a file among all video and picture files below a folder.
 
     A file matches a name if both have one stem (the last part without a video's extension) and their folders
     agree as far as both go; if all names lie in one folder, any folder will do. A file that
@@ -81,13 +81,13 @@ def match(names: Sequence[str], folder: str | os.PathLike[str]) -> Matches:
         names: relative to the folder, as the label file gives them.
         folder: searched with all its folders, only if a name has no file.
     """
-    own = [name for name in names if os.path.exists(os.path.join(folder, name))]
+    own = [name for name in names if os.path.isfile(os.path.join(folder, name))]
     missing = sorted(set(names).difference(own))
     if not missing or not os.path.isdir(folder):
         return Matches()
     any_folder = len({os.path.dirname(name.replace("\\", "/")) for name in names}) == 1
     taken = {os.path.normpath(name) for name in own}
-    files = [file for file in _video_files(folder) if file not in taken]
+    files = [file for file in _media_files(folder) if file not in taken]
     by_stem, ambiguous = _pair(missing, files, str, any_folder=any_folder)
     rest = [name for name in missing if name not in by_stem and name not in ambiguous]
     free = set(files).difference(by_stem.values())
@@ -110,7 +110,7 @@ def _pair(
         name: [
             file
             for file in with_stem.get(stem(spell(name)), [])
-            if any_folder or _folders_agree(spell(name), spell(file))
+            if any_folder or folders_agree(spell(name), spell(file))
         ]
         for name in names
     }
@@ -128,18 +128,18 @@ def simple(name: str) -> str:
     return unicodedata.normalize("NFC", unquote(name.replace("\\", "/"))).casefold()
 
 
-def _video_files(folder: str | os.PathLike[str]) -> list[str]:
-    """The video files below a folder, relative to it; a link whose target is gone is none."""
+def _media_files(folder: str | os.PathLike[str]) -> list[str]:
+    """The videos and pictures below a folder, relative to it; a link whose target is gone is none."""
     files = []
     for parent, _, names in sorted(os.walk(folder)):
         for name in sorted(names):
             path = os.path.join(parent, name)
-            if is_video_name(name) and os.path.exists(path):
+            if (is_video_name(name) or is_image_name(name)) and os.path.exists(path):
                 files.append(os.path.relpath(path, folder))
     return files
 
 
-def _folders_agree(name: str, file: str) -> bool:
+def folders_agree(name: str, file: str) -> bool:
     """Whether two paths have the same folders, from the innermost out, as far as both have any."""
     parts = (reversed(PurePath(os.path.normpath(path)).parts[:-1]) for path in (name, file))
     return all(one == other for one, other in zip(*parts, strict=False))

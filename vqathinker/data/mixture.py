@@ -107,6 +107,8 @@ def _kind(part: Dataset, name: str) -> set[str]:
 def _places(number: int, weight: float, rng: np.random.Generator, *, shuffled: bool) -> NDArray[np.int_]:
     """Which rows of a set come, and how often."""
     copies, rest = divmod(round(weight * number), number)
+    if not copies and not rest:
+        raise ValueError(f"of its {number} rows the weight {weight:g} leaves none; give a larger one")
     drawn = np.sort(rng.permutation(number)[:rest])
     places = np.concatenate([np.tile(np.arange(number), copies), drawn])
     return rng.permutation(places) if shuffled else places

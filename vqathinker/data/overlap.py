@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +26,8 @@ class Overlap:
     Attributes:
         num_videos: rows of the set that was looked through.
         same_file: its videos whose file the other set names too, after links are followed.
-        same_content: its videos whose file equals another file of the other set in size, head and tail,
-            and the name of that one.
+        same_content: its videos whose file has the content of another file of the other set, and the name of
+            that one.
     """
 
     num_videos: int
@@ -62,31 +62,59 @@ def find_overlap(rows: Dataset, others: Dataset) -> Overlap:
             same_file.append(name)
         else:
             left.setdefault(real, []).append(name)
-    # only a file of the same size can be a copy, and only such files are opened
-    sizes = _by_size(names)
     same_content = []
-    for size, paths in _by_size(left).items():
-        contents = {fingerprint(path): names[path] for path in sizes.get(size, ())}
-        for path in paths if contents else ():
-            original = contents.get(fingerprint(path))
-            if original is not None:
-                same_content += [(name, original) for name in left[path]]
+    for paths in same_contents([*names, *left]):
+        original = next((names[path] for path in paths if path in names), None)
+        if original is not None:
+            same_content += [(name, original) for path in paths for name in left.get(path, ())]
     return Overlap(rows.num_rows, same_file, same_content)
 
 
-def fingerprint(path: str | os.PathLike[str]) -> tuple[int, bytes]:
-    """Return a file's size and the hash of its head and tail."""
+def same_contents(paths: Iterable[str]) -> list[list[str]]:
+    """The files of each content that several have; those that are not there or empty have none.
+
+    Only files of one size are opened, and only those with one head and tail are read.
+    """
+    files = [path for path in paths if os.path.isfile(path) and os.path.getsize(path)]
+    groups = [files]
+    for known_by in (os.path.getsize, fingerprint, _digest):
+        groups = [part for group in groups for part in _groups(group, known_by)]
+    return groups
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """A file's size and a digest of its head and tail: of two videos they are hardly ever the same.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
     size = Path(path).stat().st_size
     with Path(path).open("rb") as file:
         head = file.read(FINGERPRINT_BYTES)
         file.seek(max(0, size - FINGERPRINT_BYTES))
-        return size, hashlib.sha256(head + file.read()).digest()
+        return f"{size}-{hashlib.sha256(head + file.read()).hexdigest()[:16]}"
 
 
-def _by_size(paths: Iterable[str]) -> dict[int, list[str]]:
-    """Group the files that are there and hold something by their size in bytes."""
-    groups: dict[int, list[str]] = defaultdict(list)
+def fingerprints(paths: Iterable[str]) -> list[str | None]:
+    """Those of several files, None of one that cannot be read."""
+    found: dict[str, str | None] = {}
+    names = list(paths)
+    for name in dict.fromkeys(names):
+        try:
+            found[name] = fingerprint(name)
+        except OSError:  # said when it is decoded
+            found[name] = None
+    return [found[name] for name in names]
+
+
+def _digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _groups(paths: Iterable[str], known_by: Callable[[str], Hashable]) -> list[list[str]]:
+    """The files that are known by the same, for each that several are known by."""
+    groups: dict[Hashable, list[str]] = defaultdict(list)
     for path in paths:
-        if os.path.isfile(path) and (size := os.path.getsize(path)):
-            groups[size].append(path)
-    return groups
+        groups[known_by(path)].append(path)
+    return [group for group in groups.values() if len(group) > 1]

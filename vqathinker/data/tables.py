@@ -16,7 +16,7 @@ from vqathinker.media.names import has_video_suffix
 SEPARATORS = (",", "\t", ";")
 NUM_PROBED = 20  # lines that tell the separator
 NUM_LISTED = 12  # columns that an error lists
-VIDEO_THEN_NUMBERS = re.compile(r"(.*\S)((?:\s+[-+.\deE]+|\s+nan)+)", re.IGNORECASE)
+VIDEO_THEN_NUMBERS = re.compile(r"(.*?\S)((?:\s+[-+.\deE]+|\s+nan)+)", re.IGNORECASE)
 
 VIDEO_NAMES = frozenset({
     "video", "videos", "videoname", "videopath", "videofile", "videofilename", "videoid", "vid", "name",

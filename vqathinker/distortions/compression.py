@@ -73,6 +73,9 @@ class H264(Distortion):
         return {**options, **REPEATABLE}
 
 
+SHORTEST = {"libx265": 64}  # pixels: below the size of its largest block it writes beyond its memory
+
+
 class H265(H264):
     """H.265 (libx265) at such a constant rate factor, preset veryslow."""
 
@@ -84,12 +87,15 @@ def through_codec(frames: Frames, codec: str, options: dict[str, str]) -> Frames
     """Encode a clip and decode it again.
 
     Args:
-        frames: (T, H, W, 3); odd sides are made even for the codec by their last row or column.
+        frames: (T, H, W, 3); sides that are odd or too short for the codec are filled up by their last row
+            or column.
         codec: name of an encoder of FFmpeg.
         options: of the encoder.
     """
     height, width = frames.shape[1:3]
-    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    least = SHORTEST.get(codec, 2)
+    more_rows, more_columns = (max(least - side, side % 2) for side in (height, width))
+    even = np.pad(frames, ((0, 0), (0, more_rows), (0, more_columns), (0, 0)), mode="edge")
     content = io.BytesIO()
     with av.open(content, mode="w", format=BARE[codec]) as container:
         stream: Any = container.add_stream(codec, rate=RATE, options=options)

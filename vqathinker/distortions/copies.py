@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -69,9 +69,26 @@ def distort_file(
         rewrite_video(path, out, lambda size: lambda frames: frames, encoding=encoding)
 
 
+def _changed(path: str) -> float:
+    """When a file was changed last; what is not there is told where it is read."""
+    return os.path.getmtime(path) if os.path.exists(path) else 0.0
+
+
 def suffix_of(path: str | PathLike[str]) -> str:
     """The suffix of a distorted copy."""
     return IMAGE_SUFFIX if is_image_name(path) else VIDEO_SUFFIX
+
+
+class Fault(NamedTuple):
+    """Why there is no copy.
+
+    Attributes:
+        reason: in words.
+        is_of_disk: whether the next copy would meet it too, not this medium alone.
+    """
+
+    reason: str
+    is_of_disk: bool = False
 
 
 def write_copy(
@@ -83,7 +100,7 @@ def write_copy(
     seed: tuple[Any, ...],
     spot: Spot | None = None,
     since: float = 0.0,
-) -> str | None:
+) -> Fault | None:
     """As `distort_file`, unless the copy is there: the job of a process that decodes and encodes.
 
     Args:
@@ -93,7 +110,7 @@ def write_copy(
         level: of it.
         seed: of `rng_of`.
         spot: as of `distort_file`.
-        since: when the settings were chosen; an older copy is of others.
+        since: when the settings were chosen; an older copy is of others, and so is one older than its source.
 
     Returns:
         What is wrong with the copy, if it cannot be written.
@@ -101,11 +118,13 @@ def write_copy(
     Raises:
         VideoError: if the source cannot be read.
     """
-    if os.path.exists(out) and os.path.getmtime(out) >= since:
+    if os.path.exists(out) and os.path.getmtime(out) >= max(since, _changed(path)):
         return None
     distortion = cast(Distortion, plugins.create(item, DISTORTIONS, group=GROUP))
     try:
         distort_file(path, out, distortion, level, rng_of(*seed), spot=spot)
     except OSError as error:
-        return f"{out}: {error.strerror or error}"
+        return Fault(f"{out}: {error.strerror or error}", is_of_disk=True)
+    except ValueError as error:  # such as patches of a picture that is too small
+        return Fault(str(error))
     return None

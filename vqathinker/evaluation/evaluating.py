@@ -12,9 +12,10 @@ from typing import Any, Self
 from datasets import Dataset
 
 from vqathinker.data.label_rows import label_settings, scored_rows
+from vqathinker.data.overlap import fingerprints
 from vqathinker.evaluation.folder import Keeping
 from vqathinker.evaluation.summary import Evaluation, summarise
-from vqathinker.journal import left_to_score
+from vqathinker.journal import KeptRows, left_to_score
 from vqathinker.scoring import Mode, Score, Scorer
 
 LIBRARIES = ("vqathinker", "torch", "transformers", "trl", "decord", "av")
@@ -29,8 +30,9 @@ class Evaluating:
     Args:
         scorer: the checkpoint with its engine, batch size and reading processes.
         dataset: rows from `vqathinker.data.dataset.load_labels`.
-        keeping: where results are kept. A run with the same settings goes on where the last one stopped and
-            tries unreadable files again; the run that completes the rows writes the summary.
+        keeping: where results are kept. A run with the same settings goes on where the last one stopped; it
+            tries files again that were unreadable or have changed. The run that completes the rows writes
+            the summary.
         mode: how a score is read.
 
     Attributes:
@@ -48,8 +50,9 @@ class Evaluating:
         self.keeping = keeping
         self.mode = mode
         self.settings = {**keeping.origin, **scorer_settings(scorer, mode), **label_settings(self.dataset)}
-        self._results = keeping.open(self.settings)
-        self.kept = {row for row in range(self.dataset.num_rows) if row in self._results}
+        self._files = list(enumerate(fingerprints(self.dataset["path"])))
+        self._results = keeping.open(self.settings, KeptRows)
+        self.kept = {row for row, file in self._files if (row, file) in self._results}
         self.left = left_to_score(self.dataset.num_rows, scorer.batch_size, self.kept, keeping.shard)
 
     def __enter__(self) -> Self:
@@ -65,13 +68,16 @@ class Evaluating:
         scores = self.scorer.stream(rows["path"][:], expand=False, questions=questions, **asdict(self.mode))
         for row, video_id, score in zip(self.left, rows["video_id"], scores, strict=True):
             if row not in self.kept:
-                self._results.add(_entry(row, video_id, score, self.scorer.batch_size))
+                entry = _entry(row, video_id, score, self.scorer.batch_size)
+                self._results.add({**entry, "file": self._files[row][1]})
             yield score
 
     def result(self) -> Evaluation:
         """Sum up, with what other shards have found meanwhile; written once every row has its result."""
         self._results.read()
-        result = summarise(self.dataset, self._results.entries, self.settings)
+        found = self._results.entries
+        entries = {row: found[row, file] for row, file in self._files if (row, file) in found}
+        result = summarise(self.dataset, entries, self.settings)
         if self.keeping.folder is not None and not result.num_pending:
             result.write(self.keeping.folder, overwrite=True)
         return result

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -11,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from vqathinker.atomic import write_whole
+from vqathinker.atomic import write_table, write_whole
 from vqathinker.evaluation.folder import SUMMARY_FILE, Keeping
 from vqathinker.journal import Kept, left_to_score
 from vqathinker.media.container import VideoError
@@ -198,11 +196,7 @@ def _write(output: OutputFiles, done: StoredResults, settings: Mapping[str, Any]
     for file in output.files:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix == ".csv":
-            table = io.StringIO(newline="")
-            writer = csv.DictWriter(table, done.rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(map(flat_row, done.rows))
-            write_whole(file, table.getvalue())
+            write_table(file, list(done.rows[0]), map(flat_row, done.rows))
         elif file.suffix == ".jsonl":
             write_whole(file, "".join(map(json_line, done.rows)))
         else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections import Counter
@@ -13,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from vqathinker.atomic import write_whole
+from vqathinker.atomic import write_table, write_whole
 from vqathinker.evaluation.folder import SUMMARY_FILE, TABLE_FILES
 from vqathinker.evaluation.markup import cell, latex, markdown
 from vqathinker.evaluation.questions import (
@@ -251,13 +249,9 @@ class QuestionReport:
         """Write `answers.csv`, `summary.json` and tables, each in one piece."""
         text = json.dumps(without_nan(self.summary()), indent=2, ensure_ascii=False, allow_nan=False)
         write_whole(directory / SUMMARY_FILE, text + "\n")
-        table = io.StringIO(newline="")
         columns = ["id", "dataset", "media", "task", "question", "key", "answer", "choice", "points", "error"]
         columns += [f"votes: {name}" for name in self.grades]
-        writer = csv.DictWriter(table, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(self._row, range(len(self.samples))))
-        write_whole(directory / ANSWERS_FILE, table.getvalue())
+        write_table(directory / ANSWERS_FILE, columns, map(self._row, range(len(self.samples))))
         header, rows = self.table()
         for name, layout in zip(TABLE_FILES, (markdown, latex), strict=True):
             write_whole(directory / name, layout(header, rows))

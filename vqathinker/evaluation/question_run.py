@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from vqathinker.data.overlap import fingerprints
 from vqathinker.evaluation.evaluating import scorer_settings
 from vqathinker.evaluation.folder import SUMMARY_FILE, TABLE_FILES, Keeping
 from vqathinker.evaluation.question_report import ANSWERS_FILE, QuestionReport
 from vqathinker.evaluation.questions import is_closed, is_named, is_open, problem, wording
+from vqathinker.journal import KeptRows
 from vqathinker.samples import Media, Sample
 from vqathinker.scoring.mode import Mode
 from vqathinker.scoring.result import Reply
@@ -32,7 +34,7 @@ class QuestionRun:
     """The answers to questions: iterate over it for those about each medium, then ask for the `report`.
 
     Every medium is decoded and encoded once for all of its questions. A run with the same settings goes on
-    where the last one stopped, and tries media again that could not be read.
+    where the last one stopped, and tries media again that could not be read or have changed.
 
     Args:
         scorer: the checkpoint with its engine, batch size and reading processes.
@@ -76,8 +78,11 @@ class QuestionRun:
             "num_questions": len(self.samples),
             "labels_digest": hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16],
         }
-        self._answers = keeping.open(self.settings)
-        self.kept = {row for row in range(len(self.samples)) if row in self._answers}
+        media = [os.path.join(folder, medium.path) for one in self.samples for medium in one.media]
+        known = iter(fingerprints(media))
+        self._keys = [(row, tuple(next(known) for _ in one.media)) for row, one in enumerate(self.samples)]
+        self._answers = keeping.open(self.settings, KeptRows)
+        self.kept = {key[0] for key in self._keys if key in self._answers}
         self.left = self._left()
 
     def __enter__(self) -> Self:
@@ -92,14 +97,15 @@ class QuestionRun:
         for rows, replies in zip(self.left, self.scorer.interview(asked), strict=True):
             for row, reply in zip(rows, replies, strict=True):
                 if row not in self.kept:
-                    entry = {"row": row, "id": self.samples[row].id, "text": reply.text, "error": reply.error}
-                    self._answers.add(entry)
+                    said = {"id": self.samples[row].id, "text": reply.text, "error": reply.error}
+                    self._answers.add({"row": row, **said, "file": list(self._keys[row][1])})
             yield replies
 
     def report(self) -> QuestionReport:
         """The answers so far, with those that other shards have found meanwhile; not judged yet."""
         self._answers.read()
-        answers = self._answers.entries
+        found = self._answers.entries
+        answers = {key[0]: found[key] for key in self._keys if key in found}
         texts = {row: entry["text"] for row, entry in answers.items() if entry["error"] is None}
         errors = {row: entry["error"] for row, entry in answers.items() if entry["error"] is not None}
         return QuestionReport(self.samples, texts, errors, self.settings)

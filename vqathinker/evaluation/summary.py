@@ -5,8 +5,6 @@ Source of the metrics: VQAThinker (arXiv 2508.06051), section 4.1.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vqathinker.atomic import write_whole
+from vqathinker.atomic import write_table, write_whole
 from vqathinker.evaluation.folder import (
     PLOT_FILE,
     PREDICTIONS_FILE,
@@ -69,11 +67,7 @@ class Evaluation:
         require_free(directory, overwrite=overwrite)
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, COLUMNS)
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_whole(directory / PREDICTIONS_FILE, table.getvalue())
+        write_table(directory / PREDICTIONS_FILE, COLUMNS, self.rows)
         text = json.dumps(without_nan(self.summary()), indent=2, ensure_ascii=False, allow_nan=False)
         write_whole(directory / SUMMARY_FILE, text + "\n")
         for name, layout in zip(TABLE_FILES, LAYOUTS, strict=True):

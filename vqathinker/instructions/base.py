@@ -14,7 +14,7 @@ from vqathinker.media.container import VideoError
 from vqathinker.samples import IMAGE, Sample
 
 # of the sample it is made from, what is still of use beside the text
-KEPT = ("distortion", "level", "severity", "place", "time", "split")
+KEPT = ("distortion", "level", "severity", "place", "time", "split", "is_test")
 TOO_SLOW = "reading it took longer"  # as a guarded process says it
 TEMPLATE = "template"
 MODEL = "model"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vqathinker.distortions import DISTORTIONS
-from vqathinker.distortions.base import TEMPORAL_WORDS
+from vqathinker.distortions.base import TEMPORAL_WORDS, UNSEEN
 from vqathinker.instructions.dimensions import DIMENSIONS, rate
 from vqathinker.instructions.recognition import name_of
 from vqathinker.instructions.wording import RATED_STATEMENT, STATEMENT
@@ -62,7 +62,7 @@ def facts_of(sample: Sample) -> list[Fact]:
     facts = []
     if isinstance(columns.get("depiction"), list):
         facts += [_depicted(entry) for entry in columns["depiction"]]
-    if columns.get("distortion"):
+    if columns.get("distortion") and columns.get("severity") != UNSEEN:
         kind = str(columns["distortion"])
         needs_time = kind in DISTORTIONS and getattr(DISTORTIONS[kind], "needs_time", False)
         facts.append(

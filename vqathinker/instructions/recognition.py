@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vqathinker.distortions.base import UNSEEN
 from vqathinker.instructions.base import Builder, Built, derive, draw, kind_word
 from vqathinker.instructions.wording import RECOGNITION_QUESTIONS
 from vqathinker.samples import Sample
@@ -84,6 +85,8 @@ class Recognition(Builder):
         kind = sample.columns.get("distortion")
         if not kind:
             return Built.rejected("no distortion is known")
+        if sample.columns.get("severity") == UNSEEN:
+            return Built.rejected("the distortion changes nothing", str(kind))
         if self.style == "vital":
             severity = sample.columns.get("severity", "")
             answer = f"{severity} {name_of(str(kind))}".strip()
@@ -102,6 +105,16 @@ def name_of(kind: str) -> str:
     ('white noise', 'H264 compression')
     """
     return NAMES.get(kind, kind.replace("_", " "))
+
+
+def names_of(kind: str) -> set[str]:
+    """All names by which a kind of distortion may go.
+
+    >>> sorted(names_of("contrast"))
+    ['contrast change', 'high contrast', 'low contrast']
+    """
+    others = VQA2_NAMES.get(kind, ())
+    return {name_of(kind), *([others] if isinstance(others, str) else others)} - {""}
 
 
 def vqa2_name(kind: str, level: object = None) -> str | None:

@@ -22,7 +22,7 @@ from vqathinker.instructions.base import (
 )
 from vqathinker.instructions.facts import THROUGHOUT, Fact, facts_of
 from vqathinker.instructions.leaks import gives_away
-from vqathinker.instructions.recognition import name_of
+from vqathinker.instructions.recognition import name_of, names_of
 from vqathinker.instructions.scoring import level_word
 from vqathinker.instructions.wording import (
     CAUSAL_ANSWER,
@@ -252,7 +252,8 @@ def _open(sample: Sample, fact: Fact, rng: np.random.Generator) -> Sample:
 def _which(sample: Sample, fact: Fact, rng: np.random.Generator) -> Sample:
     """Which of four kinds of distortion it is."""
     stem = draw(WHICH_QUESTIONS, rng, kind=kind_word(sample))
-    others = [name for name in map(name_of, DISTORTIONS) if name != fact.attribute]
+    # a kind that the name covers would be right too: white noise is noise
+    others = [name_of(kind) for kind in DISTORTIONS if fact.attribute not in names_of(kind)]
     wrong = rng.permutation(others)[: NUM_OPTIONS - 1].tolist()
     return closed(sample, "which", stem, [fact.attribute, *wrong], 0, rng)
 

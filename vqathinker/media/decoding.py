@@ -128,10 +128,12 @@ class Picker:
         self.count += 1
 
     def end(self) -> None:
-        """Take note that there are no more frames."""
-        if self.times is not None and self._last is not None:
-            self._keep(self._last, len(self.times))
+        """Take note that there are no more frames: the last one stands for those that were to come."""
+        if self._last is None:
+            return
+        if self.times is not None:
             self._number = len(self.times) - 1
+        self._keep(self._last, self.waiting[0] + 1 if self.waiting else 0)
 
     def _keep(self, frame: av.VideoFrame, stop: int) -> None:
         """Let a frame stand for all waiting numbers below one."""

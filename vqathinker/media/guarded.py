@@ -92,7 +92,7 @@ class Worker:
     def finish(self, path: str, time_limit: float) -> Any:  # noqa: ANN401  whatever the job gives
         """The job's result or a `VideoError`; a process that is no longer usable is stopped."""
         try:
-            if not self.connection.poll(time_limit):
+            if not self.connection.poll(min(time_limit, DAY)):
                 self.stop()
                 return VideoError(path, f"reading it took longer than {time_limit:g} s")
             usable, answer = self.connection.recv()

@@ -36,15 +36,16 @@ class Pair:
     preference: float
 
 
-def preference(mean_1: float, std_1: float, mean_2: float, std_2: float) -> float:
+def preference(mean_1: float, std_1: float | None, mean_2: float, std_2: float | None) -> float:
     """Whether the first of two media is better (1), alike (0.5) or worse (0).
 
-    They are alike unless the means differ by more than √(σ1² + σ2²).
+    They are alike unless the means differ by more than √(σ1² + σ2²); a spread that is not known, None or NaN,
+    counts as none.
 
     >>> preference(4, 0.3, 3, 0.4), preference(3, 0.3, 4, 0.4), preference(4, 0.6, 3, 0.8)
     (1.0, 0.0, 0.5)
     """
-    margin = math.hypot(std_1, std_2)
+    margin = math.hypot(*(0.0 if std is None or math.isnan(std) else std for std in (std_1, std_2)))
     if mean_1 - mean_2 > margin:
         return BETTER
     return WORSE if mean_2 - mean_1 > margin else ALIKE
@@ -64,7 +65,7 @@ def draw_pairs(
 
     Args:
         means: (N,) of the opinions.
-        stds: (N,) their standard deviations.
+        stds: (N,) their standard deviations, NaN where one is not known, which counts as none.
         groups: (N,) what pairs are drawn within, such as a data set and a kind of media.
         number: of pairs, shared out among the groups in proportion to their media.
         rng: draws them.
@@ -75,7 +76,8 @@ def draw_pairs(
     Returns:
         At most `number` pairs.
     """
-    mean, std = (np.asarray(values, np.float64) for values in (means, stds))
+    mean = np.asarray(means, np.float64)
+    std = np.nan_to_num(np.asarray(stds, np.float64))
     members: dict[Hashable, list[int]] = {}
     for place, group in enumerate(groups):
         members.setdefault(group, []).append(place)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +26,7 @@ from vqathinker.rollout.encoder import VideoEncoder
 from vqathinker.rollout.engine import Response, RolloutEngine, RolloutRequest, Sampling
 from vqathinker.rollout.hf import HFEngine
 from vqathinker.rollout.levels import expected_level
+from vqathinker.seeds import rng_of
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Answerer:
         options: dict[str, Any] = {"watched": asking.watched} if asking.watched else {}
         device = self.model.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(asking.seed)
+            torch.manual_seed(_seed_of(asking.seed, readable))
             found = iter(self.engine.generate(requests, asking.num_responses, asking.sampling, **options))
         return [
             [next(found) if viewing.error is None else [] for _ in viewing.questions] for viewing in viewings
@@ -127,6 +129,12 @@ class Answerer:
                 request = self.encoder.request(first, key, asked, *others)
                 requests.append(replace(request, prompt_ids=[*request.prompt_ids, *opening]))
         return requests
+
+
+def _seed_of(seed: int, viewings: Sequence[Viewing]) -> int:
+    """Another one for each batch, the same wherever its files lie and whatever is answered before it."""
+    names = [os.path.basename(clip.path) for viewing in viewings for clip in viewing.clips]
+    return int(rng_of(seed, *names).integers(2**63))
 
 
 @dataclass(frozen=True)

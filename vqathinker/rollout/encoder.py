@@ -135,7 +135,7 @@ class VideoEncoder:
         Args:
             video: as encoded.
             cache_key: names the media; the same for several questions about them.
-            question: what is asked; the encoder's if omitted.
+            question: what is asked; the prompt's own if omitted.
             beside: a second video, shown after the first.
         """
         num_frames, tokens_per_frame, width = video.frame_features.shape

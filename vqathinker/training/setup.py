@@ -305,6 +305,7 @@ def _reading(data: DataConfig, split: str, labels: str) -> LabelReading:
         mos_range=_native_range(data.eval_mos_low, data.eval_mos_high, "eval_"),
         usual_range=reading.mos_range,
         split=data.eval_split or None,
+        pairs=True,  # validation takes what has a score and leaves others out
         outside=reading.split if takes_the_rest else None,
         video_column=data.eval_video_column or data.video_column,
         mos_column=data.eval_mos_column or data.mos_column,

@@ -97,7 +97,7 @@ class UnreadableVideos:
         if not self.report.exists():
             return set()
         found = set()
-        for line in self.report.read_text(encoding="utf-8").splitlines():
+        for line in self.report.read_text(encoding="utf-8").rstrip("\n").split("\n"):
             try:
                 found.add(str(json.loads(line)["path"]))
             except json.JSONDecodeError:  # cut when its process was killed

@@ -15,6 +15,7 @@ import yaml
 from vqathinker.checkpoints.folders import SETTINGS_FILE, STATE_FILE, checkpoints_in
 from vqathinker.evaluation.folder import PREDICTIONS_FILE, SUMMARY_FILE
 from vqathinker.evaluation.runs import read_table
+from vqathinker.journal import read_lines
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.web.html import Card, ReportPage, ReportTable, histogram, sparkline, svg, thumbnails
 
@@ -34,8 +35,7 @@ def report_of(folder: Path) -> ReportPage:
     if (folder / PREDICTIONS_FILE).is_file():
         return evaluation_page(folder)
     if (folder / SCORES_FILE).is_file():
-        lines = (folder / SCORES_FILE).read_text(encoding="utf-8").splitlines()
-        return scores_page([json.loads(line) for line in lines], title=folder.name)
+        return scores_page(read_lines(folder / SCORES_FILE), title=folder.name)
     state = _state_of(folder)
     if state is not None:
         return training_page(folder, state)

@@ -15,7 +15,7 @@ from vqathinker import plugins
 from vqathinker.atomic import remove_leftovers
 from vqathinker.building.stage import EachStage, Workplace
 from vqathinker.distortions import DISTORTIONS, GROUP, Distortion
-from vqathinker.distortions.copies import suffix_of, write_copy
+from vqathinker.distortions.copies import Fault, suffix_of, write_copy
 from vqathinker.distortions.local import Spot
 from vqathinker.instructions import Built, Rejection
 from vqathinker.instructions.base import unreadable
@@ -120,7 +120,7 @@ class Distort(EachStage):
         self,
         samples: Sequence[Sample],
         treatments: Sequence[Sequence[Treatment]],
-        found: Iterator[str | VideoError | None],
+        found: Iterator[Fault | VideoError | None],
     ) -> Iterator[Built]:
         """What became of each sample, as its copies are rendered."""
         for sample, chosen in zip(samples, treatments, strict=True):
@@ -129,10 +129,12 @@ class Distort(EachStage):
                 answer = next(found)
                 if isinstance(answer, VideoError):
                     built.rejections.append(unreadable(answer))
-                elif answer is not None:  # the disk's fault, which the next copy would meet too
-                    raise OSError(answer)
-                else:
+                elif answer is None:
                     built.samples.append(self._sample(sample, one))
+                elif answer.is_of_disk:
+                    raise OSError(answer.reason)
+                else:
+                    built.rejections.append(Rejection("the distortion does not suit it", answer.reason))
             if self._has_no_length(sample):
                 built.rejections.append(Rejection("its length is not known: select tells it"))
             elif not chosen and not self._is_left_out(sample):
@@ -179,7 +181,7 @@ class Distort(EachStage):
             return range(1, distortion.num_levels + 1)
         return [level for level in self.levels if level <= distortion.num_levels]
 
-    def _job(self, sample: Sample, one: Treatment) -> Callable[[str], str | None]:
+    def _job(self, sample: Sample, one: Treatment) -> Callable[[str], Fault | None]:
         """What renders a copy, in another process."""
         seed = (self.place.seed, self.place.name, *sample.key, one.label, one.level)
         out = str(self._out(sample, one))

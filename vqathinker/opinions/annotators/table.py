@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from vqathinker.data.labels import decode, read
+from vqathinker.data.matching import folders_agree
 from vqathinker.media.names import stem
 
 
 class TableAnnotator:
     """The scores of a label file, in any of the forms that are read (docs, "Data sets and label files").
 
-    A medium is found by its path from `folder`, else by its name, else by its name without the suffix.
+    A medium is found by its path from `folder`, with or without its suffix, else by its name so, where the
+    folders agree as far as both paths have any and one row of the file alone fits.
 
     Args:
         file: the label file.
@@ -42,23 +45,21 @@ class TableAnnotator:
             raise ValueError(f"{file}: {error}") from error
         self.folder = folder
         sign = -1 if less_is_better else 1
-        self.scores: dict[str, float] = {}
-        ambiguous: set[str] = set()
-        for name, value in zip(labels.names, values, strict=True):
-            self.scores[os.path.normpath(name)] = sign * value
-        # shorter names, where they mean one medium alone
-        for name, value in list(self.scores.items()):
-            for short in {os.path.basename(name), stem(name)} - {name}:
-                if short in self.scores:
-                    ambiguous.add(short)
-                self.scores.setdefault(short, value)
-        for short in ambiguous - {os.path.normpath(name) for name in labels.names}:
-            del self.scores[short]
+        names = map(os.path.normpath, labels.names)
+        self.scores = {name: sign * value for name, value in zip(names, values, strict=True)}
+        self._with_stem: dict[str, list[str]] = defaultdict(list)
+        for name in self.scores:
+            self._with_stem[stem(name)].append(name)
 
     def __call__(self, paths: Sequence[str]) -> list[float]:
         """The scores of N media, NaN for those that are not in the file."""
         return [self._score(path) for path in paths]
 
     def _score(self, path: str) -> float:
-        names = (os.path.relpath(path, self.folder), os.path.basename(path), stem(path))
-        return next((self.scores[name] for name in names if name in self.scores), math.nan)
+        own = os.path.relpath(path, self.folder)
+        for name in (own, os.path.splitext(own)[0]):
+            if name in self.scores:
+                return self.scores[name]
+        found = [name for name in self._with_stem.get(stem(own), ()) if folders_agree(name, own)]
+        alike = [name for name in found if os.path.basename(name) == os.path.basename(own)] or found
+        return self.scores[alike[0]] if len(alike) == 1 else math.nan
