@@ -101,6 +101,10 @@ def test_json_and_csv_say_the_same(checkpoint: Path, files: list[Path], say: Cal
     assert [line["clipped"] for line in lines] == [False, False, True]
     assert [line["texts"] for line in lines] == [[REPLIES[0]], [], [REPLIES[1]]]
     assert lines[0]["indices"] == [1, 4, 7, 11, 14, 17]  # int(19/12 + round(19/6 i))
+    settings = [line.pop("settings") for line in lines]
+    assert settings[0] == settings[2]
+    assert (settings[0]["checkpoint"], settings[0]["num_frames"]) == (str(checkpoint), 6)
+    assert {"prompt", "sampling", "versions", "dtype", "fingerprint"} <= settings[0].keys()
     say(*REPLIES)
     table = list(csv.DictReader(io.StringIO(call(checkpoint, *files, "--csv").stdout)))
     assert [list(row) for row in table] == [list(line) for line in lines]

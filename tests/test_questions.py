@@ -552,18 +552,18 @@ def test_a_file_is_checked_against_its_record(tmp_path: Path) -> None:
         row["video"] = f"{min(number, 881)}.mp4"
     file = tmp_path / "dev.json"
     file.write_text(json.dumps(rows))
-    right = call("datasets", "q-bench-video-dev", "--labels", file)
+    right = call("datasets", "q-bench-video-dev-single", "--labels", file)
     assert right.exit_code == 0, right.output
     file.write_text(json.dumps(rows[:-1]))
-    wrong = call("datasets", "Q-Bench-Video-dev", "--labels", file, "--videos", tmp_path)
+    wrong = call("datasets", "Q-Bench-Video-dev-single", "--labels", file, "--videos", tmp_path)
     assert wrong.exit_code == 1
-    assert "891 questions, Q-Bench-Video-dev has 892" in wrong.stderr
+    assert "891 questions, Q-Bench-Video-dev-single has 892" in wrong.stderr
     assert "'open_ended': 269" in wrong.stderr
     assert "0.mp4: no such file" in wrong.stderr
     assert "and 872 more" in wrong.stderr
     (tmp_path / "yesno.jsonl").write_text("\n".join(map(json.dumps, finevd())))
-    odd = call("datasets", "FineVD-yes-no", "--labels", tmp_path / "yesno.jsonl")
-    assert odd.stderr == "5080 videos, FineVD-yes-no has 1016\n"
+    odd = call("datasets", "FineVD-test-yes-no", "--labels", tmp_path / "yesno.jsonl")
+    assert odd.stderr == "5080 videos, FineVD-test-yes-no has 1016\n"
 
 
 @pytest.mark.vllm
@@ -715,4 +715,4 @@ def test_votes_in_replies(reply: str, vote: int | None) -> None:
 def test_a_mistyped_set_of_questions() -> None:
     result = call("datasets", "q bench video dv")
     assert result.exit_code == 2
-    assert "did you mean Q-Bench-Video-dev?" in result.stderr
+    assert "did you mean Q-Bench-Video-dev-single?" in result.stderr

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from string import ascii_uppercase
 from typing import Any
@@ -28,6 +28,10 @@ PLACEHOLDERS = re.compile(r"\s*<\|?(?:image|video)\|?>\s*")  # where the medium 
 ASKS = frozenset({"human", "user"})
 MEDIUM_KEYS = ("video", "image", "img_path", "video_path")
 CLIP_KEY = "frames per sec"  # marks a video in VQA²'s files, whose key is `image`
+VITAL_KEYS = frozenset({
+    "conversations", *MEDIUM_KEYS, "label", "quality", "mos", "gt_score_norm", "std_norm", "target_dist",
+})  # fmt: skip
+BENCHMARK_KEYS = frozenset({"answers", "correct_choice", "correct_ans", "video", "video_name", "question"})
 VITAL_TOP = 5.0  # of its axis, from 0
 PREFERENCES = {1: 1.0, 0: 0.0, 2: 0.5}  # VITAL's labels of pairs
 # MaxWell's axes by its columns, each from -1 to 1
@@ -210,7 +214,7 @@ def _conversation(entry: Entry, name: str, dataset: str) -> Iterator[Sample]:
     if "level_probs" in entry:
         known["levels"] = _distribution(entry["level_probs"])
     told = {"conversations", *MEDIUM_KEYS, "id", "gt_score_norm", "std_norm", "level_probs"}
-    columns = {key: value for key, value in entry.items() if key not in told}
+    columns = _others(entry, told)
     task = SCORE if known else "question"
     for number, (question, answer) in enumerate(turns):
         key = f"{entry.get('id', medium.path)}#{name}"
@@ -227,6 +231,11 @@ def _conversation(entry: Entry, name: str, dataset: str) -> Iterator[Sample]:
             columns=columns,
             **known,
         )
+
+
+def _others(entry: Entry, told: Collection[str]) -> dict[str, Any]:
+    """What else an entry says, as columns; `id` under another name, for it is the sample's own."""
+    return {"published_id" if key == "id" else key: value for key, value in entry.items() if key not in told}
 
 
 def _options(question: str, answer: str) -> tuple[tuple[str, ...], int | None]:
@@ -268,7 +277,10 @@ def _vital(group: Sequence[Entry], name: str, dataset: str) -> Iterator[Sample]:
     """One item, or the two of a pair."""
     if len(group) > 1 and "label" in group[0]:
         first, second = group
-        columns = {"first": _vital_score(first), "second": _vital_score(second)}
+        columns = {
+            name: {**_others(entry, VITAL_KEYS), **_vital_score(entry)}
+            for name, entry in (("first", first), ("second", second))
+        }
         yield Sample(
             id=f"pair#{name}",
             dataset=dataset,
@@ -293,7 +305,10 @@ def _vital(group: Sequence[Entry], name: str, dataset: str) -> Iterator[Sample]:
             task=task,
             question=question,
             answer=answer,
-            columns={"opinions": dict(enumerate_names(entry["mos"]))} if "mos" in entry else {},
+            columns={
+                **_others(entry, VITAL_KEYS),
+                **({"opinions": dict(enumerate_names(entry["mos"]))} if "mos" in entry else {}),
+            },
             **score,
         )
 
@@ -331,7 +346,6 @@ def _benchmark(entry: Entry, name: str, dataset: str) -> Iterator[Sample]:
     if not 0 <= correct < len(options):
         raise ValueError(f"correct_choice is {letter!r}: there are {len(options)} answers")
     paths = str(entry["video"] if "video" in entry else entry["video_name"]).split("_cat_")
-    kept = ("video_type", "quality_concern", "question_type", "context")
     yield Sample(
         id=name,
         dataset=dataset,
@@ -341,5 +355,5 @@ def _benchmark(entry: Entry, name: str, dataset: str) -> Iterator[Sample]:
         answer=str(entry.get("correct_ans") or options[correct]),
         options=() if is_open else options,
         correct=None if is_open else correct,
-        columns={key: entry[key] for key in kept if key in entry},
+        columns=_others(entry, BENCHMARK_KEYS),
     )

@@ -198,7 +198,9 @@ def read_samples(path: str | os.PathLike[str]) -> list[Sample]:
         published = None if holds_samples(text) else parse_published(text, dataset=path.stem)
         return list(parse_samples(text.split("\n"), dataset=path.stem)) if published is None else published
     except ValueError as error:
-        raise ValueError(f"{path}, {error}") from error
+        is_json = text.lstrip().startswith(("{", "["))
+        hint = "" if is_json else "; label files are read by vqathinker.data.dataset.load_labels"
+        raise ValueError(f"{path}, {error}{hint}") from error
 
 
 def holds_samples(text: str) -> bool:

@@ -58,12 +58,15 @@ class ModeOptions:
     levels: Annotated[
         bool, typer.Option("--levels", help="Expected level from excellent to bad, on 1-5.")
     ] = False
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0
 
     def to_mode(self) -> Mode:
         """How a score is read; leaves if the options contradict one another."""
         require_choice("--combine", self.combine, COMBINATIONS)
         if self.combine != "mean" and self.samples == 1:
             fail(f"--combine {self.combine} needs --samples 2 or more")
+        if self.seed and self.samples == 1:
+            fail("--seed needs --samples 2 or more")
         if [self.samples > 1, self.expected, self.levels].count(True) > 1:
             fail("choose one of --samples, --expected and --levels")
         return Mode(**asdict(self))

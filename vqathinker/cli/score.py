@@ -37,8 +37,8 @@ Found = list["str | VideoError"]
 class PrintOptions:
     """What is printed of a result."""
 
-    as_json: Annotated[bool, typer.Option("--json", help="JSON lines with all that shaped a score.")] = False
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with the same columns.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines, with all that shaped a score.")] = False
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV: the same but its settings.")] = False
     reasoning: Annotated[
         bool | None,
         typer.Option("--reasoning/--no-reasoning", help="The reasoning below each score; so on a terminal."),
@@ -133,6 +133,10 @@ def score(
     scorer = engine.load(folder)
     with errors_in_a_line(partial(_kept_note, keeping)), scorer:
         if output is None or keeping is None:
+            if print_options.as_json:
+                from vqathinker.evaluation.files import task_settings
+
+                tally.settings = {"checkpoint": checkpoint, **task_settings(scorer, task)}
             _print(task.run(scorer, found), len(found), tally)
             if print_options.html is not None:
                 _write_page(tally.rows, print_options.html)
@@ -204,6 +208,7 @@ class Tally:
         self.options = options
         self.is_kept = is_kept
         self.has_windows = task.window is not None
+        self.settings: dict[str, Any] = {}  # beside each result as JSON
         self.last_unusable: str | None = None  # one line for all windows of a file
         self.rows: list[dict[str, Any]] = []  # for a page
         self.num_written = self.num_failed = self.num_clipped = self.num_lost = 0
@@ -243,7 +248,7 @@ class Tally:
 
         is_first = not self.num_written
         if self.options.as_json:
-            sys.stdout.write(json_line(row))
+            sys.stdout.write(json_line({**row, "settings": self.settings}))
         elif self.options.as_csv:
             # text in quotes: it may hold any end of a line
             writer = csv.DictWriter(sys.stdout, row, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)

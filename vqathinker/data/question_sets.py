@@ -46,7 +46,7 @@ QUESTION_SETS: dict[str, QuestionSet] = {
     one.name: one
     for one in (
         QuestionSet(
-            name="Q-Bench-Video-dev",
+            name="Q-Bench-Video-dev-single",
             num_questions=892,
             num_media=882,
             file="qbvideo_dev_single.json",
@@ -55,7 +55,7 @@ QUESTION_SETS: dict[str, QuestionSet] = {
             kinds={"what/how": 328, "yes-or-no": 294, "open_ended": 270},
         ),
         QuestionSet(
-            name="FineVD-yes-no",
+            name="FineVD-test-yes-no",
             num_questions=5080,
             num_media=1016,
             file="yesno_test.jsonl",
@@ -63,7 +63,7 @@ QUESTION_SETS: dict[str, QuestionSet] = {
             keys={"Yes": 1782, "No": 3298},
         ),
         QuestionSet(
-            name="FineVD-dimension",
+            name="FineVD-test-dimension",
             num_questions=1016,
             num_media=1016,
             file="abcd2_test.jsonl",
@@ -71,7 +71,7 @@ QUESTION_SETS: dict[str, QuestionSet] = {
             keys={},
         ),
         QuestionSet(
-            name="FineVD-type",
+            name="FineVD-test-type",
             num_questions=1016,
             num_media=1016,
             file="abcd_test_en.jsonl",

@@ -132,14 +132,11 @@ class ScoringFiles:
         output: OutputFiles,
         keeping: Keeping,
     ) -> None:
-        from vqathinker.evaluation.evaluating import scorer_settings
-
         self.scorer = scorer
         self.paths = paths
         self.task = task
         self.output = output
-        asked = {"question": task.question, "window": task.window, "stride": task.stride}
-        self.settings = {**keeping.origin, **scorer_settings(scorer, task.mode), **asked}
+        self.settings = {**keeping.origin, **task_settings(scorer, task)}
         names = [_name(path) for path in paths]
         stamps = {name: _stamp(name) for name in names}
         self._files = [(name, stamps[name]) for name in names]
@@ -175,6 +172,14 @@ class ScoringFiles:
         if not done.num_pending:
             _write(self.output, done, self.settings)
         return done
+
+
+def task_settings(scorer: Scorer, task: Task) -> dict[str, Any]:
+    """What shapes results beside the files."""
+    from vqathinker.evaluation.evaluating import scorer_settings
+
+    asked = {"question": task.question, "window": task.window, "stride": task.stride}
+    return {**scorer_settings(scorer, task.mode), **asked}
 
 
 def _name(path: str | VideoError) -> str:
