@@ -13,10 +13,10 @@ NO_SCORE = "; its score is NaN, as it is wherever a response has none: give it a
 def evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
     """Return `reward(batch)` as float64 (N, K) if it is finite and of that shape.
 
-    A reward that declares tasks is called with their rows; the others are NaN, and so are masked entries of
-    a `numpy.ma.MaskedArray`: responses that the reward does not apply to. One that needs perturbed copies is
-    called with rows without one too, since it may compare videos with one another; what it returns for them
-    is NaN. NaN is left out of the weighted sum.
+    A reward that declares tasks or data sets is called with their rows; the others are NaN, and so are masked
+    entries of a `numpy.ma.MaskedArray`: responses that the reward does not apply to. One that needs perturbed
+    copies is called with rows without one too, since it may compare videos with one another; what it returns
+    for them is NaN. NaN is left out of the weighted sum.
 
     Args:
         reward: the reward.
@@ -28,7 +28,7 @@ def evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
         ValueError: if it returns something else than N×K finite numbers.
     """
     values = np.full(batch.scores.shape, np.nan)
-    rows = _rows_of_tasks(reward, batch)
+    rows = _rows_for(reward, batch)
     counted = rows_of(reward, batch)
     if counted:
         is_counted = np.isin(rows, counted)
@@ -38,16 +38,20 @@ def evaluate(reward: Reward, batch: RolloutBatch, name: str) -> FloatArray:
 
 def rows_of(reward: Reward, batch: RolloutBatch) -> list[int]:
     """The rows that a reward is for."""
-    rows = _rows_of_tasks(reward, batch)
+    rows = _rows_for(reward, batch)
     if getattr(reward, "needs_perturbed", False) and batch.perturbed is not None:
         rows = [row for row in rows if batch.has_twin is not None and batch.has_twin[row]]
     return rows
 
 
-def _rows_of_tasks(reward: Reward, batch: RolloutBatch) -> list[int]:
-    """The rows of the tasks that a reward is for."""
-    tasks = getattr(reward, "tasks", None)
-    return [row for row, task in enumerate(batch.task) if tasks is None or task in tasks]
+def _rows_for(reward: Reward, batch: RolloutBatch) -> list[int]:
+    """The rows of the tasks and data sets that a reward is for."""
+    told = [(batch.task, getattr(reward, "tasks", None)), (batch.dataset, getattr(reward, "datasets", None))]
+    return [
+        row
+        for row in range(batch.num_videos)
+        if all(wanted is None or values[row] in wanted for values, wanted in told)
+    ]
 
 
 def metrics_of(reward: Reward, batch: RolloutBatch, name: str) -> dict[str, float]:
@@ -60,7 +64,7 @@ def metrics_of(reward: Reward, batch: RolloutBatch, name: str) -> dict[str, floa
     if measure is None or not rows_of(reward, batch):
         return {}
     try:
-        return dict(measure(batch.select(_rows_of_tasks(reward, batch))))
+        return dict(measure(batch.select(_rows_for(reward, batch))))
     except Exception as error:  # foreign code, as in a call of the reward
         raise RuntimeError(f"the metrics of reward {name!r} failed: {error!r}") from error
 

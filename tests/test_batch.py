@@ -210,10 +210,10 @@ def test_a_batch_without_a_readable_video_stops(tmp_path: Path) -> None:
 class OfTask:
     """Its number for every response; needs copies if told so."""
 
-    def __init__(self, tasks: tuple[str, ...] | None = None, *, needs_perturbed: bool = False) -> None:
+    def __init__(self, tasks: tuple[str, ...] | None = None, **declared: Any) -> None:
         if tasks is not None:
             self.tasks = tasks
-        self.needs_perturbed = needs_perturbed
+        vars(self).update(declared)
         self.seen: list[list[str]] = []
 
     def __call__(self, batch: RolloutBatch) -> FloatArray:
@@ -241,6 +241,8 @@ def test_a_reward_is_called_with_the_rows_that_it_is_for() -> None:
         ),
         (OfTask(("pair",), needs_perturbed=True), "", ""),
         (OfTask(("other",)), "", ""),
+        (OfTask(datasets=("d", "e")), "abc", "abc"),
+        (OfTask(("score",), datasets=("e",)), "", ""),
     ):
         values = evaluate(reward, batch, "one")
         assert list(map("".join, reward.seen)) == ([shown] if shown else [])

@@ -217,3 +217,11 @@ def test_frames_are_encoded_one_by_one(policies: Policies) -> None:
     frames = torch.randn(5, 3, 56, 56)
     single = torch.cat([model.model.frame_features(frame[None]) for frame in frames])
     torch.testing.assert_close(model.model.frame_features(frames), single)
+
+
+def test_more_frames_than_places_are_told(policies: Policies) -> None:
+    model, _ = policies("fast")
+    width = model.config.motion_dim
+    with pytest.raises(ValueError, match="65 frames: this checkpoint knows 64 places of frames"):
+        model.model.motion_projector(torch.zeros(1, 65, width))
+    assert model.model.motion_projector(torch.zeros(1, 64, width)).shape[1] == 64

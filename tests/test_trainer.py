@@ -25,7 +25,7 @@ from trl.trainer.utils import use_adapter
 
 import rewards
 from perturbations import PERTURBATIONS
-from vqathinker import answers, prompts
+from vqathinker import answers, plugins, prompts
 from vqathinker.checkpoints.adapters import merged_weights
 from vqathinker.checkpoints.assemble import load_adapted, load_policy
 from vqathinker.checkpoints.tiny import build_tiny
@@ -661,6 +661,13 @@ def wrong_shape(batch: RolloutBatch) -> FloatArray:
     return batch.scores[0]
 
 
+def declared_for(name: str) -> Callable[[RolloutBatch], FloatArray]:
+    """A reward for one data set, as a recipe declares it."""
+    item = {"name": "regression", "datasets": [name]}
+    (plugin,) = plugins.build(item, rewards.REWARDS, group="vqathinker.rewards")
+    return plugin.function
+
+
 def not_a_number(batch: RolloutBatch) -> FloatArray:
     return 0 * batch.scores
 
@@ -678,6 +685,10 @@ def test_a_trl_function_is_a_reward(make: Callable[..., VQAThinkerTrainer]) -> N
         ({"rewards": {}}, "no reward is configured"),
         ({"rewards": {"mine": wrong_shape}}, r"reward 'mine' returned shape \(2,\) instead of \(4, 2\)"),
         ({"rewards": {"mine": not_a_number}}, "reward 'mine' returned . values that are not finite"),
+        (
+            {"rewards": {"mine": declared_for("trian")}},
+            "reward 'mine' is for the data set 'trian'; the training data are of train; did you mean train",
+        ),
         ({"perturbations": {}}, "reward 'temporal' compares with perturbed copies; configure perturbations"),
         (
             {"per_device_train_batch_size": 2},

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 Registry = Mapping[str, Callable[..., Any]]
+DECLARED = ("tasks", "datasets")  # whose rows a plug-in is for
 
 
 @dataclass(frozen=True)
@@ -179,8 +180,8 @@ def build(value: object, registry: Registry, *, group: str) -> list[Plugin]:
 
     Args:
         value: one item or a list of them. An item is a name, or a mapping with `name`, optionally `weight`
-            (1), `as` (the label: the key, or the last part of a dotted path) and `tasks` (those that it is
-            for, in place of what it declares itself), and the plug-in's keyword arguments.
+            (1), `as` (the label: the key, or the last part of a dotted path), `tasks` and `datasets` (those
+            that it is for, in place of what it declares itself), and the plug-in's keyword arguments.
         registry: the built-in plug-ins.
         group: the entry point group.
 
@@ -200,24 +201,24 @@ def build(value: object, registry: Registry, *, group: str) -> list[Plugin]:
         label = options.pop("as", None) or _label(options.get("name", item))
         if any(label == plugin.label for plugin in plugins):
             raise ValueError(f"{group}: two plug-ins are labelled {label!r}; tell them apart with 'as'")
-        tasks = options.pop("tasks", None)
+        declared = {name: options.pop(name) for name in DECLARED if options.get(name) is not None}
         function = create(options or item, registry, group=group)
-        if tasks is not None:
-            function = _for_tasks(function, tasks)
+        for name, wanted in declared.items():
+            function = _for(function, name, wanted)
         plugins.append(Plugin(str(label), function, float(weight)))
     return plugins
 
 
-def _for_tasks(function: Callable[..., Any], tasks: object) -> Callable[..., Any]:
-    """The plug-in with other tasks than it declares; a function stays as it is for everybody else.
+def _for(function: Callable[..., Any], name: str, wanted: object) -> Callable[..., Any]:
+    """The plug-in with other `tasks` or `datasets` than it declares; a function stays as it is for others.
 
     Raises:
         ValueError: if they are no list of names.
     """
-    if not isinstance(tasks, list | tuple) or not all(isinstance(task, str) for task in tasks):
-        raise ValueError(f"tasks must be a list of names, got {tasks!r}")
+    if not isinstance(wanted, list | tuple) or not all(isinstance(one, str) for one in wanted):
+        raise ValueError(f"{name} must be a list of names, got {wanted!r}")
     own = _bind(function, {}) if inspect.isroutine(function) else function
-    own.tasks = tuple(tasks)  # type: ignore[attr-defined]
+    setattr(own, name, tuple(wanted))
     return own
 
 

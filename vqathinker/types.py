@@ -243,9 +243,9 @@ class Reward(Protocol):
     * `min_videos: int` – the fewest videos in the global batch that it can compare (1 if absent);
     * `needs_perturbed: bool` – whether it reads `batch.perturbed` (False if absent). Perturbed copies are
       generated only where a reward says so; otherwise it is None;
-    * `tasks: Collection[str]` – the tasks whose samples it is for (all if absent). It is called with their
-      rows alone, and has no part in the sum of the others; nor has one that needs perturbed copies in the
-      sum of a row without (`has_twin`), whatever it returns for it;
+    * `tasks: Collection[str]`, `datasets: Collection[str]` – whose samples it is for (all if absent). It is
+      called with their rows alone, and has no part in the sum of the others; nor has one that needs perturbed
+      copies in the sum of a row without (`has_twin`), whatever it returns for it;
     * `runs_once: bool` – whether one process calls it for all (False if absent), as one that asks a server;
     * `metrics(batch) -> dict[str, float]` – numbers to log beside the rewards of the same batch.
     """

@@ -198,6 +198,9 @@ def _empty_model(
         kinds = (VQAThinkerConfig, VQAThinkerForConditionalGeneration)
         shapes = {name.removeprefix(SLOWFAST): weight.shape for name, weight in weights.items()}
         values = {**values, **layouts.slowfast_size(shapes)}
+        # as many positions as there are frames, if those are more than usual
+        longest = max(processor.num_frames, processor.scoring_num_frames)
+        values["max_frames"] = max(values.get("max_frames", VQAThinkerConfig.max_frames), longest)
         values = {**values, "motion": processor.motion, "motion_token_id": motion_id}
     try:
         settings = kinds[0](**values)

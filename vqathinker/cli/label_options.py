@@ -48,7 +48,8 @@ class LabelOptions(ColumnOptions):
         ),
     ] = None
     scale: Annotated[
-        str | None, typer.Option(help="Native range to 1-5: divide (default), clip, affine.")
+        str | None,
+        typer.Option(help="Native range to 1-5: divide (default; in builds affine), clip, affine."),
     ] = None
 
     @property

@@ -99,9 +99,19 @@ class MotionProjector(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Project (B, M, motion_dim) features of M tokens per video to (B, M, d)."""
+        """Project (B, M, motion_dim) features of M tokens per video to (B, M, d).
+
+        Raises:
+            ValueError: if there are positions, and not so many.
+        """
         features = features.to(self.linear_1.weight.dtype)
         if self.positions is not None:
+            if features.shape[1] > self.positions.num_embeddings:
+                raise ValueError(
+                    f"{features.shape[1]} frames: this checkpoint knows {self.positions.num_embeddings} "
+                    "places of frames (max_frames); take fewer, or make one for more: vqathinker init "
+                    "--scoring-num-frames"
+                )
             features = features + self.positions.weight[: features.shape[1]]
         hidden: Tensor = self.linear_1(self.layer_norm(features))
         return self.linear_2(nn.functional.gelu(hidden))  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from vqathinker import answers
 from vqathinker.model import VQAThinkerProcessor
+from vqathinker.nearest import or_nearest
 from vqathinker.scale import SCALE, off_scale
 from vqathinker.training.grpo.batch import accepts_answer_only
 from vqathinker.training.grpo.config import TrainingConfig
@@ -72,7 +73,14 @@ def check_setup(
             f"{args.num_videos_per_generation}; lower per_device_train_batch_size or "
             "gradient_accumulation_steps"
         )
+    names = set(dataset["dataset"])
     for label, reward in rewards.items():
+        if unknown := sorted(set(getattr(reward, "datasets", names)) - names):
+            hint = or_nearest(unknown[0], sorted(names))
+            raise ValueError(
+                f"reward {label!r} is for the data set {unknown[0]!r}; the training data are of "
+                f"{', '.join(sorted(names))}{hint}"
+            )
         _check_reward(label, reward, args.num_videos_per_generation, has_twins=bool(perturbations))
     check_prompt(processor, think=not accepts_answer_only(rewards))
     rehearse_rewards(rewards, dataset, args, with_twins=bool(perturbations))
