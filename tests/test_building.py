@@ -153,6 +153,7 @@ def test_the_report_counts(built: Build) -> None:
     manifest = json.loads((built.out / "manifest.json").read_text())
     assert manifest["stages"]["distorted"]["samples"] == 12
     assert manifest["versions"]["vqathinker"]
+    assert sum(manifest["distortions"].values()) == sum(manifest["severities"].values()) > 0
     for name in ("report.png", "sheet.png"):
         with Image.open(built.out / name) as picture:
             assert min(picture.size) > 300
@@ -897,7 +898,10 @@ def test_a_server_that_is_gone_is_noticed_over_parts(tmp_path: Path) -> None:
 def test_what_a_whole_stage_leaves_out_is_counted(tmp_path: Path) -> None:
     build = of([{"id": "1", "target": 3}, {"id": "2"}], {"samples": {"stage": "level"}}, tmp_path)
     write_report(build, build.run())
-    assert "| samples | neither a score nor an opinion is known | 1 |" in (tmp_path / "report.md").read_text()
+    text = (tmp_path / "report.md").read_text()
+    assert "| samples | neither a score nor an opinion is known | 1 |" in text
+    assert json.loads((tmp_path / "manifest.json").read_text())["levels of scores"] == {"fair": 1}
+    assert "fair" in text.partition("Levels of scores")[2]
 
 
 def test_a_name_with_signs_of_formulas_is_drawn(tmp_path: Path) -> None:

@@ -764,6 +764,25 @@ def test_as_trl_hands_named_columns_over() -> None:
     assert values == [24.0, 30.0, 24.0, 30.0]
 
 
+def test_the_form_of_an_answer_in_words() -> None:
+    """One for samples of other tasks, where a recipe says that it is for them."""
+    item = {"name": "format", "tasks": ["score", "recognition"]}
+    (plugin,) = build(item, REWARDS, group="vqathinker.rewards")
+    said = [
+        answers.render("r", "blur"),
+        answers.render(None, "blur"),
+        answers.render("r", " "),
+        answers.render("r", 3.0),
+        answers.render("r", 3.0) + " blur",
+    ]
+    batch = RolloutBatch.from_texts(
+        [said] * 3, [3.0, math.nan, math.nan], task=["score", "recognition", "question"]
+    )
+    found = evaluate(plugin.function, batch, "format")
+    np.testing.assert_equal(found, [[0, 0, 0, 1, 0], [1, 0, 0, 1, 0], [np.nan] * 5])
+    assert load("format", think=False)(batch)[1].tolist() == [1, 1, 0, 1, 0]
+
+
 def test_rewards_of_other_tasks_cross_the_bridge_both_ways() -> None:
     texts = [answers.render("r", said) for said in ("mild blur", "noise", "3.00", "3.00")]
     columns: dict[str, list[Any]] = {

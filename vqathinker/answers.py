@@ -20,6 +20,7 @@ NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 TAGLESS = r"[^<]*+(?:<(?!/?(?:think|answer)>)[^<]*+)*+"  # any text without a tag, read in one go
 THINK_BLOCK = rf"{THINK}(?P<reasoning>{TAGLESS})</think>\s*"
 ANSWER_BLOCK = rf"{ANSWER}\s*(?P<written>{NUMBER})\s*</answer>"
+FORM = re.compile(rf"\s*(?P<thought>{THINK_BLOCK})?{ANSWER}(?P<said>{TAGLESS})</answer>\s*")
 RESPONSE = re.compile(rf"\s*{THINK_BLOCK}{ANSWER_BLOCK}\s*")
 TAG = re.compile(r"</?(?:think|answer)>")
 ANSWER_ONLY = re.compile(rf"\s*{ANSWER_BLOCK}\s*")
@@ -77,6 +78,16 @@ def score(text: str, *, think: bool = True) -> float:
     """
     answer = parse(text, think=think)
     return math.nan if answer is None else answer.score
+
+
+def is_formed(text: str, *, think: bool = True) -> bool:
+    """Whether a response has the required form, whatever its answer says.
+
+    >>> is_formed("<think>soft</think><answer>mild blur</answer>"), is_formed("<answer>blur</answer>")
+    (True, False)
+    """
+    match = FORM.fullmatch(text)
+    return match is not None and bool(match["said"].strip()) and (match["thought"] is not None or not think)
 
 
 def without_tags(text: str) -> str:

@@ -17,8 +17,9 @@ from vqathinker import __version__
 from vqathinker.atomic import whole_file, write_whole
 from vqathinker.building.run import Build
 from vqathinker.building.sheet import draw_sheet
+from vqathinker.opinions import level_index
 from vqathinker.samples import Sample
-from vqathinker.scale import WORDS
+from vqathinker.scale import SCALE, WORDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,11 +45,14 @@ class Counts:
         kinds: of each distortion.
         severities: of each severity.
         scores: all targets.
-        levels: samples in each fifth of the scale, best first.
+        score_levels: targets in each fifth of the scale.
+        levels: sum of the distributions over levels, best first.
         words: numbers of words of the answers, by task.
         preferences: pairs whose first is better, worse or alike.
         letters: right ones of closed questions, by the number of options.
         votes: judge to how often it gave which score.
+        unanimous: statements that all judges gave the same score in all rounds.
+        judged: statements that were judged.
         revised: statements that were corrected.
     """
 
@@ -58,6 +62,7 @@ class Counts:
     kinds: Counter[str] = field(default_factory=Counter)
     severities: Counter[str] = field(default_factory=Counter)
     scores: list[float] = field(default_factory=list)
+    score_levels: Counter[str] = field(default_factory=Counter)
     levels: np.ndarray = field(default_factory=lambda: np.zeros(len(WORDS)))
     words: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     preferences: Counter[float] = field(default_factory=Counter)
@@ -79,6 +84,7 @@ class Counts:
             self.severities[str(columns.get("severity", ""))] += 1
         if sample.target is not None:
             self.scores.append(sample.target)
+            self.score_levels[WORDS[level_index(sample.target, *SCALE)]] += 1
         if sample.levels is not None:
             self.levels += sample.levels
         if sample.answer:
@@ -155,6 +161,9 @@ def _manifest(build: Build, stages: Mapping[str, Any], counts: Counts) -> str:
         "listing": build.listing.digest,
         "stages": stages,
         "tasks": dict(counts.tasks),
+        "distortions": dict(counts.kinds),
+        "severities": dict(counts.severities),
+        "levels of scores": dict(counts.score_levels),
     }
     return json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
 
@@ -180,6 +189,7 @@ def _page(build: Build, stages: Mapping[str, dict[str, Any]], counts: Counts, sa
     lines += _table("Tasks", ("task", "samples", "words of an answer, median"), _task_rows(counts))
     lines += _shares("Media", counts.media) + _shares("Worded by", counts.modes)
     lines += _shares("Distortions", counts.kinds) + _shares("Severities", counts.severities)
+    lines += _shares("Levels of scores", counts.score_levels)
     if counts.levels.sum():
         shares = counts.levels / counts.levels.sum()
         told = [(word, f"{share:.1%}") for word, share in zip(WORDS, shares, strict=True)]

@@ -89,7 +89,10 @@ class ColorQuantization(Distortion):
 
 
 class SaturationHSV(Distortion):
-    """The saturation of HSV times a factor; a negative one gives the complementary hue."""
+    """The saturation of HSV times a factor; a negative one gives the complementary hue.
+
+    The nearer to 0, and beyond, the further from the source: KADIS-700k's levels are in this order.
+    """
 
     levels = (0.4, 0.2, 0.1, 0.0, -0.4)
 
@@ -146,7 +149,7 @@ def edges(frame: Frames) -> NDArray[np.float32]:
 
 
 def palette(frames: Frames, number: int) -> Image.Image:
-    """A palette of so many colours for a clip."""
+    """A palette of so many colours for a clip, by median cut (KADIS-700k: by least variance)."""
     pixels = frames.reshape(-1, 3)
     chosen = pixels[:: math.ceil(len(pixels) / SAMPLES)]
     return Image.fromarray(chosen[None]).quantize(number, method=Image.Quantize.MEDIANCUT)
