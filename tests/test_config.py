@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from trl import ModelConfig
 
+from vqathinker.launch.checks import CHOICES
+from vqathinker.model.attention import MASKS
 from vqathinker.samples import Media, Sample, write_samples
 from vqathinker.training import TrainingConfig
 from vqathinker.training.missing import check_precision
@@ -40,7 +42,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         ),
         ({"max_unreadable": 5}, "max_unreadable=5: expected a share between 0 and 1"),
         ({"decode_workers": 0}, "decode_workers=0"),
-        ({"temperature": 0}, "temperature=0: the responses of a group are sampled"),
+        ({"temperature": 0}, "temperature=0: expected above 0"),
         ({"rehearsal_seconds": -1}, "rehearsal_seconds=-1: expected 0"),
         (
             {"steps_per_generation": 6, "save_steps": 500},
@@ -52,6 +54,7 @@ def test_defaults_are_those_of_the_paper() -> None:
         ({"min_p": 0.1}, "min_p=0.1 has no effect"),
         ({"repetition_penalty": 1.2}, "repetition_penalty=1.2 has no effect"),
         ({"generation_kwargs": {"num_beams": 2}}, "generation_kwargs="),
+        ({"packed_attention": "sparse"}, "packed_attention='sparse': expected one of segments, dense, flex"),
         ({"vllm_mode": "remote"}, "vllm_mode='remote': expected one of colocate, server"),
         ({"vllm_enable_sleep_mode": True}, "vllm_enable_sleep_mode needs use_vllm and vllm_mode: colocate"),
         ({"vllm_enforce_eager": False}, "vllm_enforce_eager needs use_vllm and vllm_mode: colocate"),
@@ -245,3 +248,7 @@ def test_supervised_training_can_go_by_its_loss_too() -> None:
     assert (find_metric("eval_loss", LOSS), find_metric("srcc", LOSS)) == ("loss", "srcc")
     with pytest.raises(ValueError, match=r"metric_for_best_model='accuracy': expected one of srcc, .*, loss"):
         find_metric("eval_accuracy", LOSS)
+
+
+def test_every_way_to_pack_can_be_chosen() -> None:
+    assert set(CHOICES["grpo"]["packed_attention"]) == set(MASKS)

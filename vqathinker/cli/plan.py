@@ -54,6 +54,8 @@ def plan(
 ) -> None:
     """Print memory per GPU and time per step of a GRPO recipe; all further options are the recipe's own.
 
+    Supervised training and stages of tuning have no plan.
+
     Exit code 0: it fits, with a margin for what is estimated. 1: it does not, or is tight. 2: a wrong
     argument, model or setting.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -44,6 +45,7 @@ CHOICES = {
         "scale_rewards": ("group", "batch", "none"),
         "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
         "vllm_mode": ("colocate", "server"),
+        "packed_attention": ("segments", "dense", "flex"),
         "vllm_importance_sampling_mode": (
             "token_truncate", "token_mask", "sequence_truncate", "sequence_mask",
         ),
@@ -86,6 +88,7 @@ RANGES: dict[str, Range] = {
     "max_unreadable": ("a share between 0 and 1", lambda value: 0 <= value <= 1),
     "decode_workers": COUNT,
     "decode_seconds": POSITIVE,
+    "rehearsal_seconds": ("0 (no limit) or a number of seconds", lambda value: 0 <= value < math.inf),
     "motion_cache_gib": NOT_NEGATIVE,
     "eval_num_videos": NOT_NEGATIVE,
     "eval_max_completion_length": COUNT,

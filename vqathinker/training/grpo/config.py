@@ -13,13 +13,12 @@ from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
 
+from vqathinker.launch.checks import CHOICES, RANGES
 from vqathinker.launch.effects import IGNORED
 from vqathinker.training.validation import FIGURES, find_metric
 
 CACHE = "VQATHINKER_CACHE"  # the environment variable that moves the cache
 NONE = "none"
-VLLM_MODES = ("colocate", "server")
-PACKED_ATTENTION = ("segments", "dense", "flex")
 
 
 @dataclass
@@ -116,34 +115,18 @@ class TrainingConfig(GRPOConfig):
             self.greater_is_better = FIGURES[name].more_is_better
 
     def _check_values(self) -> None:
-        """Refuse numbers that cannot be."""
-        values = {
-            "max_unreadable": (0 <= self.max_unreadable <= 1, "expected a share between 0 and 1"),
-            "temperature": (
-                self.temperature > 0,
-                "the responses of a group are sampled, give a value above 0",
-            ),
-            "decode_workers": (self.decode_workers > 0, "at least one process has to decode"),
-            "decode_seconds": (
-                0 < self.decode_seconds < math.inf,
-                "expected a positive number of seconds",
-            ),
-            "motion_cache_gib": (self.motion_cache_gib >= 0, "expected 0 (none) or a size in GiB"),
-            "rehearsal_seconds": (
-                0 <= self.rehearsal_seconds < math.inf,
-                "expected 0 (no limit) or a number of seconds",
-            ),
-            "eval_num_videos": (self.eval_num_videos >= 0, "expected 0 (all) or a number of videos"),
-        }
-        for name, (is_fine, problem) in values.items():
-            if not is_fine:
-                raise ValueError(f"{name}={getattr(self, name)}: {problem}")
+        """Refuse numbers and words that cannot be."""
+        for name, (words, holds) in RANGES.items():
+            value = getattr(self, name, None)
+            if isinstance(value, int | float) and not holds(value):
+                raise ValueError(f"{name}={value}: expected {words}")
+        for name, choices in CHOICES["grpo"].items():
+            value = getattr(self, name)
+            if isinstance(value, str) and value not in choices:
+                raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")
 
     def _check_engine(self) -> None:
         """Refuse settings of an engine that is not chosen, and validation where processes would not meet."""
-        for name, choices in (("vllm_mode", VLLM_MODES), ("packed_attention", PACKED_ATTENTION)):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(choices)}")
         colocated = {
             "vllm_enable_sleep_mode": self.vllm_enable_sleep_mode,
             "vllm_enforce_eager": self.vllm_enforce_eager is not None,
