@@ -16,7 +16,7 @@ import huggingface_hub.constants
 import pytest
 
 from vqathinker.checkpoints.assemble import load_policy
-from vqathinker.checkpoints.folders import checkpoint_folder
+from vqathinker.checkpoints.folders import checkpoint_file, checkpoint_folder, is_hub_file
 
 COMMIT = "0" * 39 + "1"
 NAME = "someone/tiny-policy"
@@ -48,7 +48,8 @@ class Hub(BaseHTTPRequestHandler):
         if self.path.startswith("/api/models/someone/gated"):
             return self.answer(403, b"", **{"X-Error-Code": "GatedRepo"})
         file = self.folder / self.path.rpartition("/")[2]
-        if not self.path.startswith(f"/{NAME}/resolve/{COMMIT}/") or not file.is_file():
+        places = tuple(f"/{NAME}/resolve/{revision}/" for revision in (COMMIT, "main"))
+        if not self.path.startswith(places) or not file.is_file():
             return self.answer(404, b"", **{"X-Error-Code": "RepoNotFound"})
         body = file.read_bytes()
         return self.answer(200, body, ETag=hashlib.sha256(body).hexdigest(), **{"X-Repo-Commit": COMMIT})
@@ -119,6 +120,20 @@ def test_without_a_network_the_cache_counts(hub: Path, monkeypatch: pytest.Monke
     assert checkpoint_folder(NAME) == folder
     with pytest.raises(ValueError, match="cannot be reached; fetch it where there is a network"):
         checkpoint_folder("someone/else")
+
+
+def test_a_file_on_the_hub_is_fetched(hub: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (own,) = tiny_checkpoint.glob("*.safetensors")
+    found = checkpoint_file(f"{NAME}/{own.name}")
+    assert found.is_relative_to(hub)
+    assert found.read_bytes() == own.read_bytes()
+    assert is_hub_file(f"{NAME}/{own.name}")
+    with pytest.raises(ValueError, match=r"x\.pyth is not a file here, and the Hugging Face hub has no model"):
+        checkpoint_file("someone/else/x.pyth")
+    (tmp_path / NAME).mkdir(parents=True)
+    (tmp_path / NAME / own.name).touch()
+    assert checkpoint_file(f"{NAME}/{own.name}") == Path(NAME, own.name)
+    assert not is_hub_file(f"{NAME}/other.pyth")  # a mistyped name beside it
 
 
 def test_no_torch_is_loaded() -> None:

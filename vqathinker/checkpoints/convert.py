@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from vqathinker.checkpoints import layouts
-from vqathinker.checkpoints.folders import checkpoint_folder
+from vqathinker.checkpoints.folders import checkpoint_file, checkpoint_folder
 from vqathinker.checkpoints.source import CHAT, internvl_values, read_config, text_tie
 from vqathinker.checkpoints.storage import REPORT_FILE, appearing, check_free, scan, write
 from vqathinker.checkpoints.tensors import Conversion, Piece, assign, check, find_tie, leave_out
@@ -147,6 +147,7 @@ def _slowfast_weights(path: str | Path | None) -> dict[str, Tensor]:
     """Weights of a published SlowFast by our names, none without its file."""
     if path is None:
         return {}
+    path = checkpoint_file(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in published_state(path).items()}
     sizes = layouts.slowfast_size(shapes)
     network = SlowFast(sizes["slowfast_depth"], sizes["slowfast_stem_dim"])

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ HOW_TO_MERGE = "vqathinker merge {adapter} OUT"
 HUB_CACHE = re.compile(r"models--([^/]+)--([^/]+)/snapshots/")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_FILE = re.compile(rf"({HUB_ID.pattern})/([\w./-]+)")
 UMASK = os.umask(0o077)  # what it is can only be learned by changing it
 os.umask(UMASK)
 
@@ -57,11 +59,54 @@ def checkpoint_folder(name: str | Path) -> Path:
             f"{name} {fault}; give a checkpoint's folder, or its owner/name on the Hugging Face hub"
         )
     from huggingface_hub import snapshot_download
+
+    with _hub_errors(f"{name} is not a directory here", f"hf download {name}"):
+        return Path(snapshot_download(str(name), allow_patterns=HUB_FILES))
+
+
+def is_hub_file(name: str | Path) -> bool:
+    """Whether a name is none of something here, and could be a file of a model on the hub.
+
+    >>> is_hub_file("facebook/slowfast/SLOWFAST_8x8_R50.pyth"), is_hub_file("SLOWFAST_8x8_R50.pyth")
+    (True, False)
+    """
+    return HUB_FILE.fullmatch(str(name)) is not None and not Path(name).parent.exists()
+
+
+def checkpoint_file(name: str | Path) -> Path:
+    """A file of weights; one that only the hub has is fetched into the hub's cache first.
+
+    Args:
+        name: a file, or `owner/name/FILE` on the hub.
+
+    Raises:
+        ValueError: if it is neither, or the hub does not give it.
+    """
+    found = HUB_FILE.fullmatch(str(name))
+    if Path(name).is_file() or found is None or not is_hub_file(name):
+        return Path(name)
+    from huggingface_hub import hf_hub_download
+
+    repository, file = found.groups()
+    with _hub_errors(f"{name} is not a file here", f"hf download {repository} {file}"):
+        return Path(hf_hub_download(repository, file))
+
+
+@contextmanager
+def _hub_errors(nowhere: str, how: str) -> Iterator[None]:
+    """What the hub raises, as a sentence with the way out.
+
+    Args:
+        nowhere: begins the sentence.
+        how: a command that fetches it.
+
+    Raises:
+        ValueError: if the hub does not give it.
+    """
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    nowhere = f"{name} is not a directory here"
     try:
-        return Path(snapshot_download(str(name), allow_patterns=HUB_FILES))
+        yield
     except GatedRepoError as error:
         raise ValueError(
             f"{nowhere}, and the Hugging Face hub gives it only to those who accepted its terms: do so on "
@@ -74,7 +119,7 @@ def checkpoint_folder(name: str | Path) -> Path:
     except LocalEntryNotFoundError as error:
         raise ValueError(
             f"{nowhere}, and the Hugging Face hub cannot be reached; fetch it where there is a network "
-            f"(hf download {name}) and give the folder"
+            f"({how}) and give what was fetched"
         ) from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{nowhere}, and the Hugging Face hub does not give it: {error}") from error

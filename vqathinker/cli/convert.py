@@ -29,7 +29,8 @@ def convert(
         str, typer.Option("--to", help="vqathinker, or internvl-hf: without motion.")
     ] = TARGETS[0],
     slowfast: Annotated[
-        Path | None, typer.Option(help="SLOWFAST_8x8_R50 of pytorchvideo, for a source without motion.")
+        Path | None,
+        typer.Option(help="SLOWFAST_8x8_R50, for a source without motion: a file, here or on the hub."),
     ] = None,
     motion: Annotated[
         str | None,

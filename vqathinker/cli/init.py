@@ -21,7 +21,8 @@ def init(
     ],
     out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
     slowfast: Annotated[
-        Path | None, typer.Option(help="SLOWFAST_8x8_R50 checkpoint of pytorchvideo.")
+        Path | None,
+        typer.Option(help="SLOWFAST_8x8_R50 of pytorchvideo: a file, or owner/name/FILE of the hub."),
     ] = None,
     motion: Annotated[str, typer.Option(help="Motion tokens: slowfast, fast or none.")] = "slowfast",
     prompt: Annotated[Path | None, typer.Option(help="Question (text) or whole wording (YAML).")] = None,

@@ -6,7 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vqathinker.checkpoints.folders import CONFIG_FILE, base_folder, checkpoint_folder, is_adapter
+from vqathinker.checkpoints.folders import (
+    CONFIG_FILE,
+    base_folder,
+    checkpoint_folder,
+    is_adapter,
+    is_hub_file,
+)
 from vqathinker.cli.show import fail
 from vqathinker.cli.usage import nearest_path
 from vqathinker.prompts import Prompt
@@ -27,7 +33,7 @@ def require_label_file(labels: Path) -> None:
 
 def require_slowfast(slowfast: Path | None) -> None:
     """Leave if a SlowFast checkpoint is named that is not there."""
-    if slowfast is not None and not slowfast.is_file():
+    if slowfast is not None and not slowfast.is_file() and not is_hub_file(slowfast):
         fail(f"--slowfast {slowfast} is not a file{nearest_path(slowfast)}")
 
 
