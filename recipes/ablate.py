@@ -45,10 +45,10 @@ from world.starts import BASE, STARTS, folder_of, make_start
 
 from vqathinker.checkpoints.folders import checkpoints_in
 from vqathinker.evaluation.ablations import UNTRAINED, AblationRow, read_table
+from vqathinker.launch.resume import PACKAGES
 
 SEEDS = (10, 11, 12, 13, 14)  # on which no setting was chosen
 WORLD_SEED = 2  # likewise
-PACKAGES = ("vqathinker", "torch", "transformers", "trl")
 
 
 class Scale(StrEnum):

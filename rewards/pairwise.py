@@ -58,7 +58,7 @@ class Videos:
         return Videos(self.index[place], self.target[place], self.mean[place], self.variance[place])
 
 
-def judge(
+def fidelity_of(
     scores: FloatArray, videos: Videos, opponents: Videos, *, eps: float, workspace: Workspace
 ) -> FloatArray:
     """Return the mean fidelity (B, K) of the scores of B videos over their opponents, 0 without one.
@@ -137,7 +137,7 @@ def mean_fidelity(
     def fill(thread: int) -> None:
         workspace = Workspace(largest)
         for i, others in blocks[thread::num_threads]:
-            rewards[i] = judge(scores[i], own.take(i), others, eps=eps, workspace=workspace)
+            rewards[i] = fidelity_of(scores[i], own.take(i), others, eps=eps, workspace=workspace)
 
     if num_threads == 1:
         fill(0)

@@ -20,6 +20,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from click.testing import Result
 from hypothesis import settings
 
 from vqathinker.media.guarded import GuardedReader
@@ -87,6 +88,16 @@ def run_rank(path: Path, rank: int, port: int, arguments: Sequence[str]) -> None
     redirect_output(path.parent / f"said-{rank}")
     sys.argv = [str(path), *arguments]
     runpy.run_path(str(path), run_name="__main__")
+
+
+def call(*arguments: object, columns: int | None = None) -> Result:
+    """Run the app in this process, on a terminal of so many columns."""
+    from typer.testing import CliRunner
+
+    from vqathinker.cli import app
+
+    env = None if columns is None else {"COLUMNS": str(columns)}
+    return CliRunner(env=env).invoke(app, [str(argument) for argument in arguments])
 
 
 def redirect_output(path: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_file_on_the_hub_is_fetched(hub: Path, tiny_checkpoint: Path, tmp_path
     assert found.is_relative_to(hub)
     assert found.read_bytes() == own.read_bytes()
     assert is_hub_file(f"{NAME}/{own.name}")
-    with pytest.raises(ValueError, match=r"x\.pyth is not a file here, and the Hugging Face hub has no model"):
+    with pytest.raises(ValueError, match=r"x\.pyth is not a file here, and .* hub has no model"):
         checkpoint_file("someone/else/x.pyth")
     (tmp_path / NAME).mkdir(parents=True)
     (tmp_path / NAME / own.name).touch()

@@ -8,15 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
-
-from vqathinker.cli import app
-
-
-def call(*arguments: object) -> Result:
-    """Run the app in this process."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+from conftest import call
 
 
 @pytest.fixture

@@ -10,12 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
-from conftest import write_video
+from conftest import call, write_video
 from scipy import optimize, stats
-from typer.testing import CliRunner
 
-from vqathinker.cli import app
 from vqathinker.media.container import VideoError
 from vqathinker.scoring import Asked, Scorer
 from vqathinker.scoring.comparison import PRIOR, Votes, fit, vote_by_questions, vote_by_scores
@@ -127,10 +124,6 @@ def test_what_is_not_known_is_not_made_up() -> None:
     standings = votes.ranking()
     assert [standing.name for standing in standings] == ["a.mp4", "b.mp4"]
     assert math.isnan(standings[0].strength.low)
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 LIMITS = ["--max-new-tokens", "6", "--workers", "1"]

@@ -20,8 +20,7 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
-from conftest import permissions
+from conftest import call, permissions
 from pytorchvideo.models.slowfast import create_slowfast
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -34,13 +33,11 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
-from typer.testing import CliRunner
 
 from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.checkpoints.convert import convert
 from vqathinker.checkpoints.storage import check_free
 from vqathinker.checkpoints.tiny import build_tokenizer
-from vqathinker.cli import app
 from vqathinker.prompts import Prompt
 
 VISION: dict[str, Any] = {
@@ -808,11 +805,6 @@ def test_a_killed_conversion_leaves_no_checkpoint(released: tuple[Path, Released
 
 
 # --- the command
-
-
-def call(*arguments: object) -> Result:
-    """Run the app in this process."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def test_the_command(released: tuple[Path, Released], copy: Path, tmp_path: Path) -> None:

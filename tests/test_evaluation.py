@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
+from conftest import call
 from datasets import Dataset
-from typer.testing import CliRunner
 
-from vqathinker.cli import app
 from vqathinker.data.dataset import load_labels
 from vqathinker.evaluation import COLUMNS, Evaluating, Evaluation, Keeping, evaluate
 from vqathinker.samples import Media, Sample, write_samples
@@ -71,10 +69,6 @@ def strict(text: str) -> Any:  # noqa: ANN401
         raise AssertionError(f"{constant} is no JSON")
 
     return json.loads(text, parse_constant=refuse)
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def scorer(policies: Callable[..., Any], *, think: bool = True) -> Scorer:

@@ -9,19 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from conftest import read_rows
-from typer.testing import CliRunner
+from conftest import call, read_rows
 
-from vqathinker.cli import app
 from vqathinker.web.html import Card, ReportPage, ReportTable, sparkline
 
 LIMITS = ["--max-new-tokens", "40", "--workers", "1", "--answer-only"]
 BASE = Path(__file__).parents[1] / "recipes/world/checkpoint"
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

@@ -370,11 +370,11 @@ def test_a_run_that_has_ended(
 ) -> None:
     checkpoint = run_folder / "checkpoint-3"
     (checkpoint / "trainer_state.json").write_text(json.dumps(state))
-    assert not is_done(checkpoint, SimpleNamespace(**args))  # it holds no model
+    assert not is_done(checkpoint, state, SimpleNamespace(**args))  # it holds no model
     for name in ("model.safetensors", "config.json", "optimizer.pt", "rng_state_0.pth"):
         (checkpoint / name).write_text(name)
-    assert is_done(checkpoint, SimpleNamespace(**args)) == is_over
-    copy_model(checkpoint, run_folder / "final", best=False)
+    assert is_done(checkpoint, state, SimpleNamespace(**args)) == is_over
+    copy_model(checkpoint, state, run_folder / "final", best=False)
     assert {path.name for path in (run_folder / "final").iterdir()} == {"model.safetensors", "config.json"}
 
 

@@ -19,14 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 from chat_server import ChatServer
-from click.testing import Result
-from conftest import rounds
+from conftest import call, rounds
 from filelock import FileLock
 from scipy import stats
-from typer.testing import CliRunner
 
 from vqathinker.chat import ChatClient
-from vqathinker.cli import app
 from vqathinker.evaluation import Keeping
 from vqathinker.evaluation.question_report import QuestionReport
 from vqathinker.evaluation.question_run import QuestionRun
@@ -305,10 +302,6 @@ def test_the_order_of_two_media_matters(checkpoint: Path, labelled_videos: Path)
     np.testing.assert_array_equal(both.embeds[:half].numpy(), turned.embeds[half:].numpy())
     # placeholders of frames come before that of the motion, medium by medium
     np.testing.assert_array_equal(both.embeds[:half].numpy(), single.embeds.numpy())
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -15,16 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
-
-from vqathinker.cli import app
+from conftest import call
 
 LIMITS = ["--max-new-tokens", "4", "--batch-size", "2", "--workers", "1"]
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -124,7 +124,7 @@ def course() -> Cells:
     for name, title in titles_of(OF_THE_COURSE).items():
         files = sorted(FOLDER.glob(f"{name}-*.json"))
         found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-        # files of earlier runs do not have it
+        # a run of supervised tuning has none
         known = [one for one in found if "course" in one]
         if not known:
             continue

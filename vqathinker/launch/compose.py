@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -46,19 +46,20 @@ def run_recipe(recipe: str, default_config: Path, compose: Callable[[Settings], 
     with user_errors():
         settings = read_settings(recipe, default_config)  # wrong ones are told before torch is imported
         trainer, checkpoint, result = compose(settings)
-    if checkpoint is not None and is_done(Path(checkpoint), trainer.args):
-        if trainer.is_world_process_zero():
-            copy_model(Path(checkpoint), Path(result), best=trainer.args.load_best_model_at_end)
-        return
+    if checkpoint is not None:
+        state = json.loads(Path(checkpoint, STATE_FILE).read_text(encoding="utf-8"))
+        if is_done(Path(checkpoint), state, trainer.args):
+            if trainer.is_world_process_zero():
+                copy_model(Path(checkpoint), state, Path(result), best=trainer.args.load_best_model_at_end)
+            return
     with user_errors(RunStopped):
         trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_state()
     trainer.save_model(result)
 
 
-def is_done(checkpoint: Path, args: Any) -> bool:  # noqa: ANN401  TRL's settings; its classes import torch
+def is_done(checkpoint: Path, state: Mapping[str, Any], args: Any) -> bool:  # noqa: ANN401  TRL's settings
     """Whether a run has ended with a checkpoint that holds the model; transformers would train on a step."""
-    state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     if not any(checkpoint.glob("*.safetensors")):  # FSDP's parts
         return False
     if args.max_steps > 0:
@@ -66,9 +67,8 @@ def is_done(checkpoint: Path, args: Any) -> bool:  # noqa: ANN401  TRL's setting
     return bool(state["epoch"] is not None and state["epoch"] >= args.num_train_epochs)
 
 
-def copy_model(checkpoint: Path, result: Path, *, best: bool) -> None:
+def copy_model(checkpoint: Path, state: Mapping[str, Any], result: Path, *, best: bool) -> None:
     """Make the result of a run that has ended from its last checkpoint, or from its best one."""
-    state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
     place = state.get("best_model_checkpoint")
     source = Path(place) if best and place and Path(place).is_dir() else checkpoint
     sys.stderr.write(f"all {state['global_step']} steps are done; {result} is a copy of {source}\n")

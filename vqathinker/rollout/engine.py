@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
+
+T = TypeVar("T")
 
 DIVERGED = "the policy has diverged; go on from an earlier checkpoint with a lower learning rate"
 
@@ -44,6 +46,14 @@ class Sampling:
         (1, 4)
         """
         return num_responses if self.temperature else 1
+
+    def repeated(self, drawn: Sequence[list[T]], num_responses: int) -> list[list[T]]:
+        """The responses of each request as often as they are wanted.
+
+        >>> Sampling().repeated([["a"], ["b"]], 2)
+        [['a', 'a'], ['b', 'b']]
+        """
+        return [group * (num_responses // self.num_drawn(num_responses)) for group in drawn]
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class HFEngine:
             )
         ]
         groups = [responses[i : i + drawn] for i in range(0, len(responses), drawn)]
-        return [group * (num_responses // drawn) for group in groups]
+        return sampling.repeated(groups, num_responses)
 
     @property
     def _is_sharded(self) -> bool:

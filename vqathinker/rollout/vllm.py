@@ -186,7 +186,7 @@ class VLLMEngine:
         if self.sleeps:
             self.llm.sleep(level=1)
             self.is_asleep = True
-        return [group * (num_responses // drawn) for group in groups]
+        return sampling.repeated(groups, num_responses)
 
     def _wake(self) -> None:
         if self.is_asleep:

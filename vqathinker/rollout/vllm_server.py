@@ -157,7 +157,7 @@ class ServerEngine:
             ]
             for answer in answers
         ]
-        return [group * (num_responses // drawn) for group in groups]
+        return sampling.repeated(groups, num_responses)
 
     def _body(self, request: RolloutRequest, options: dict[str, Any]) -> dict[str, Any]:
         """A request as the server takes it: one item of embeddings for every run of placeholders."""

@@ -15,11 +15,11 @@ from datasets import Dataset
 from transformers import Trainer
 
 from vqathinker.checkpoints.folders import CHECKPOINT, open_to_others
+from vqathinker.launch.resume import PACKAGES
 from vqathinker.training.validation import FIGURES, LOSS
 
 CARD_FILE = "README.md"
 CACHED = "models--"  # how the hub's cache calls the folder of a model
-PACKAGES = ("vqathinker", "trl", "transformers", "torch")
 TITLES = {name: figure.title for name, figure in FIGURES.items()} | {LOSS: "loss"}
 
 

@@ -106,7 +106,7 @@ def launch_options(desk: Desk) -> dict[str, Any]:
     }
 
 
-def _told(gr: Any, work: Callable[..., T]) -> Callable[..., T]:  # noqa: ANN401
+def _showing_refusals(gr: Any, work: Callable[..., T]) -> Callable[..., T]:  # noqa: ANN401
     """A handler whose refusals are shown on the page."""
 
     @wraps(work)
@@ -159,7 +159,7 @@ def _score(gr: Any, desk: Desk) -> Callable[..., Any]:  # noqa: ANN401
         html = f'<div class="score-number">{value.value:.2f}</div>{between}'
         return html, opinion.reasoning, gr.Plot(plot, visible=plot is not None)
 
-    return _told(gr, score)
+    return _showing_refusals(gr, score)
 
 
 def _ask(gr: Any, desk: Desk) -> Callable[..., Any]:  # noqa: ANN401
@@ -170,7 +170,7 @@ def _ask(gr: Any, desk: Desk) -> Callable[..., Any]:  # noqa: ANN401
         turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         return "", [*history, *turns]
 
-    return _told(gr, ask)
+    return _showing_refusals(gr, ask)
 
 
 def _compare(gr: Any, desk: Desk) -> Callable[..., Any]:  # noqa: ANN401
@@ -192,7 +192,7 @@ def _compare(gr: Any, desk: Desk) -> Callable[..., Any]:  # noqa: ANN401
         better, worse = names if preference.value > ALIKE else names[::-1]
         return f"### {better} is better than {worse}\n\n{said}"
 
-    return _told(gr, compare)
+    return _showing_refusals(gr, compare)
 
 
 def _table(gr: Any, desk: Desk) -> Callable[..., Any]:  # noqa: ANN401
@@ -211,7 +211,7 @@ def _table(gr: Any, desk: Desk) -> Callable[..., Any]:  # noqa: ANN401
         path = save_bytes_to_cache(content.getvalue().encode(), "scores.csv", get_upload_folder())
         return rows, gr.File(path, visible=True)
 
-    return _told(gr, table)
+    return _showing_refusals(gr, table)
 
 
 def _row(score: Score) -> list[Any]:
