@@ -19,7 +19,7 @@ from typing import Any
 
 from vqathinker.choices import YES_NO
 from vqathinker.samples import IMAGE, MOST_MEDIA, SCORE, VIDEO, Media, Sample
-from vqathinker.scale import from_share
+from vqathinker.scale import ALIKE, BETTER, WORSE, from_share
 
 Entry = Mapping[str, Any]
 
@@ -33,7 +33,7 @@ VITAL_KEYS = frozenset({
 })  # fmt: skip
 BENCHMARK_KEYS = frozenset({"answers", "correct_choice", "correct_ans", "video", "video_name", "question"})
 VITAL_TOP = 5.0  # of its axis, from 0
-PREFERENCES = {1: 1.0, 0: 0.0, 2: 0.5}  # VITAL's labels of pairs
+PREFERENCES = {1: BETTER, 0: WORSE, 2: ALIKE}  # VITAL's labels of pairs
 # MaxWell's axes by its columns, each from -1 to 1
 AXES = {
     "A-1": "content", "A-2": "composition", "A-3": "colour", "A-4": "lighting", "A-5": "camera_trajectory",

@@ -25,6 +25,10 @@ VOCABULARIES = {"vqa2": VQA2_WORDS, "ours": WORDS}
 SEVERITIES = ("mild", "noticeable", "relatively severe", "severe", "very severe")
 # words that stand before a distortion, those and usual others
 DEGREES = (*SEVERITIES, "slight", "moderate", "strong", "serious", "obvious")
+# of two media, for the first one
+BETTER = 1.0
+ALIKE = 0.5
+WORSE = 0.0
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the way from the lower end to the upper
 
 

@@ -19,7 +19,7 @@ from vqathinker.building.run import Build
 from vqathinker.building.sheet import draw_sheet
 from vqathinker.opinions import level_index
 from vqathinker.samples import Sample
-from vqathinker.scale import SCALE, WORDS
+from vqathinker.scale import ALIKE, BETTER, SCALE, WORDS, WORSE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -195,7 +195,7 @@ def _page(build: Build, stages: Mapping[str, dict[str, Any]], counts: Counts, sa
         told = [(word, f"{share:.1%}") for word, share in zip(WORDS, shares, strict=True)]
         lines += _table("Levels, mean of the distributions", ("level", "share"), told)
     if counts.preferences:
-        named = {"first better": 1.0, "first worse": 0.0, "alike": 0.5}
+        named = {"first better": BETTER, "first worse": WORSE, "alike": ALIKE}
         pairs = Counter({name: counts.preferences[value] for name, value in named.items()})
         lines += _shares("Pairs", pairs)
     lines += _table(

@@ -15,6 +15,7 @@ from vqathinker.checkpoints.convert import convert
 from vqathinker.checkpoints.folders import (
     ADAPTER_FILE,
     HOW_TO_MERGE,
+    PROCESSOR_FILE,
     base_folder,
     checkpoint_folder,
     is_adapter,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PROCESSOR_FILE = "processor_config.json"
 SHARD_SIZE = "5GB"
 
 

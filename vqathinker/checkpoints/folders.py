@@ -15,6 +15,8 @@ from typing import Any
 
 CONFIG_FILE = "config.json"
 ADAPTER_FILE = "adapter_config.json"
+PROCESSOR_FILE = "processor_config.json"
+INDEX_FILE = "model.safetensors.index.json"
 SETTINGS_FILE = "settings.yaml"  # of a run, in its output folder
 STATE_FILE = "trainer_state.json"  # transformers', in each checkpoint of a run
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")  # how transformers calls the folder of one

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig, InternVLConfig, PreTrainedConfig
 
 from vqathinker.checkpoints import layouts
-from vqathinker.checkpoints.folders import HOW_TO_MERGE, is_adapter
+from vqathinker.checkpoints.folders import CONFIG_FILE, HOW_TO_MERGE, is_adapter
 from vqathinker.checkpoints.storage import read_json
 from vqathinker.model.modeling import check_language_model
 
@@ -31,9 +31,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     if is_adapter(folder):
         how = HOW_TO_MERGE.format(adapter=folder)
         raise ValueError(f"{folder} holds an adapter; merge it into its base ({how}) and convert that")
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} has no config.json, it is not a checkpoint")
-    config = read_json(folder / "config.json")
+    if not (folder / CONFIG_FILE).is_file():
+        raise ValueError(f"{folder} has no {CONFIG_FILE}, it is not a checkpoint")
+    config = read_json(folder / CONFIG_FILE)
     if config.get("model_type") not in layouts.RULES:
         raise ValueError(
             f"{folder} is a {config.get('model_type')!r} model; {', '.join(layouts.RULES)} can be converted"

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vqathinker.checkpoints.folders import open_to_others
+from vqathinker.checkpoints.folders import INDEX_FILE, open_to_others
 
 REPORT_FILE = "conversion.json"
 ROWS_AT_A_TIME = 4096
@@ -26,7 +26,6 @@ ROWS_AT_A_TIME = 4096
 HEAD = "lm_head.weight"
 EMBEDDINGS = "model.language_model.embed_tokens.weight"
 SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 
 
@@ -96,12 +95,12 @@ def scan(folder: Path) -> dict[str, Stored]:
     """
     index = None
     if not (folder / SINGLE).is_file():
-        if not (folder / INDEX).is_file():
+        if not (folder / INDEX_FILE).is_file():
             raise ValueError(
-                f"{folder} has no {SINGLE} and no {INDEX}; pickled weights are not read, save them as "
+                f"{folder} has no {SINGLE} and no {INDEX_FILE}; pickled weights are not read, save them as "
                 "safetensors"
             )
-        index = read_json(folder / INDEX).get("weight_map", {})
+        index = read_json(folder / INDEX_FILE).get("weight_map", {})
     names = [SINGLE] if index is None else sorted(set(index.values()))
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
@@ -116,7 +115,7 @@ def scan(folder: Path) -> dict[str, Stored]:
     held = {stored.name: stored.file.name for stored in found.values()}
     if index is not None and index != held:
         differing = sorted(index.items() ^ held.items())[0][0]
-        raise ValueError(f"{folder / INDEX} and the shards disagree on {differing}")
+        raise ValueError(f"{folder / INDEX_FILE} and the shards disagree on {differing}")
     return found
 
 
@@ -158,7 +157,7 @@ def write(
         on_shard(number, len(shards))
     if len(shards) > 1:
         index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
-        write_json(folder / INDEX, index)
+        write_json(folder / INDEX_FILE, index)
 
 
 def check_free(out: Path, *, overwrite: bool) -> None:

@@ -12,6 +12,7 @@ from vqathinker.cli.options import CheckpointName, EngineOptions, ModeOptions
 from vqathinker.cli.require import require_checkpoint, require_room
 from vqathinker.cli.show import errors_in_a_line, fail, print_table, require_free
 from vqathinker.cli.usage import nearest_path, require_choice, with_options
+from vqathinker.scale import ALIKE
 
 if TYPE_CHECKING:
     from vqathinker.scoring import Scorer
@@ -21,7 +22,6 @@ SCORES = "scores"
 QUESTIONS = "questions"
 BY = (SCORES, QUESTIONS)
 LEAST = 2
-ALIKE = 0.5
 
 
 @with_options

@@ -8,6 +8,8 @@ from typing import Any
 
 from vqathinker.checkpoints.folders import (
     CONFIG_FILE,
+    INDEX_FILE,
+    PROCESSOR_FILE,
     base_folder,
     checkpoint_folder,
     is_adapter,
@@ -18,8 +20,6 @@ from vqathinker.cli.usage import nearest_path
 from vqathinker.prompts import Prompt
 from vqathinker.types import PIXELS_PER_TOKEN
 
-PROCESSOR_FILE = "processor_config.json"
-INDEX_FILE = "model.safetensors.index.json"
 MODEL_TYPE = "vqathinker"
 HOW_TO_MAKE = "make one of it with `vqathinker init` or `vqathinker convert`"
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 
-from vqathinker.checkpoints.folders import is_hub_id
+from vqathinker.checkpoints.folders import ADAPTER_FILE, CONFIG_FILE, is_hub_id
 from vqathinker.launch.effects import without_effect
 from vqathinker.launch.lora import wrong_adapter
 from vqathinker.launch.resume import check_output
@@ -35,7 +35,7 @@ HOW_TO_GET = {
 REQUIRED = ("model_name_or_path", "train_labels", "train_videos")
 MODEL = "model_name_or_path"
 FOLDERS = (MODEL, "train_videos", "eval_videos")
-CONFIGURATIONS = ("config.json", "adapter_config.json")
+CONFIGURATIONS = (CONFIG_FILE, ADAPTER_FILE)
 
 # values that TRL would refuse in the middle of a step
 CHOICES = {

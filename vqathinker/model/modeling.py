@@ -23,11 +23,10 @@ from transformers import (
 )
 from transformers.models.internvl.modeling_internvl import InternVLModelOutputWithPast
 
+from vqathinker.checkpoints.folders import CONFIG_FILE
 from vqathinker.checkpoints.storage import EMBEDDINGS, HEAD, same_values, scan
 from vqathinker.model.attention import MASKS, PACKED
 from vqathinker.model.slowfast import CHANNEL_RATIO, EXPANSION, SlowFast
-
-CONFIG_FILE = "config.json"
 
 Motion = Literal["slowfast", "fast", "none"]
 

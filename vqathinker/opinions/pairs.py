@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-BETTER = 1.0
-ALIKE = 0.5
-WORSE = 0.0
+from vqathinker.scale import ALIKE, BETTER, WORSE
+
 RATIO = (4, 4, 2)  # better : worse : alike
 ROUNDS = 20  # of drawing in which nothing new comes, after which a kind of pair counts as exhausted
 TINY = 1e-9

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vqathinker.checkpoints.folders import (
+    CONFIG_FILE,
+    PROCESSOR_FILE,
     adapter_settings,
     base_folder,
     checkpoint_folder,
@@ -20,8 +22,6 @@ from vqathinker.planning.hardware import MODELS
 from vqathinker.prompts import Prompt, visual_text
 from vqathinker.types import FrameSetting
 
-CONFIG_FILE = "config.json"
-PROCESSOR_FILE = "processor_config.json"
 MODEL_TYPES = ("internvl", "vqathinker")
 PAPER_FRAMES = FrameSetting(6, 448)
 CHARACTERS_PER_TOKEN = 4  # of English, where no tokenizer is at hand

@@ -16,6 +16,7 @@ import numpy as np
 from vqathinker.choices import parse_choice
 from vqathinker.media.container import VideoError
 from vqathinker.metrics import Estimate, interval, with_spread
+from vqathinker.scale import ALIKE, BETTER, WORSE
 from vqathinker.scoring.scorer import Scorer
 from vqathinker.scoring.task import Asked
 from vqathinker.types import FloatArray
@@ -25,12 +26,11 @@ QUESTION = (
     "motion.\nA. the first one\nB. the second one\nC. they are alike\nAnswer with the letter alone."
 )
 OPTIONS = ("the first one", "the second one", "they are alike")
-VOTES = (1.0, 0.0, 0.5)  # of the options, for the first one
+VOTES = (BETTER, WORSE, ALIKE)  # of the options
 REASON = "Which of the two has the better quality, and why?"
 PRIOR = 0.2  # rounds in which everybody draws with everybody, which keeps what always wins finite
 NUM_BOOTSTRAP = 500
 LEAST = 2  # media that can be compared
-ALIKE = 0.5
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from vqathinker.media.names import VIDEO_SUFFIXES, is_image_name
 from vqathinker.samples import IMAGE_SUFFIXES
+from vqathinker.scale import ALIKE
 from vqathinker.scoring import Score
-from vqathinker.scoring.comparison import ALIKE
 from vqathinker.web.desk import Desk, Refused
 
 T = TypeVar("T")

@@ -9,8 +9,9 @@ from typing import Any
 from vqathinker.building.parts import Parts
 from vqathinker.building.stage import WholeStage, Workplace
 from vqathinker.opinions import draw_pairs
-from vqathinker.opinions.pairs import ALIKE, BETTER, RATIO, WORSE
+from vqathinker.opinions.pairs import RATIO
 from vqathinker.samples import Sample
+from vqathinker.scale import ALIKE, BETTER, WORSE
 from vqathinker.seeds import rng_of
 
 PAIRS_PER_MEDIUM = 0.5  # VITAL: 500,000 pairs of 1,000,000 media
