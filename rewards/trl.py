@@ -143,6 +143,10 @@ class FromTrl:
             self.function
         )
         self.__name__ = str(getattr(self.function, "__name__", type(self.function).__name__))
+        # what the function, or a recipe, declares of it
+        for name in ("tasks", "datasets", "min_videos", "runs_once"):
+            if hasattr(self.function, name):
+                setattr(self, name, getattr(self.function, name))
 
     def __call__(self, batch: RolloutBatch) -> FloatArray:
         """Return (N, K) rewards, masked where the function returned None.

@@ -31,10 +31,12 @@ class ChatServer:
         asked: how often each came.
         seen: the bodies of all requests.
         most_at_once: requests that were open at the same time.
+        num_lists: how often the list of models was asked for.
     """
 
     def __init__(self, answer: Answer, fault: Callable[[str, int], str | None] | None = None) -> None:
         self.root = "models/first"
+        self.num_lists = 0
         self.answer = answer
         self.fault = fault or (lambda text, times: None)
         self.answered: Counter[str] = Counter()
@@ -51,6 +53,7 @@ class ChatServer:
 
             def do_GET(self) -> None:
                 """The list of models, as vLLM's."""
+                owner.num_lists += 1
                 model = {"id": "judge", "object": "model", "created": 0, "owned_by": "us", "root": owner.root}
                 body = json.dumps({"object": "list", "data": [model]}).encode()
                 self.send_response(200)

@@ -90,14 +90,13 @@ def run_rank(path: Path, rank: int, port: int, arguments: Sequence[str]) -> None
     runpy.run_path(str(path), run_name="__main__")
 
 
-def call(*arguments: object, columns: int | None = None) -> Result:
+def call(*arguments: object, columns: int = 80) -> Result:
     """Run the app in this process, on a terminal of so many columns."""
     from typer.testing import CliRunner
 
     from vqathinker.cli import app
 
-    env = None if columns is None else {"COLUMNS": str(columns)}
-    return CliRunner(env=env).invoke(app, [str(argument) for argument in arguments])
+    return CliRunner(env={"COLUMNS": str(columns)}).invoke(app, list(map(str, arguments)))
 
 
 def redirect_output(path: Path) -> None:

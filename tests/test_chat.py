@@ -19,6 +19,7 @@ from conftest import rounds
 
 from vqathinker.chat import ChatClient, ChatError, Question, parse_object
 from vqathinker.journal import read_lines
+from vqathinker.types import RunStopped
 
 FAULTS = ("429", "500", "garbage", "half", "empty", "silence", None)
 
@@ -71,10 +72,25 @@ def test_another_model_by_the_same_name_is_not_taken_for_the_first(tmp_path: Pat
         server.root = "models/second"
         asked = ChatClient("judge", url=server.url, journal=tmp_path)
         assert asked.ask(Question("a")) == "A"  # nobody is asked
-        with pytest.raises(ValueError, match=r"judge: models/second is served there, .* are of models/first"):
+        with pytest.raises(RunStopped, match=r"judge: models/second is served there, .* are of models/first"):
             asked.ask(Question("c"))
+        with pytest.raises(RunStopped):
+            asked.ask_all([Question("c"), Question("d")])
         other = ChatClient("judge", url=server.url, journal=tmp_path / "other")
         assert other.ask(Question("c")) == "C"
+
+
+def test_a_server_is_asked_once_what_it_serves(tmp_path: Path) -> None:
+    """Also one that does not say."""
+    with ChatServer(upper) as server:
+        for name in ("tiny", "judge"):  # which it knows nothing of, and which it knows
+            before = server.num_lists
+            asked = ChatClient(name, url=server.url, journal=tmp_path / name)
+            for text in "abcd":
+                asked.ask(Question(text))
+            assert server.num_lists == before + 1
+            ChatClient(name, url=server.url).ask(Question("a"))  # without a journal nobody needs to know
+            assert server.num_lists == before + 1
 
 
 def test_anything_that_shapes_an_answer_makes_another_question(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Hub(BaseHTTPRequestHandler):
             return self.answer(200, json.dumps(entries).encode())
         if self.path.startswith("/api/models/someone/gated"):
             return self.answer(403, b"", **{"X-Error-Code": "GatedRepo"})
-        file = self.folder / self.path.rpartition("/")[2]
+        file = self.folder / self.path.rpartition("/")[2].replace(".pyth", ".safetensors")
         places = tuple(f"/{NAME}/resolve/{revision}/" for revision in (COMMIT, "main"))
         if not self.path.startswith(places) or not file.is_file():
             return self.answer(404, b"", **{"X-Error-Code": "RepoNotFound"})
@@ -124,15 +124,16 @@ def test_without_a_network_the_cache_counts(hub: Path, monkeypatch: pytest.Monke
 
 def test_a_file_on_the_hub_is_fetched(hub: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     (own,) = tiny_checkpoint.glob("*.safetensors")
-    found = checkpoint_file(f"{NAME}/{own.name}")
+    found = checkpoint_file(f"{NAME}/model.pyth")
     assert found.is_relative_to(hub)
     assert found.read_bytes() == own.read_bytes()
-    assert is_hub_file(f"{NAME}/{own.name}")
+    assert is_hub_file(f"{NAME}/model.pyth")
+    assert not is_hub_file("my/weights/of/mine")
     with pytest.raises(ValueError, match=r"x\.pyth is not a file here, and .* hub has no model"):
         checkpoint_file("someone/else/x.pyth")
     (tmp_path / NAME).mkdir(parents=True)
-    (tmp_path / NAME / own.name).touch()
-    assert checkpoint_file(f"{NAME}/{own.name}") == Path(NAME, own.name)
+    (tmp_path / NAME / "model.pyth").touch()
+    assert checkpoint_file(f"{NAME}/model.pyth") == Path(NAME, "model.pyth")
     assert not is_hub_file(f"{NAME}/other.pyth")  # a mistyped name beside it
 
 

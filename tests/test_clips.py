@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from vqathinker.media.clips import read_clip, read_clips
 from vqathinker.media.container import VideoError
-from vqathinker.media.decoding import decode_frames
+from vqathinker.media.decoding import Decoded, decode_frames
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.media.image import read_image
 from vqathinker.media.square import square
@@ -161,11 +161,16 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
             read_image(tmp_path / "b.png")
 
 
-def test_the_last_frame_stands_for_what_is_cut_off(video: Path, tmp_path: Path) -> None:
+def test_the_last_frame_stands_for_what_is_cut_off(video: Path) -> None:
     """Fewer frames than packets, and no times: measures ask for places near the end."""
-    wanted = {0, 10, 500}
-    decoded = decode_frames(str(video), wanted, lambda frame: frame, num_frames=501)
-    assert set(decoded.frames) == wanted
-    last = max(range(decode_frames(str(video), {0}, lambda frame: frame).num_frames))
-    (expected,) = decode_frames(str(video), {last}, lambda frame: frame).frames.values()
-    np.testing.assert_array_equal(decoded.frames[500], expected)
+
+    def decode(wanted: set[int], num_frames: int | None = None) -> Decoded:
+        return decode_frames(str(video), wanted, lambda frame: frame, num_frames=num_frames)
+
+    number = decode({0}).num_frames
+    decoded = decode({0, number}, number + 1)
+    assert (set(decoded.frames), decoded.num_lost) == ({0, number}, 1)
+    (last,) = decode({number - 1}).frames.values()
+    np.testing.assert_array_equal(decoded.frames[number], last)
+    with pytest.raises(VideoError, match=f"{number} of {2 * number} frames are lost"):
+        decode({0, number}, 2 * number)

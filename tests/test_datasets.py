@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
+import conftest
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from vqathinker.cli import app
@@ -30,8 +31,7 @@ KNOWN = {
 }
 
 
-def call(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(argument) for argument in arguments])
+call = partial(conftest.call, columns=200)
 
 
 def write(folder: Path, names: list[str], mos: list[float]) -> Path:

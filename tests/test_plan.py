@@ -11,13 +11,14 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import conftest
 import pytest
 import torch
 import trl.trainer.utils
-from click.testing import Result
 from conftest import in_soak
 from peft import get_peft_model
 from torch import Tensor, nn
@@ -25,12 +26,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from trl import ModelConfig
-from typer.testing import CliRunner
 
 import rewards
 from vqathinker.checkpoints.assemble import load_adapted, load_policy
 from vqathinker.checkpoints.tiny import build_tiny
-from vqathinker.cli import app
 from vqathinker.data.dataset import load_labels
 from vqathinker.model.attention import BRANCH_ATTENTION
 from vqathinker.model.slowfast import SlowFast
@@ -496,8 +495,7 @@ def test_schedule_is_that_of_the_paper(sizes_8b: ModelSizes) -> None:
     assert cost.schedule(run, parts, num_videos=28056, epochs=3, max_steps=7).num_steps == 7
 
 
-def call(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "120"}).invoke(app, ["plan", *(str(argument) for argument in arguments)])
+call = partial(conftest.call, "plan", columns=120)
 
 
 def test_settings_come_from_the_recipe() -> None:

@@ -208,6 +208,25 @@ def test_lines_are_named_and_end_where_they_end(tmp_path: Path) -> None:
         read_samples(path)
 
 
+def test_what_is_named_as_ours_becomes_a_column_of_another_name(tmp_path: Path) -> None:
+    asked = {
+        "video_name": "a.mp4", "question_type": "yes-or-no", "question": "Blurred?", "answers": ["Yes", "No"],
+        "correct_choice": "A", "task": "x", "target": "y", "mos": 4, "extra": 1,
+    }  # fmt: skip
+    (sample,) = parse_published(json.dumps([asked]), dataset="set") or []
+    told = {
+        "column_task": "x",
+        "column_target": "y",
+        "column_mos": 4,
+        "extra": 1,
+        "question_type": "yes-or-no",
+    }
+    assert sample.columns == told
+    write_samples(tmp_path / "set.jsonl", [sample])
+    assert read_samples(tmp_path / "set.jsonl") == [sample]
+    assert load_labels(tmp_path / "set.jsonl")["column_target"][:] == ["y"]
+
+
 def test_published_samples_go_where_labels_go(tmp_path: Path) -> None:
     path = written(tmp_path, [{"video": "a.mp4", "conversations": turn("<video>\nIs it sharp?", "No.")}])
     rows = load_labels(path, video_dir=tmp_path)

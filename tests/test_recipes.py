@@ -125,7 +125,9 @@ def read(path: Path, *options: str) -> tuple[DataConfig, TrainingConfig]:
 def test_a_recipe_reads_its_settings(path: Path) -> None:
     _, args = read(path, "--output_dir", "out")
     if isinstance(args, TrainingConfig):
-        assert build(args.rewards, rewards.REWARDS, group="vqathinker.rewards")
+        assert build(
+            args.rewards, rewards.REWARDS, group="vqathinker.rewards", declares=("tasks", "datasets")
+        )
         build(args.perturbations, perturbations.PERTURBATIONS, group="vqathinker.perturbations")
     assert args.report_to == []  # W&B only when asked
 
@@ -144,7 +146,7 @@ def test_the_settings_of_the_paper() -> None:
     data, args = read(RECIPES / "grpo_lsvq.yaml")
     assert 8 * args.per_device_train_batch_size * args.gradient_accumulation_steps == 64
     assert (data.scale, data.mos_low, data.mos_high) == ("divide", None, None)
-    plugins = build(args.rewards, rewards.REWARDS, group="vqathinker.rewards")
+    plugins = build(args.rewards, rewards.REWARDS, group="vqathinker.rewards", declares=("tasks", "datasets"))
     assert {plugin.label: plugin.weight for plugin in plugins} == dict.fromkeys(
         ("format", "regression", "ranking", "temporal"), 1.0
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 import rewards
 from perturbations import PERTURBATIONS
@@ -43,6 +43,19 @@ def settings(**options: Any) -> TrainingConfig:
 
 def rehearse(function: Callable[..., Any], *, with_twins: bool = False, **options: Any) -> None:
     rehearse_rewards({"mine": function}, ROWS, settings(**options), with_twins=with_twins)
+
+
+def test_a_reward_for_a_data_set_that_comes_late_is_called_too() -> None:
+    def divided(batch: RolloutBatch) -> FloatArray:
+        return batch.scores * (1 // 0)
+
+    divided.datasets = ("late",)  # type: ignore[attr-defined]
+    late = ROWS.remove_columns("dataset").add_column("dataset", ["late"] * 4)
+    rows = concatenate_datasets([ROWS, late])
+    with pytest.raises(ValueError, match="reward 'mine' failed .*ZeroDivisionError|ZeroDivisionError"):
+        rehearse_rewards({"mine": divided}, rows, settings(), with_twins=False)
+    divided.datasets = ("nowhere",)  # type: ignore[attr-defined]
+    rehearse_rewards({"mine": divided}, rows, settings(), with_twins=False)
 
 
 def forgets_to_ask(batch: RolloutBatch) -> FloatArray:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
 
+import conftest
 import numpy as np
 import pytest
-from click.testing import Result
 from scipy import stats
-from typer.testing import CliRunner
 
-from vqathinker.cli import app
 from vqathinker.evaluation.compare import RunScores, Scores, differences, overall_of, read_run
 from vqathinker.journal import Journal
 
-
-def call(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "250"}).invoke(app, [str(argument) for argument in arguments])
+call = partial(conftest.call, columns=250)
 
 
 def scores(num_videos: int, noise: float, seed: int = 0, label_seed: int = 0) -> Scores:

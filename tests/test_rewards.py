@@ -33,6 +33,7 @@ from vqathinker import answers
 from vqathinker.plugins import build
 from vqathinker.records import Record
 from vqathinker.samples import SCORE
+from vqathinker.training.grpo.batch import as_reward
 from vqathinker.types import FloatArray, Reward, RolloutBatch
 
 EPS = 1e-6
@@ -767,7 +768,7 @@ def test_as_trl_hands_named_columns_over() -> None:
 def test_the_form_of_an_answer_in_words() -> None:
     """One for samples of other tasks, where a recipe says that it is for them."""
     item = {"name": "format", "tasks": ["score", "recognition"]}
-    (plugin,) = build(item, REWARDS, group="vqathinker.rewards")
+    (plugin,) = build(item, REWARDS, group="vqathinker.rewards", declares=("tasks",))
     said = [
         answers.render("r", "blur"),
         answers.render(None, "blur"),
@@ -832,6 +833,30 @@ def test_from_trl_says_whether_the_function_asks_for_twins() -> None:
         assert from_trl(function).needs_perturbed
     batch = RolloutBatch.from_texts([["a", "b"]], [3.0], perturbed=[["a", "a"]])
     assert from_trl(reads_twins)(batch).tolist() == [[1.0, 0.0]]
+
+
+def test_what_a_recipe_declares_of_a_function_stays_with_it() -> None:
+    item = {"name": f"{__name__}:count_characters", "tasks": ["score"], "datasets": ["b"]}
+    (plugin,) = build(item, REWARDS, group="vqathinker.rewards", declares=("tasks", "datasets"))
+    reward = as_reward(plugin.function)
+    batch = RolloutBatch.from_texts(
+        [["a"], ["bb"]], [3.0, 4.0], dataset=["a", "b"], columns={"weight": [10.0, 20.0]}
+    )
+    np.testing.assert_equal(evaluate(reward, batch, "count"), [[np.nan], [22.0]])
+    assert not hasattr(count_characters, "tasks")  # it stays as it is for others
+
+
+def test_what_a_recipe_declares_of_an_instance_is_its_own() -> None:
+    known = RegressionReward()
+    items = [{"name": "mine", "datasets": ["a"]}, {"name": "mine", "as": "other"}]
+    plugins = build(items, {"mine": known}, group="g", declares=("datasets",))
+    assert [getattr(plugin.function, "datasets", None) for plugin in plugins] == [("a",), None]
+    with pytest.raises(ValueError, match="mine: datasets must be a list of names, got 'a'"):
+        build(
+            {"name": "mine", "datasets": "a"}, {"mine": RegressionReward}, group="g", declares=("datasets",)
+        )
+    with pytest.raises(ValueError, match="datasets"):  # nobody declares that of perturbations
+        build({"name": "mine", "datasets": ["a"]}, {"mine": RegressionReward}, group="g")
 
 
 def test_from_trl_round_trip_and_messages() -> None:

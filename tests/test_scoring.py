@@ -23,7 +23,7 @@ from vqathinker import answers
 from vqathinker.checkpoints.assemble import load_policy
 from vqathinker.checkpoints.tiny import build_tiny
 from vqathinker.media.container import VideoError
-from vqathinker.media.video import read_keyframes
+from vqathinker.media.video import read_keyframes, read_spans
 from vqathinker.rollout import HFEngine, Response, Sampling, VideoEncoder
 from vqathinker.rollout.answer import Answerer, Asking, Viewing
 from vqathinker.scoring import Mode, Score, Scorer
@@ -444,3 +444,6 @@ def test_batches_draw_on_their_own(scorer: Scorer, clips: list[Path], tmp_path: 
 
     assert drawn("a/1.mp4") == drawn("b/1.mp4")  # wherever it lies
     assert drawn("a/1.mp4") != drawn("a/2.mp4")
+    windows = [read_spans(clips[0], [(start, start + 6)], 6)[0] for start in (0, 3, 6)]
+    texts = [[one.token_ids for one in answerer.answer([Viewing((clip,))], asking)[0][0]] for clip in windows]
+    assert len({str(text) for text in texts}) == 3  # of one file

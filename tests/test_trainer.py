@@ -664,7 +664,7 @@ def wrong_shape(batch: RolloutBatch) -> FloatArray:
 def declared_for(name: str) -> Callable[[RolloutBatch], FloatArray]:
     """A reward for one data set, as a recipe declares it."""
     item = {"name": "regression", "datasets": [name]}
-    (plugin,) = plugins.build(item, rewards.REWARDS, group="vqathinker.rewards")
+    (plugin,) = plugins.build(item, rewards.REWARDS, group="vqathinker.rewards", declares=("datasets",))
     return plugin.function
 
 

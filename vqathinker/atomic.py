@@ -49,13 +49,13 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
 def write_table(
     path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
 ) -> None:
-    """Write a CSV. Its lines end as RFC 4180 says, so that cells may hold any end of a line themselves.
+    """Write a CSV, text in quotes, so that it may hold any end of a line.
 
     Raises:
         OSError: if it cannot be written.
     """
     form: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     with whole_file(path) as part, part.open("w", **form) as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writeheader()
         writer.writerows(rows)

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vqathinker.journal import Lines, read_lines
+from vqathinker.types import RunStopped
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -109,6 +111,7 @@ class ChatClient:
         self._folder = None if journal is None else Path(journal)
         self._lines: Lines | None = None  # of the journal, when there is something to write
         self.served_model: str | None = None  # what the server said that the name stands for
+        self._is_known = False  # whether the server was asked that
         self._kept_of: set[str] = set()  # models whose answers the journal has, as `served` names them
         if self._folder is not None:
             for path in sorted(self._folder.glob(JOURNAL_FILES)):
@@ -121,7 +124,7 @@ class ChatClient:
 
         Raises:
             ChatError: if the server gives none.
-            ValueError: as `require_same_model`.
+            RunStopped: as `require_same_model`.
         """
         key = self._key(question)
         own: Future[str] = Future()
@@ -178,15 +181,17 @@ class ChatClient:
 
         Raises:
             ChatError: if the server does not answer.
-            ValueError: if it is another one.
+            RunStopped: if it is another one.
         """
-        self.served_model = self.served()
-        others = self._kept_of - {self.served_model}
-        if self.served_model is not None and others:
-            raise ValueError(
-                f"{self.model}: {self.served_model} is served there, and the answers in {self._folder} are "
-                f"of {others.pop()}; choose another folder for them, or another name at the server"
+        served = self.served()
+        others = self._kept_of - {served}
+        if served is not None and others:
+            raise RunStopped(
+                f"{self.model}: {served} is served there, and the answers in {self._folder} are of "
+                f"{others.pop()}; choose another folder for them, or another name at the server"
             )
+        self.served_model = served
+        self._is_known = True
 
     def close(self) -> None:
         """Let another process write the journal."""
@@ -197,10 +202,10 @@ class ChatClient:
     def _answer(self, key: str, question: Question, future: Future[str]) -> None:
         """Ask the server; whoever waits for the same answer gets it too."""
         try:
-            if self._folder is not None and self.served_model is None:
-                with suppress(ChatError):  # the question itself is tried again, and tells why
-                    self.require_same_model()
             with self._free:
+                if self._folder is not None and not self._is_known:
+                    with suppress(ChatError):  # the question itself is tried again, and tells why
+                        self.require_same_model()
                 answer = self._request(question)
             with self._lock:
                 self._known[key] = answer
@@ -271,6 +276,15 @@ class ChatClient:
         parts = [self.model, self.temperature, self.max_tokens, question.system, question.text, images]
         known_by = json.dumps([*parts, question.schema, question.round], sort_keys=True)
         return hashlib.sha256(known_by.encode()).hexdigest()
+
+
+def folder_of(model: str, url: str | None) -> str:
+    """The name of the folder that keeps the answers of a model at an address.
+
+    >>> folder_of("judge", "http://localhost:8000/v1"), folder_of("gpt-5", None)
+    ('judge-http-localhost-8000-v1', 'gpt-5')
+    """
+    return re.sub(r"[^\w.]+", "-", f"{model}@{url or ''}").strip("-")
 
 
 def parse_object(text: str) -> dict[str, Any]:

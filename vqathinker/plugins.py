@@ -11,7 +11,8 @@ import importlib.util
 import inspect
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
@@ -20,7 +21,6 @@ from types import ModuleType
 from typing import Any
 
 Registry = Mapping[str, Callable[..., Any]]
-DECLARED = ("tasks", "datasets")  # whose rows a plug-in is for
 
 
 @dataclass(frozen=True)
@@ -175,15 +175,16 @@ def create(item: object, registry: Registry, *, group: str) -> Callable[..., Any
     raise ValueError(f"{group}: expected a name or a mapping with a 'name', got {item!r}")
 
 
-def build(value: object, registry: Registry, *, group: str) -> list[Plugin]:
+def build(value: object, registry: Registry, *, group: str, declares: Sequence[str] = ()) -> list[Plugin]:
     """Build the plug-ins that a YAML value lists.
 
     Args:
         value: one item or a list of them. An item is a name, or a mapping with `name`, optionally `weight`
-            (1), `as` (the label: the key, or the last part of a dotted path), `tasks` and `datasets` (those
-            that it is for, in place of what it declares itself), and the plug-in's keyword arguments.
+            (1), `as` (the label: the key, or the last part of a dotted path), what `declares` names, in place
+            of what the plug-in declares itself, and its keyword arguments.
         registry: the built-in plug-ins.
         group: the entry point group.
+        declares: what an item may say of the plug-in, lists of names.
 
     Raises:
         ValueError: as `create`, for a weight that is no finite number, and if two plug-ins share a label.
@@ -201,23 +202,23 @@ def build(value: object, registry: Registry, *, group: str) -> list[Plugin]:
         label = options.pop("as", None) or _label(options.get("name", item))
         if any(label == plugin.label for plugin in plugins):
             raise ValueError(f"{group}: two plug-ins are labelled {label!r}; tell them apart with 'as'")
-        declared = {name: options.pop(name) for name in DECLARED if options.get(name) is not None}
+        declared = {name: options.pop(name) for name in declares if options.get(name) is not None}
         function = create(options or item, registry, group=group)
         for name, wanted in declared.items():
-            function = _for(function, name, wanted)
+            function = _declaring(function, name, wanted, label)
         plugins.append(Plugin(str(label), function, float(weight)))
     return plugins
 
 
-def _for(function: Callable[..., Any], name: str, wanted: object) -> Callable[..., Any]:
-    """The plug-in with other `tasks` or `datasets` than it declares; a function stays as it is for others.
+def _declaring(function: Callable[..., Any], name: str, wanted: object, label: object) -> Callable[..., Any]:
+    """A copy of the plug-in that declares something else of itself.
 
     Raises:
-        ValueError: if they are no list of names.
+        ValueError: if that is no list of names.
     """
     if not isinstance(wanted, list | tuple) or not all(isinstance(one, str) for one in wanted):
-        raise ValueError(f"{name} must be a list of names, got {wanted!r}")
-    own = _bind(function, {}) if inspect.isroutine(function) else function
+        raise ValueError(f"{label}: {name} must be a list of names, got {wanted!r}")
+    own = _bind(function, {}) if inspect.isroutine(function) else copy(function)
     setattr(own, name, tuple(wanted))
     return own
 

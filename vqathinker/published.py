@@ -13,6 +13,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from itertools import chain
 from string import ascii_uppercase
 from typing import Any
@@ -32,6 +33,10 @@ VITAL_KEYS = frozenset({
     "conversations", *MEDIUM_KEYS, "label", "quality", "mos", "gt_score_norm", "std_norm", "target_dist",
 })  # fmt: skip
 BENCHMARK_KEYS = frozenset({"answers", "correct_choice", "correct_ans", "video", "video_name", "question"})
+# of a sample's attributes, and of the columns that readers make of them
+OWN_NAMES = frozenset(field.name for field in fields(Sample)) | {
+    "prompt", "video_id", "path", "mos", "mos_low", "mos_high", "std", "beside",
+}  # fmt: skip
 VITAL_TOP = 5.0  # of its axis, from 0
 PREFERENCES = {1: BETTER, 0: WORSE, 2: ALIKE}  # VITAL's labels of pairs
 # MaxWell's axes by its columns, each from -1 to 1
@@ -234,8 +239,9 @@ def _conversation(entry: Entry, name: str, dataset: str) -> Iterator[Sample]:
 
 
 def _others(entry: Entry, told: Collection[str]) -> dict[str, Any]:
-    """What else an entry says, as columns; `id` under another name, for it is the sample's own."""
-    return {"published_id" if key == "id" else key: value for key, value in entry.items() if key not in told}
+    """What else an entry says, as columns; under another name where it is one of ours."""
+    others = {key: value for key, value in entry.items() if key not in told}
+    return {f"column_{key}" if key in OWN_NAMES else key: value for key, value in others.items()}
 
 
 def _options(question: str, answer: str) -> tuple[tuple[str, ...], int | None]:

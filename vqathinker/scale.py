@@ -24,7 +24,8 @@ VOCABULARIES = {"vqa2": VQA2_WORDS, "ours": WORDS}
 # of a distortion, the least first (VITAL, arXiv 2511.17962)
 SEVERITIES = ("mild", "noticeable", "relatively severe", "severe", "very severe")
 # words that stand before a distortion, those and usual others
-DEGREES = (*SEVERITIES, "slight", "moderate", "strong", "serious", "obvious")
+UNSEEN = "unnoticeable"  # of a level that changes nothing
+DEGREES = (*SEVERITIES, UNSEEN, "slight", "moderate", "strong", "serious", "obvious")
 # of two media, for the first one
 BETTER = 1.0
 ALIKE = 0.5

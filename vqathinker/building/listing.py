@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from vqathinker.building.parts import Parts
 from vqathinker.building.stages.level import MEDIUM
 from vqathinker.data.dataset import LabelReading, chosen_samples, read_labels
 from vqathinker.data.labels import decode
+from vqathinker.data.overlap import fingerprints
 from vqathinker.data.sample_rows import samples_in
 from vqathinker.media.container import VideoError
 from vqathinker.media.search import find_videos
@@ -42,13 +44,12 @@ class Listing:
     lost: dict[str, str]
     root: Path = Path()
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Tells whether another build started from the same samples, and files of the same sizes."""
+        """Tells whether another build started from the same samples and files."""
         # the root may not be there yet
         paths = [os.path.normpath(self.root / one.path) for sample in self.samples for one in sample.media]
-        sizes = [os.path.getsize(path) if os.path.isfile(path) else None for path in paths]
-        content = "".join(map(to_line, self.samples)) + str(sizes)
+        content = "".join(map(to_line, self.samples)) + str(fingerprints(paths))
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

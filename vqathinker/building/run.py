@@ -162,6 +162,7 @@ class Build:
                 return
             if not overwrite:
                 key, (before, now) = next(iter(different.items()))
+                key = {"digest": "what it is built from (samples, or the content of media)"}.get(key, key)
                 raise ValueError(
                     f"{folder} was built otherwise: {key} is {before} there and {now} here; choose another "
                     "folder, or run it and what follows again (--overwrite)"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vqathinker.building.parts import Parts
-from vqathinker.chat import ChatClient
+from vqathinker.chat import ChatClient, folder_of
 from vqathinker.instructions import Built
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.samples import Media, Sample
@@ -63,7 +63,8 @@ class Workplace:
         """
         given = {"model": options} if isinstance(options, str) else dict(options)
         try:
-            return ChatClient(**{"journal": self.work / ANSWERS_FOLDER, **given})
+            name = folder_of(str(given.get("model")), given.get("url"))
+            return ChatClient(**{"journal": self.work / ANSWERS_FOLDER / name, **given})
         except TypeError as error:
             raise ValueError(f"the model of the stage {self.name!r}: {error}") from error
 

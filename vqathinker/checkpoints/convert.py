@@ -88,6 +88,7 @@ def convert(
     """
     out = Path(out).resolve()
     check_free(out, overwrite=overwrite)
+    slowfast = None if slowfast is None else checkpoint_file(slowfast)  # before gigabytes are fetched
     folder = checkpoint_folder(source)
     if out.exists() and folder.resolve().is_relative_to(out):
         raise ValueError(f"{out} holds the source; choose another directory")
@@ -147,7 +148,6 @@ def _slowfast_weights(path: str | Path | None) -> dict[str, Tensor]:
     """Weights of a published SlowFast by our names, none without its file."""
     if path is None:
         return {}
-    path = checkpoint_file(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in published_state(path).items()}
     sizes = layouts.slowfast_size(shapes)
     network = SlowFast(sizes["slowfast_depth"], sizes["slowfast_stem_dim"])

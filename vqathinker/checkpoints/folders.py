@@ -24,7 +24,7 @@ HOW_TO_MERGE = "vqathinker merge {adapter} OUT"
 HUB_CACHE = re.compile(r"models--([^/]+)--([^/]+)/snapshots/")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-HUB_FILE = re.compile(rf"({HUB_ID.pattern})/([\w./-]+)")
+HUB_FILE = re.compile(rf"({HUB_ID.pattern})/([\w./-]+\.(?:pyth|pth|pt))")
 UMASK = os.umask(0o077)  # what it is can only be learned by changing it
 os.umask(UMASK)
 

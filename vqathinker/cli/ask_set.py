@@ -122,12 +122,13 @@ class JudgeOptions:
 def _require_same_model(name: str, client: ChatClient) -> None:
     """Leave if another model than before is served by a judge's name; say if the server does not answer."""
     from vqathinker.chat import ChatError
+    from vqathinker.types import RunStopped
 
     try:
         client.require_same_model()
     except ChatError as error:
         typer.echo(f"--judge {name} does not answer now: {error}", err=True)
-    except ValueError as error:
+    except RunStopped as error:
         fail(f"--judge {error}")
 
 

@@ -121,6 +121,7 @@ def read_recipe(recipe: str, *, laptop: bool, changes: list[str]) -> Recipe:
 def faults_in_a_line(out: Path) -> Iterator[None]:
     """Leave with one line where a person can do something."""
     from vqathinker.chat import ChatError
+    from vqathinker.types import RunStopped
 
     kept = f"what is done is kept in {out}, the same command goes on from there"
     try:
@@ -128,7 +129,7 @@ def faults_in_a_line(out: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo(f"interrupted; {kept}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    except ChatError as error:
+    except (ChatError, RunStopped) as error:
         fail(f"{error}; {kept}")
     except OSError as error:
         fail(f"{error}; {kept}")

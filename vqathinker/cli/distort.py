@@ -69,7 +69,8 @@ def distort(
     if local:  # how long a video is says when it can be distorted
         stages["looked"] = {"stage": "select", "seconds": None, "smallest": None, "largest": None}
     stages["distorted"] = {"stage": "distort", **options}
-    stages["samples"] = {"stage": "build", "builder": "recognition"}
+    # every copy has its line, that of a level which changes nothing too
+    stages["samples"] = {"stage": "build", "builder": "recognition", "unseen": True}
     with faults_in_a_line(out):
         recipe = Recipe.from_dict({"about": "Distorted copies.", "seed": seed, "stages": stages})
         listing = list_media(source, out)

@@ -121,7 +121,7 @@ def _keeping(one: LabelledSet, keep: KeepOptions, shard: tuple[int, int], checkp
 def _run(evaluating: Evaluating, name: str) -> Evaluation:
     """Score one set under a progress bar."""
     with evaluating as scores, progress_bar() as progress:
-        say_kept(len(scores.kept), scores.dataset.num_rows)
+        say_kept(len(scores.kept), scores.dataset.num_rows, len(scores.left))
         bar = progress.add_task(f"scoring {name}".rstrip(), total=len(scores.left))
         for _ in scores:
             progress.advance(bar)

@@ -144,7 +144,7 @@ def score(
             from vqathinker.evaluation.files import ScoringFiles
 
             with ScoringFiles(scorer, found, task, output, keeping) as scoring:
-                say_kept(len(scoring.kept), len(scoring.paths))
+                say_kept(len(scoring.kept), len(scoring.paths), len(scoring.left))
                 _print(scoring, len(scoring.left), tally)
             done = scoring.result()
             if print_options.html is not None and not done.num_pending:

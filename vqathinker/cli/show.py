@@ -86,10 +86,15 @@ def progress_bar(unit: str = "videos") -> Progress:
     return make_progress(unit)
 
 
-def say_kept(kept: int, number: int) -> None:
-    """Say how many videos an earlier run has scored, if it has any."""
-    if kept:
-        typer.echo(f"{kept} of {number} videos have their results already", err=True)
+def say_kept(kept: int, number: int, left: int) -> None:
+    """Say how many videos an earlier run has scored, if it has any, and which of them are answered again."""
+    if not kept:
+        return
+    with_others = left - (number - kept)
+    again = (
+        f"; {with_others} of them are answered again with others of their batches" if with_others > 0 else ""
+    )
+    typer.echo(f"{kept} of {number} videos have their results already{again}", err=True)
 
 
 def show_findings(findings: Report) -> None:

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vqathinker.media.write import Encoding
-from vqathinker.scale import SEVERITIES
+from vqathinker.scale import SEVERITIES, UNSEEN
 
 Frames = NDArray[np.uint8]
 Apply = Callable[[Frames], Frames]
 
 TEMPORAL_WORDS = ("mild", "noticeable", "severe")
-UNSEEN = "unnoticeable"  # of a level that changes nothing
 
 
 class Distortion(ABC):

@@ -6,11 +6,11 @@ import hashlib
 import itertools
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from vqathinker.chat import folder_of
 from vqathinker.data.overlap import fingerprints
 from vqathinker.evaluation.evaluating import scorer_settings
 from vqathinker.evaluation.folder import SUMMARY_FILE, TABLE_FILES, Keeping
@@ -139,4 +139,5 @@ def judge_folder(out: Path, name: str) -> Path:
     >>> judge_folder(Path("out"), "judge@http://localhost:8000/v1").as_posix()
     'out/judges/judge-http-localhost-8000-v1'
     """
-    return out / JUDGES_FOLDER / re.sub(r"[^\w.]+", "-", name).strip("-")
+    model, _, url = name.partition("@")
+    return out / JUDGES_FOLDER / folder_of(model, url)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from vqathinker.distortions import DISTORTIONS
-from vqathinker.distortions.base import TEMPORAL_WORDS, UNSEEN
+from vqathinker.distortions.base import TEMPORAL_WORDS
 from vqathinker.instructions.dimensions import DIMENSIONS, rate
 from vqathinker.instructions.recognition import name_of
 from vqathinker.instructions.wording import RATED_STATEMENT, STATEMENT
 from vqathinker.samples import VIDEO, Sample
-from vqathinker.scale import SEVERITIES, WORDS
+from vqathinker.scale import SEVERITIES, UNSEEN, WORDS
 
 THROUGHOUT = "throughout the whole playback"
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vqathinker.distortions.base import UNSEEN
 from vqathinker.instructions.base import Builder, Built, derive, draw, kind_word
 from vqathinker.instructions.wording import RECOGNITION_QUESTIONS
 from vqathinker.samples import Sample
+from vqathinker.scale import UNSEEN
 
 TASK = "recognition"
 STYLES = ("vital", "vqa2")
@@ -70,22 +70,24 @@ class Recognition(Builder):
     Args:
         style: "vital" asks nothing and answers "severity kind"; "vqa2" asks, and answers with one of its
             thirteen names; a column that holds such a name already is taken as it is.
+        unseen: whether what changes nothing has a sample too.
 
     Raises:
         ValueError: for another style.
     """
 
-    def __init__(self, *, style: str = "vital") -> None:
+    def __init__(self, *, style: str = "vital", unseen: bool = False) -> None:
         if style not in STYLES:
             raise ValueError(f"style {style!r}: choose one of {', '.join(STYLES)}")
         self.style = style
+        self.unseen = unseen
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Built:
         """One sample, none where there is no distortion or it has no name in the style."""
         kind = sample.columns.get("distortion")
         if not kind:
             return Built.rejected("no distortion is known")
-        if sample.columns.get("severity") == UNSEEN:
+        if sample.columns.get("severity") == UNSEEN and not self.unseen:
             return Built.rejected("the distortion changes nothing", str(kind))
         if self.style == "vital":
             severity = sample.columns.get("severity", "")

@@ -24,7 +24,8 @@ def build_plugins(settings: Settings, kind: str) -> list[Plugin]:
     package, registry = REGISTRIES[kind]
     known: Any = getattr(own_package(package), registry)
     items = [item for item in settings[kind] if item not in NONE]
-    return build(items, known, group=f"vqathinker.{kind}")
+    declares = ("tasks", "datasets") if kind == "rewards" else ()
+    return build(items, known, group=f"vqathinker.{kind}", declares=declares)
 
 
 def check_plugins(settings: Settings) -> None:

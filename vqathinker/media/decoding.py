@@ -60,6 +60,7 @@ def decode_frames(
     picker = Picker(wanted, finish, times)
     can_stop = times is not None or num_frames is not None
     failures: list[av.FFmpegError] = []
+    num_untold = 0  # frames that were to come and did not
     with closing(_decode(path)) as items:
         for item in items:
             if isinstance(item, av.FFmpegError):
@@ -70,10 +71,11 @@ def decode_frames(
                 break
         else:
             picker.end()
+            num_untold = 0 if num_frames is None else max(0, num_frames - picker.count)
     is_misnumbered = times is not None and not failures and picker.num_missing > MAX_LOST * len(times)
     if is_misnumbered:  # nothing is damaged: frames and packets are not the same here
         return decode_frames(path, wanted, finish)
-    num_lost = len(failures) if times is None else picker.num_missing
+    num_lost = max(len(failures), num_untold) if times is None else picker.num_missing
     total = num_frames or picker.count + num_lost if times is None else len(times)
     failure = failures[-1].strerror if failures else "no frame"
     if not picker.count:

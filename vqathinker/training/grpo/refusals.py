@@ -75,7 +75,7 @@ def check_setup(
         )
     names = set(dataset["dataset"])
     for label, reward in rewards.items():
-        if unknown := sorted(set(getattr(reward, "datasets", names)) - names):
+        if unknown := sorted(set(getattr(reward, "datasets", None) or names) - names):
             hint = or_nearest(unknown[0], sorted(names))
             raise ValueError(
                 f"reward {label!r} is for the data set {unknown[0]!r}; the training data are of "

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 import threading
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, cycle, islice, zip_longest
@@ -131,7 +131,8 @@ def time_limit(plug_in: str, seconds: float) -> Iterator[None]:
 def _made_up(dataset: Dataset, args: TrainingConfig) -> RolloutBatch:
     """A batch of the size of the run's."""
     records = []
-    for row in dataset.select(_first_of_each_task(tasks_of(dataset), args.num_videos_per_generation)):
+    kinds = list(zip(tasks_of(dataset), dataset["dataset"], strict=True))
+    for row in dataset.select(_first_of_each(kinds, args.num_videos_per_generation)):
         right = _right(row)
         wrong = answers.render(REASONING[1], row["target"] / 2 if math.isfinite(row["target"]) else 1.0)
         row["twin_text"] = wrong
@@ -142,11 +143,11 @@ def _made_up(dataset: Dataset, args: TrainingConfig) -> RolloutBatch:
     return batch
 
 
-def _first_of_each_task(tasks: Sequence[str], number: int) -> list[int]:
-    """Some rows in their order, those that come first in their tasks, so that each task is among them."""
-    rows: dict[str, list[int]] = {}
-    for row, task in enumerate(tasks):
-        rows.setdefault(task, []).append(row)
+def _first_of_each(kinds: Sequence[Hashable], number: int) -> list[int]:
+    """Some rows in their order, those that come first of their kind, so that each kind is among them."""
+    rows: dict[Hashable, list[int]] = {}
+    for row, kind in enumerate(kinds):
+        rows.setdefault(kind, []).append(row)
     in_turn = chain.from_iterable(zip_longest(*rows.values()))
     chosen = islice((row for row in in_turn if row is not None), number)
     return sorted(chosen)
