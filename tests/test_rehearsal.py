@@ -52,7 +52,7 @@ def test_a_reward_for_a_data_set_that_comes_late_is_called_too() -> None:
     divided.datasets = ("late",)  # type: ignore[attr-defined]
     late = ROWS.remove_columns("dataset").add_column("dataset", ["late"] * 4)
     rows = concatenate_datasets([ROWS, late])
-    with pytest.raises(ValueError, match="reward 'mine' failed .*ZeroDivisionError|ZeroDivisionError"):
+    with pytest.raises(ValueError, match="ZeroDivisionError"):
         rehearse_rewards({"mine": divided}, rows, settings(), with_twins=False)
     divided.datasets = ("nowhere",)  # type: ignore[attr-defined]
     rehearse_rewards({"mine": divided}, rows, settings(), with_twins=False)
