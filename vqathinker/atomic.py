@@ -46,6 +46,16 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
         part.write_text(text, encoding="utf-8", newline="", errors="backslashreplace")
 
 
+def rewrite_whole(path: str | os.PathLike[str], text: str) -> None:
+    """As `write_whole`, where nobody else writes: what a killed process has left beside the file goes.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    remove_leftovers(path)
+    write_whole(path, text)
+
+
 def write_table(
     path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vqathinker.atomic import write_whole
+from vqathinker.atomic import rewrite_whole
 from vqathinker.instructions import Built
 from vqathinker.samples import Sample, to_line
 
@@ -55,8 +55,8 @@ class Parts:
         self.folder.mkdir(parents=True, exist_ok=True)
         # the first line says what the part was made of, so that it is made again when that changes
         lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in ({"source": source}, *rejected)]
-        write_whole(self.folder / REJECTED_NAME.format(number), "".join(lines))
-        write_whole(self.folder / PART_NAME.format(number), "".join(map(to_line, samples)))
+        rewrite_whole(self.folder / REJECTED_NAME.format(number), "".join(lines))
+        rewrite_whole(self.folder / PART_NAME.format(number), "".join(map(to_line, samples)))
 
     def is_done(self, number: int, source: str) -> bool:
         """Whether a part was made of this source, and nothing in it is worth another try."""

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import chisquare
 
 from vqathinker import __version__
-from vqathinker.atomic import whole_file, write_whole
+from vqathinker.atomic import remove_leftovers, rewrite_whole, whole_file
 from vqathinker.building.run import Build
 from vqathinker.building.sheet import draw_sheet
 from vqathinker.opinions import level_index
@@ -120,7 +120,9 @@ def write_report(build: Build, samples_file: Path) -> Path:
     for sample in build.parts(build.recipe.names[-1]).samples():
         counts.add(sample)
     stages = _stages(build)
-    write_whole(build.out / MANIFEST_FILE, _manifest(build, stages, counts))
+    rewrite_whole(build.out / MANIFEST_FILE, _manifest(build, stages, counts))
+    for name in (PLOTS_FILE, SHEET_FILE):
+        remove_leftovers(build.out / name)
     # without the name of the program, whose version would be in the bytes
     with whole_file(build.out / PLOTS_FILE) as part:
         draw(counts).savefig(part, dpi=100, format="png", metadata={"Software": None})
@@ -128,7 +130,7 @@ def write_report(build: Build, samples_file: Path) -> Path:
         index = build.parts(build.recipe.names[-1]).index()
         draw_sheet(index, build).savefig(part, dpi=100, format="png", metadata={"Software": None})
     report = build.out / REPORT_FILE
-    write_whole(report, _page(build, stages, counts, samples_file))
+    rewrite_whole(report, _page(build, stages, counts, samples_file))
     return report
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vqathinker.atomic import whole_file, write_whole
+from vqathinker.atomic import remove_leftovers, rewrite_whole, whole_file
 from vqathinker.building.asking import UNANSWERED
 from vqathinker.building.listing import Listing, write_listing
 from vqathinker.building.parts import SETTINGS_FILE, WHOLE_FILE, Parts, rejections
@@ -172,7 +172,7 @@ class Build:
             shutil.rmtree(self.media / name, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        write_whole(folder / SETTINGS_FILE, _json(settings))
+        rewrite_whole(folder / SETTINGS_FILE, _json(settings))
 
     def _run_each(
         self, plan: Plan, begin: Callable[[str, int, int], Advance] | None, run_parts: RunParts
@@ -211,13 +211,14 @@ class Build:
         for number, samples in enumerate(_batches(made, self.part_size)):
             own.write(number, samples)
         if mappings := stage.notes.get("mappings"):
-            write_whole(own.folder / "mappings.json", _json(mappings))
+            rewrite_whole(own.folder / "mappings.json", _json(mappings))
         left_out = {"left out": dict(stage.left_out)} if stage.left_out else {}
         self._say_whole(plan.name, {"source": digest, **stage.notes, **left_out})
 
     def _gather(self, name: str) -> Path:
         """One file of all samples of the last stage."""
         out = self.out / SAMPLES_FILE
+        remove_leftovers(out)
         with whole_file(out) as part, part.open("wb") as file:
             for path in self.parts(name).files():
                 file.write(path.read_bytes())
@@ -227,7 +228,7 @@ class Build:
         return (self.work / name / WHOLE_FILE).is_file()
 
     def _say_whole(self, name: str, notes: dict[str, Any]) -> None:
-        write_whole(self.work / name / WHOLE_FILE, _json(notes))
+        rewrite_whole(self.work / name / WHOLE_FILE, _json(notes))
 
     def _read(self, name: str, file: str) -> dict[str, Any]:
         content: dict[str, Any] = json.loads((self.work / name / file).read_text(encoding="utf-8"))
