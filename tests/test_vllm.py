@@ -312,8 +312,9 @@ def test_a_chat_about_a_video_file(
     setting = processor.scoring
     expected = processor.prompt_ids(setting.num_frames, setting.tokens_per_frame, question=question)
     assert answer["prompt_token_ids"] == expected
-    encoder = VideoEncoder(model, processor, setting, question=question)
-    request = encoder.request(encoder.encode([read_keyframes(video, setting.num_frames).frames])[0], "served")
+    encoder = VideoEncoder(model, processor, setting)
+    (encoded,) = encoder.encode([read_keyframes(video, setting.num_frames).frames])
+    request = encoder.request(encoded, "served", question)
     ((response,),) = HFEngine(model, processor).generate([request], 1, GREEDY)
     assert answer["choices"][0]["token_ids"] == response.token_ids
 
