@@ -24,6 +24,7 @@ INCIDENTAL = ("checkpoint", "labels")
 # settings whose names alone do not say what differs
 WORDS = {
     "fingerprint": "the model is another one (weights, vocabulary or chat template): its fingerprint",
+    "digest": "what it is built from (samples, or the content of media)",
     "labels_digest": "the labels are others: their digest",
     "size": "the side of the keyframes in pixels",
     "num_frames": "the number of keyframes",

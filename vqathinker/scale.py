@@ -23,8 +23,8 @@ LEVEL_VALUES = (5.0, 4.0, 3.0, 2.0, 1.0)
 VOCABULARIES = {"vqa2": VQA2_WORDS, "ours": WORDS}
 # of a distortion, the least first (VITAL, arXiv 2511.17962)
 SEVERITIES = ("mild", "noticeable", "relatively severe", "severe", "very severe")
-# words that stand before a distortion, those and usual others
 UNSEEN = "unnoticeable"  # of a level that changes nothing
+# words that stand before a distortion, those and usual others
 DEGREES = (*SEVERITIES, UNSEEN, "slight", "moderate", "strong", "serious", "obvious")
 # of two media, for the first one
 BETTER = 1.0

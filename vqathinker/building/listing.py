@@ -135,10 +135,7 @@ def list_labels(labels: Path, folder: Path, root: Path, reading: LabelReading) -
     except ValueError as error:
         raise ValueError(f"{labels}: {error}") from error
     if given is None:
-        try:
-            samples = list(_rows(labels, folder, root, reading))
-        except NoNumberError as error:
-            raise ValueError(f"{labels}: {error}") from error
+        samples = list(_rows(labels, folder, root, reading))
     else:
         samples = [
             replace(sample, media=tuple(_from(root, folder, medium) for medium in sample.media))
@@ -173,7 +170,8 @@ def _rows(labels: Path, folder: Path, root: Path, reading: LabelReading) -> Iter
     others = [name for name in columns if name not in UNTOLD]
     names = short_names(list(columns["video_id"]))
     for row, name in enumerate(names):
-        spread = _number("std", columns["std"][row], name) if "std" in columns else math.nan
+        where = f"{labels}: {name}"
+        spread = _number("std", columns["std"][row], where) if "std" in columns else math.nan
         factor = 4 / (columns["mos_high"][row] - columns["mos_low"][row])
         yield Sample(
             id=name,
@@ -181,7 +179,7 @@ def _rows(labels: Path, folder: Path, root: Path, reading: LabelReading) -> Iter
             media=(Media(os.path.relpath(columns["path"][row], root)),),
             target=float(columns["target"][row]),
             spread=None if math.isnan(spread) else spread * float(factor),
-            columns={_renamed(other): _value(other, columns[other][row], name) for other in others},
+            columns={_renamed(other): _value(other, columns[other][row], where) for other in others},
         )
 
 
@@ -190,19 +188,15 @@ def _renamed(name: str) -> str:
     return f"column_{name}" if name in ATTRIBUTES else name
 
 
-class NoNumberError(ValueError):
-    """A cell of a column of numbers holds none."""
-
-
-def _number(column: str, value: Any, name: str) -> float:  # noqa: ANN401  what a table holds
+def _number(column: str, value: Any, where: str) -> float:  # noqa: ANN401  what a table holds
     """The number in a cell, NaN if it is empty."""
     try:
         return math.nan if value in ("", None) else float(value)
     except (TypeError, ValueError):
-        raise NoNumberError(f"{name}: the column {column!r} holds {value!r}, a number is expected") from None
+        raise ValueError(f"{where}: the column {column!r} holds {value!r}, a number is expected") from None
 
 
-def _value(column: str, value: Any, name: str) -> Any:  # noqa: ANN401  what a table holds
+def _value(column: str, value: Any, where: str) -> Any:  # noqa: ANN401  what a table holds
     """A cell as stages read it."""
     if column in STRUCTURED and isinstance(value, str) and value:
         try:
@@ -210,7 +204,7 @@ def _value(column: str, value: Any, name: str) -> Any:  # noqa: ANN401  what a t
         except ValueError:
             return value  # a depiction in prose
     if column in NUMBERS and value not in ("", None):
-        return _number(column, value, name)
+        return _number(column, value, where)
     return value.item() if hasattr(value, "item") else value
 
 

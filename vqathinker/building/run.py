@@ -18,7 +18,7 @@ from vqathinker.building.parts import SETTINGS_FILE, WHOLE_FILE, Parts, rejectio
 from vqathinker.building.recipe import MEDIA, Plan, Recipe
 from vqathinker.building.stage import MEDIA_FOLDER, EachStage, WholeStage, Workplace
 from vqathinker.chat import ChatError
-from vqathinker.journal import differences
+from vqathinker.journal import WORDS, differences
 from vqathinker.media.guarded import GuardedReader
 from vqathinker.samples import Sample
 
@@ -162,10 +162,9 @@ class Build:
                 return
             if not overwrite:
                 key, (before, now) = next(iter(different.items()))
-                key = {"digest": "what it is built from (samples, or the content of media)"}.get(key, key)
                 raise ValueError(
-                    f"{folder} was built otherwise: {key} is {before} there and {now} here; choose another "
-                    "folder, or run it and what follows again (--overwrite)"
+                    f"{folder} was built otherwise: {WORDS.get(key, key)} is {before} there "
+                    f"and {now} here; choose another folder, or run it and what follows again (--overwrite)"
                 )
         # media first, then the folder: a kill in between leaves nothing that counts as done
         if self.by_stage:

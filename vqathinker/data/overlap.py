@@ -63,7 +63,9 @@ def find_overlap(rows: Dataset, others: Dataset) -> Overlap:
         else:
             left.setdefault(real, []).append(name)
     same_content = []
-    for paths in same_contents([*names, *left]):
+    # only a file of the size of one that is looked for can be its original
+    sizes = set(map(_size, left))
+    for paths in same_contents([*filter(lambda path: _size(path) in sizes, names), *left]):
         original = next((names[path] for path in paths if path in names), None)
         if original is not None:
             same_content += [(name, original) for path in paths for name in left.get(path, ())]
@@ -75,9 +77,8 @@ def same_contents(paths: Iterable[str]) -> list[list[str]]:
 
     Only files of one size are opened, and only those with one head and tail are read.
     """
-    files = [path for path in paths if os.path.isfile(path) and os.path.getsize(path)]
-    groups = [files]
-    for known_by in (os.path.getsize, fingerprint, _digest):
+    groups = [[path for path in paths if _size(path)]]
+    for known_by in (_size, fingerprint, _digest):
         groups = [part for group in groups for part in _groups(group, known_by)]
     return groups
 
@@ -105,6 +106,11 @@ def fingerprints(paths: Iterable[str]) -> list[str | None]:
         except OSError:  # said when it is decoded
             found[name] = None
     return [found[name] for name in names]
+
+
+def _size(path: str) -> int:
+    """In bytes; 0 of what is not there."""
+    return os.path.getsize(path) if os.path.isfile(path) else 0
 
 
 def _digest(path: str) -> str:

@@ -69,11 +69,6 @@ def distort_file(
         rewrite_video(path, out, lambda size: lambda frames: frames, encoding=encoding)
 
 
-def _changed(path: str) -> float:
-    """When a file was changed last; what is not there is told where it is read."""
-    return os.path.getmtime(path) if os.path.exists(path) else 0.0
-
-
 def suffix_of(path: str | PathLike[str]) -> str:
     """The suffix of a distorted copy."""
     return IMAGE_SUFFIX if is_image_name(path) else VIDEO_SUFFIX
@@ -110,7 +105,7 @@ def write_copy(
         level: of it.
         seed: of `rng_of`.
         spot: as of `distort_file`.
-        since: when the settings were chosen; an older copy is of others, and so is one older than its source.
+        since: when the settings were chosen; an older copy is of others.
 
     Returns:
         What is wrong with the copy, if it cannot be written.
@@ -118,7 +113,7 @@ def write_copy(
     Raises:
         VideoError: if the source cannot be read.
     """
-    if os.path.exists(out) and os.path.getmtime(out) >= max(since, _changed(path)):
+    if os.path.exists(out) and os.path.getmtime(out) >= since:
         return None
     distortion = cast(Distortion, plugins.create(item, DISTORTIONS, group=GROUP))
     try:

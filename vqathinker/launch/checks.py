@@ -87,7 +87,7 @@ RANGES: dict[str, Range] = {
     "vllm_gpu_memory_utilization": SHARE,
     "max_unreadable": ("a share between 0 and 1", lambda value: 0 <= value <= 1),
     "decode_workers": COUNT,
-    "decode_seconds": POSITIVE,
+    "decode_seconds": ("above 0 and finite", lambda value: 0 < value < math.inf),
     "rehearsal_seconds": ("0 (no limit) or a number of seconds", lambda value: 0 <= value < math.inf),
     "motion_cache_gib": NOT_NEGATIVE,
     "eval_num_videos": NOT_NEGATIVE,
